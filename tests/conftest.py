@@ -1,0 +1,24 @@
+"""What every test may ask for: the shared material, skipped visibly where it is absent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("UNIFORMERV2_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def shared_path(relative: str) -> Path:
+    """A file or folder of the shared material, or a visible skip."""
+    path = SHARED / relative
+    if not path.exists():
+        pytest.skip(f"needs the shared material: {path} is absent")
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """A function: relative path -> absolute path under the shared material, or a visible skip."""
+    return shared_path
