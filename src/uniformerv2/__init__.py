@@ -1,5 +1,75 @@
-"""UniFormerV2: turn a pretrained image ViT into a video network."""
+"""UniFormerV2: turn a pretrained image ViT into a video network.
+
+The public face. Names are imported when they are first used, so that ``import uniformerv2`` is quick.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uniformerv2.checkpoint import create_model, load_model, push_to_hub, save_model
+    from uniformerv2.data.decoding import VideoError, open_video
+    from uniformerv2.data.transforms import Preprocessing
+    from uniformerv2.inference.predictor import Prediction, Predictor
+    from uniformerv2.model.arming import arm
+    from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
+    from uniformerv2.model.presets import ModelCard, list_models, model_card
+    from uniformerv2.model.summary import ModelSummary, summarize
+    from uniformerv2.model.uniformerv2 import UniFormerV2
+
 __version__ = "0.1.0"
+
+_HOME = {
+    "CheckpointInfo": "model.config",
+    "ModelCard": "model.presets",
+    "ModelSummary": "model.summary",
+    "Prediction": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "Preprocessing": "data.transforms",
+    "UniFormerV2": "model.uniformerv2",
+    "UniFormerV2Config": "model.config",
+    "VideoError": "data.decoding",
+    "arm": "model.arming",
+    "create_model": "checkpoint",
+    "list_models": "model.presets",
+    "load_model": "checkpoint",
+    "model_card": "model.presets",
+    "open_video": "data.decoding",
+    "push_to_hub": "checkpoint",
+    "save_model": "checkpoint",
+    "summarize": "model.summary",
+}
+
+__all__ = [
+    "CheckpointInfo",
+    "ModelCard",
+    "ModelSummary",
+    "Prediction",
+    "Predictor",
+    "Preprocessing",
+    "UniFormerV2",
+    "UniFormerV2Config",
+    "VideoError",
+    "__version__",
+    "arm",
+    "create_model",
+    "list_models",
+    "load_model",
+    "model_card",
+    "open_video",
+    "push_to_hub",
+    "save_model",
+    "summarize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'uniformerv2' has no attribute '{name}'")
+    return getattr(import_module(f"uniformerv2.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,1 +1,1 @@
-
+"""From a video to a prediction."""

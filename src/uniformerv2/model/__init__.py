@@ -1,1 +1,1 @@
-
+"""The network: blocks, fusion, arming of image ViTs, foreign weights, the model zoo."""

@@ -1,0 +1,359 @@
+"""The MHRA family, the position encoding and the two blocks of UniFormerV2.
+
+Source:
+    Li et al., UniFormerV2 (2022), https://arxiv.org/abs/2211.09552, "Local UniBlock" and "Global UniBlock".
+
+Letters of this file: B videos, T frames, H x W patches a frame, P prefix tokens a frame (class and registers),
+N = P + H * W tokens a frame, C channels, Q queries, S keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from uniformerv2.ops import functional as ops
+
+__all__ = [
+    "DropPath",
+    "DynamicPositionEncoding",
+    "FeedForward",
+    "GlobalCrossMHRA",
+    "GlobalSpatialMHRA",
+    "GlobalUniBlock",
+    "LocalTemporalMHRA",
+    "LocalUniBlock",
+    "QuickGELU",
+    "Residual",
+]
+
+
+class QuickGELU(nn.Module):
+    """The sigmoid form of GELU that CLIP was trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[...] -> [...]."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: a residual step is left out at random in training.
+
+    Args:
+        rate: Probability of leaving it out, in [0, 1).
+        own_dim: The dimension along which each index has a draw of its own; the others share it. 0 draws once per
+            video, as the field means it. The published code keeps the tokens in front and so draws per token
+            position: 2 for [B, T, N, C], and 1 for the video token [B, 1, C], that is once per batch.
+
+    Raises:
+        ValueError: The rate is outside [0, 1).
+    """
+
+    def __init__(self, rate: float = 0.0, own_dim: int = 0) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ValueError(f"A drop path rate lies in [0, 1), got {rate}.")
+        self.rate = rate
+        self.own_dim = own_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[...] -> [...]."""
+        if not self.training or self.rate == 0:
+            return x
+        shape = [size if dim == self.own_dim else 1 for dim, size in enumerate(x.shape)]
+        keep = x.new_empty(shape).bernoulli_(1 - self.rate)
+        return x * keep.div_(1 - self.rate)
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows."""
+        return f"{self.rate:.3f}"
+
+
+class Residual(nn.Module):
+    """One residual step, ``x + drop_path(scale(fn(norm(x))))``."""
+
+    def __init__(
+        self,
+        fn: nn.Module,
+        norm: nn.Module | None = None,
+        scale: nn.Module | None = None,
+        drop_path: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.norm = norm or nn.Identity()
+        self.fn = fn
+        self.scale = scale or nn.Identity()
+        self.drop_path = drop_path or nn.Identity()
+
+    def forward(self, x: Tensor, *context: tuple[int, int]) -> Tensor:
+        """[B, T, N, C] -> [B, T, N, C]; what ``fn`` needs beside the tokens follows them."""
+        return x + self.drop_path(self.scale(self.fn(self.norm(x), *context)))
+
+
+class LocalTemporalMHRA(nn.Module):
+    """LT_MHRA: each patch mixes with the same patch of the neighbour frames, through a bottleneck.
+
+    Linear from end to end: batch norm, ``value``, ``affinity`` (a depth-wise convolution along time), ``proj``.
+    Starts as zero, so that an image model is unchanged on the first step.
+
+    Args:
+        dim: Channels C.
+        reduction: C divided by the channels of the bottleneck.
+        kernel_size: Frames that one patch sees; odd.
+
+    Raises:
+        ValueError: The kernel is even, or the bottleneck has no channel.
+    """
+
+    def __init__(self, dim: int, *, reduction: float = 1.5, kernel_size: int = 3) -> None:
+        super().__init__()
+        hidden = int(dim // reduction)
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, so that a frame is the centre of its own, got {kernel_size}.")
+        if hidden < 1:
+            raise ValueError(f"reduction must leave at least one of the {dim} channels, got {reduction}.")
+        self.norm = nn.BatchNorm1d(dim)
+        self.value = nn.Linear(dim, hidden)
+        self.affinity = TemporalAffinity(hidden, kernel_size)
+        self.proj = nn.Linear(hidden, dim)
+        nn.init.zeros_(self.proj.weight)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, H * W, C] -> [B, T, H * W, C]."""
+        return self.proj(self.affinity(self._normed_value(x)))
+
+    def _normed_value(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        if norm.training or norm.running_mean is None or norm.running_var is None:
+            return self.value(norm(x.flatten(0, 2)).view(x.shape))
+        weight, bias = ops.fold_batch_norm(
+            self.value.weight,
+            self.value.bias,
+            mean=norm.running_mean,
+            variance=norm.running_var,
+            scale=norm.weight,
+            shift=norm.bias,
+            eps=norm.eps,
+        )
+        return F.linear(x, weight, bias)
+
+
+class TemporalAffinity(nn.Module):
+    """The learnt affinity of LT_MHRA: one weight per channel and frame offset.
+
+    Args:
+        dim: Channels D.
+        kernel_size: Frame offsets; odd.
+    """
+
+    def __init__(self, dim: int, kernel_size: int) -> None:
+        super().__init__()
+        bound = kernel_size**-0.5  # the bound of nn.Conv3d with one input channel a group
+        self.weight = nn.Parameter(torch.empty(dim, kernel_size).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(dim).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, H * W, D] -> [B, T, H * W, D]."""
+        return ops.temporal_conv(x, self.weight, self.bias)
+
+
+class GlobalSpatialMHRA(nn.Module):
+    """GS_MHRA: the tokens of one frame attend to one another.
+
+    Args:
+        dim: Channels C.
+        num_heads: Divides C.
+
+    Raises:
+        ValueError: ``dim`` is no multiple of ``num_heads``.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        _check_heads(dim, num_heads)
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[B, T, N, C] -> [B, T, N, C]."""
+        qkv = self.qkv(x).flatten(0, 1).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.transpose(1, 3).unbind(2)  # [B * T, heads, N, C / heads]
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return self.proj(y).view(x.shape)
+
+
+class FeedForward(nn.Module):
+    """FFN: linear, activation, dropout, linear.
+
+    Args:
+        dim: Channels C.
+        ratio: Hidden channels divided by C.
+        activation: Makes the activation module.
+        dropout: Rate after the activation.
+    """
+
+    def __init__(
+        self, dim: int, *, ratio: float = 4.0, activation: Callable[[], nn.Module] = QuickGELU, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        hidden = round(ratio * dim)
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = activation()
+        self.drop = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., C]."""
+        return self.fc2(self.drop(self.act(self.fc1(x))))
+
+
+class LocalUniBlock(nn.Module):
+    """An image ViT block, armed: LT_MHRA, GS_MHRA, FFN, each a residual step.
+
+    The published code may add a second LT_MHRA after GS_MHRA; the paper's equations have one.
+
+    Args:
+        spatial: The image block's attention step, called with the tokens and the grid.
+        ffn: The image block's feed-forward step.
+        local: Zero, one or two local temporal relations: before the attention, then after it.
+        drop_path: Stochastic depth of the local temporal steps.
+    """
+
+    def __init__(
+        self,
+        spatial: Residual,
+        ffn: Residual,
+        *,
+        local: tuple[LocalTemporalMHRA, ...] = (),
+        drop_path: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.local = nn.ModuleList(local)
+        self.spatial = spatial
+        self.ffn = ffn
+        self.local_drop_path = drop_path or nn.Identity()
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[B, T, N, C] -> [B, T, N, C], with H, W = grid."""
+        x = self._mix_frames(x, grid, step=0)
+        x = self.spatial(x, grid)
+        x = self._mix_frames(x, grid, step=1)
+        return self.ffn(x)
+
+    def _mix_frames(self, x: Tensor, grid: tuple[int, int], step: int) -> Tensor:
+        if step >= len(self.local):
+            return x
+        prefix, patches = x.tensor_split([x.shape[2] - grid[0] * grid[1]], dim=2)
+        patches = patches + self.local_drop_path(self.local[step](patches))
+        return torch.cat([prefix, patches], dim=2)
+
+
+class DynamicPositionEncoding(nn.Module):
+    """DPE: a depth-wise 3 x 3 x 3 convolution over the patches, added to its own input.
+
+    Args:
+        dim: Channels C.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        bound = 27**-0.5  # the bound of nn.Conv3d with one input channel a group
+        self.weight = nn.Parameter(torch.empty(dim, 1, 3, 3, 3).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[B, T, N, C] -> [B, T, N, C], with H, W = grid; prefix tokens pass unchanged."""
+        prefix, patches = x.tensor_split([x.shape[2] - grid[0] * grid[1]], dim=2)
+        encoding = ops.depthwise_conv3d(patches.unflatten(2, grid), self.weight, self.bias)
+        return torch.cat([prefix, patches + encoding.flatten(2, 3)], dim=2)
+
+
+class GlobalCrossMHRA(nn.Module):
+    """C_MHRA: the video token asks, every token of every frame answers.
+
+    Starts as zero. The keys have no bias: it would cancel in the softmax.
+
+    Args:
+        dim: Channels C.
+        num_heads: Divides C.
+
+    Raises:
+        ValueError: ``dim`` is no multiple of ``num_heads``.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        _check_heads(dim, num_heads)
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.k = nn.Linear(dim, dim, bias=False)
+        self.v = nn.Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
+        for linear in (self.q, self.k, self.v):
+            bound = (6 / (dim + 3 * dim)) ** 0.5  # Xavier's bound for the published joint projection [3 C, C]
+            nn.init.uniform_(linear.weight, -bound, bound)
+        for bias in (self.q.bias, self.v.bias, self.proj.bias, self.proj.weight):
+            nn.init.zeros_(bias)
+
+    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """Query [B, Q, C], tokens [B, S, C] -> [B, Q, C]."""
+        mixed = ops.cross_mhra(
+            self.q(query),
+            tokens,
+            key_weight=self.k.weight,
+            value_weight=self.v.weight,
+            value_bias=self.v.bias,
+            num_heads=self.num_heads,
+        )
+        return self.proj(mixed)
+
+
+class GlobalUniBlock(nn.Module):
+    """DPE, C_MHRA, FFN: one stage of the video token.
+
+    Args:
+        dim: Channels C.
+        num_heads: Heads of the cross attention; divides C.
+        ratio: Hidden channels of the FFN divided by C.
+        dropout: Rate inside the FFN.
+        drop_path: Stochastic depth of both residual steps.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        ratio: float = 4.0,
+        dropout: float = 0.0,
+        drop_path: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.position = DynamicPositionEncoding(dim)
+        self.norm_query = nn.LayerNorm(dim)
+        self.norm_tokens = nn.LayerNorm(dim)
+        self.cross = GlobalCrossMHRA(dim, num_heads)
+        self.cross_drop_path = drop_path or nn.Identity()
+        ffn = FeedForward(dim, ratio=ratio, dropout=dropout)
+        nn.init.xavier_uniform_(ffn.fc1.weight)
+        nn.init.zeros_(ffn.fc2.weight)
+        nn.init.zeros_(ffn.fc2.bias)
+        self.ffn = Residual(ffn, nn.LayerNorm(dim), drop_path=self.cross_drop_path)
+
+    def forward(self, query: Tensor, x: Tensor, grid: tuple[int, int], extra: Tensor | None = None) -> Tensor:
+        """Query [B, Q, C], x [B, T, N, C] (and extra keys [B, K, C]) -> [B, Q, C]."""
+        tokens = self.position(x, grid).flatten(1, 2)
+        if extra is not None:
+            tokens = torch.cat([tokens, extra], dim=1)
+        query = query + self.cross_drop_path(self.cross(self.norm_query(query), self.norm_tokens(tokens)))
+        return self.ffn(query)
+
+
+def _check_heads(dim: int, num_heads: int) -> None:
+    if dim % num_heads:
+        raise ValueError(f"dim must be a multiple of num_heads, got {dim = } and {num_heads = }.")

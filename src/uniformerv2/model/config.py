@@ -1,0 +1,188 @@
+"""What a UniFormerV2 is made of, and what travels with its weights.
+
+Source:
+    Li et al., UniFormerV2 (2022), https://arxiv.org/abs/2211.09552; defaults are those of the published B/16 on
+    Kinetics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, Literal, Self, get_args
+
+__all__ = ["ActivationName", "CheckpointInfo", "FusionName", "UniFormerV2Config"]
+
+ActivationName = Literal["quick_gelu", "gelu"]
+DrawPer = Literal["video", "token"]
+FusionName = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
+
+
+@dataclass(frozen=True)
+class UniFormerV2Config:
+    """What a UniFormerV2 is made of.
+
+    Names in parentheses are those of the published code.
+
+    Args:
+        image_size: Height and width the position embedding is for; other sizes are interpolated.
+        patch_size: Side of a patch, in pixels.
+        dim: Channels C (width).
+        depth: Blocks (layers).
+        num_heads: Heads of the spatial attention (heads).
+        mlp_ratio: Hidden channels of a block's FFN divided by C.
+        activation: Of a block's FFN; CLIP's is QuickGELU.
+        num_frames: Frames of a clip T (t_size); the network takes any multiple of ``tubelet_size``.
+        num_classes: Classes; 0 leaves the head out.
+        tubelet_size: Frames from one time step to the next: 1, or 2 (temporal_downsample).
+        tubelet_kernel_size: Frames a tubelet sees (kernel_size), odd; 0 means 1 for a tubelet_size of 1, else 3.
+        num_local_steps: Local temporal steps of a block: 0 (no_lmhra), 1, or 2 (double_lmhra).
+        local_reduction: C divided by the bottleneck channels of LT_MHRA (dw_reduction).
+        local_kernel_size: Frames that LT_MHRA sees.
+        fusion: How the video tokens of the stages become one; the published models are sequential.
+        fusion_stages: Blocks whose tokens a global UniBlock reads (return_list); empty means the last four.
+        global_num_heads: Heads of the cross attention (n_head); 0 means as many as ``num_heads``.
+        global_mlp_ratio: Hidden channels of a global UniBlock's FFN divided by C (mlp_factor).
+        global_dropout: Rate in a global UniBlock's FFN (mlp_dropout), one for all or one per stage.
+        use_gate: Mix the video token with the class token's mean; the published frozen models do not.
+        drop_path_rate: Stochastic depth of the last block, linear from 0 (backbone_drop_path_rate).
+        global_drop_path_rate: Stochastic depth of the last stage, linear from 0 (drop_path_rate).
+        drop_path_per: One draw per "video", or as the published code does per "token" position.
+        classifier_dropout: Rate before the classifier (cls_dropout).
+        backbone: timm name of the armed image ViT; None for CLIP's ViT, the published one.
+        backbone_args: What timm's ``create_model`` is given beside the name.
+
+    Raises:
+        ValueError: A field outside its range; the message names what is allowed.
+    """
+
+    image_size: int | tuple[int, int] = 224
+    patch_size: int = 16
+    dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    activation: ActivationName = "quick_gelu"
+    num_frames: int = 8
+    num_classes: int = 400
+    tubelet_size: int = 1
+    tubelet_kernel_size: int = 0
+    num_local_steps: int = 0
+    local_reduction: float = 1.5
+    local_kernel_size: int = 3
+    fusion: FusionName = "sequential"
+    fusion_stages: tuple[int, ...] = ()
+    global_num_heads: int = 0
+    global_mlp_ratio: float = 4.0
+    global_dropout: tuple[float, ...] = (0.5,)
+    use_gate: bool = True
+    drop_path_rate: float = 0.0
+    global_drop_path_rate: float = 0.0
+    drop_path_per: DrawPer = "video"
+    classifier_dropout: float = 0.5
+    backbone: str | None = None
+    backbone_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._resolve()
+        for name, allowed in (("activation", ActivationName), ("fusion", FusionName), ("drop_path_per", DrawPer)):
+            _check_choice(name, getattr(self, name), get_args(allowed))
+        _check_choice("tubelet_size", self.tubelet_size, (1, 2))
+        _check_choice("num_local_steps", self.num_local_steps, (0, 1, 2))
+        for name in ("patch_size", "dim", "depth", "num_heads", "num_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if min(self.grid) < 1:
+            raise ValueError(f"image_size must be at least one patch of {self.patch_size}, got {self.image_size}.")
+        if self.num_classes < 0:
+            raise ValueError(f"num_classes must be 0 (no head) or more, got {self.num_classes}.")
+        if self.tubelet_kernel_size % 2 == 0:
+            raise ValueError(f"tubelet_kernel_size must be odd, got {self.tubelet_kernel_size}.")
+        stages = self.fusion_stages
+        if list(stages) != sorted(set(stages)) or stages[0] < 0 or stages[-1] >= self.depth:
+            raise ValueError(f"fusion_stages must rise within 0 to {self.depth - 1}, got {stages}.")
+        if not self.use_gate and stages[-1] != self.depth - 1:
+            raise ValueError(
+                f"Without a gate nothing reads the blocks after the last fusion stage: end fusion_stages with "
+                f"{self.depth - 1} or set depth={stages[-1] + 1}, got {stages}."
+            )
+        if len(self.global_dropout) != len(stages):
+            raise ValueError(
+                f"global_dropout is one rate or one per stage: {len(stages)} stages, got {self.global_dropout}."
+            )
+
+    def _resolve(self) -> None:
+        """Write defaults that follow from other fields, so that a stored configuration says everything."""
+        stages = tuple(self.fusion_stages) or tuple(range(max(0, self.depth - 4), self.depth))
+        dropout = tuple(self.global_dropout)
+        resolved = {
+            "image_size": self.image_size if isinstance(self.image_size, int) else tuple(self.image_size),
+            "fusion_stages": stages,
+            "tubelet_kernel_size": self.tubelet_kernel_size or (1 if self.tubelet_size == 1 else 3),
+            "global_num_heads": self.global_num_heads or self.num_heads,
+            "global_dropout": dropout * len(stages) if len(dropout) == 1 else dropout,
+        }
+        for name, value in resolved.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches H, W of a frame of ``image_size``."""
+        height, width = (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+        return height // self.patch_size, width // self.patch_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration that ``to_dict`` gave, also after a way through JSON.
+
+        Args:
+            values: Fields by name; missing ones take their defaults.
+
+        Raises:
+            ValueError: A name that is no field.
+        """
+        known = [item.name for item in fields(cls)]
+        for name in values:
+            if name not in known:
+                hint = get_close_matches(name, known, n=1)
+                raise ValueError(
+                    f"UniFormerV2Config has no field '{name}'." + (f" Did you mean '{hint[0]}'?" if hint else "")
+                )
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What travels with the weights besides the architecture.
+
+    Args:
+        preprocessing: Fields of ``data.transforms.Preprocessing``, in types that JSON knows.
+        class_names: Names in the order of the head's rows; empty when unknown.
+        licence: Of the weights.
+        source: Where the weights come from.
+        metrics: Measured or published numbers by name.
+        versions: Versions of the packages that wrote the file.
+    """
+
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    licence: str = "unknown"
+    source: str = "random weights"
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("preprocessing", "metrics"):  # as they come back from a file: lists, not tuples
+            object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
+
+
+def _check_choice(name: str, value: object, allowed: Collection[object]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, got {value!r}.")

@@ -1,0 +1,270 @@
+"""UniFormerV2: an image ViT, armed for video.
+
+Source:
+    Li et al., UniFormerV2: Spatiotemporal Learning by Arming Image ViTs with Video UniFormer (2022),
+    https://arxiv.org/abs/2211.09552. Defaults are those of the published B/16 on Kinetics.
+
+Letters of this file: B videos, T frames, T' time steps (T / tubelet_size), H x W patches a frame, P prefix tokens a
+frame, N = P + H * W tokens a frame, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from uniformerv2.model.blocks import (
+    DropPath,
+    FeedForward,
+    GlobalSpatialMHRA,
+    GlobalUniBlock,
+    LocalTemporalMHRA,
+    LocalUniBlock,
+    QuickGELU,
+    Residual,
+)
+from uniformerv2.model.config import ActivationName, CheckpointInfo, UniFormerV2Config
+from uniformerv2.model.embedding import ImagePositions, VideoEmbedding
+from uniformerv2.model.fusion import FUSIONS
+
+__all__ = ["ImageViT", "UniFormerV2", "block_drop_paths"]
+
+ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
+class ImageViT(NamedTuple):
+    """An image ViT, taken apart.
+
+    ``embedding`` makes tokens; ``steps`` holds the attention and the feed-forward step of each block.
+    """
+
+    embedding: VideoEmbedding
+    steps: Sequence[tuple[Residual, Residual]]
+
+
+def block_drop_paths(config: UniFormerV2Config) -> list[DropPath]:
+    """Stochastic depth of the steps of each block that work on [B, T, N, C]: rates linear in the depth."""
+    own_dim = 0 if config.drop_path_per == "video" else 2
+    return [DropPath(rate, own_dim) for rate in _rates(config.drop_path_rate, config.depth)]
+
+
+def clip_vit(config: UniFormerV2Config) -> ImageViT:
+    """CLIP's image ViT, the one the published models arm, with random weights."""
+    kernel = (config.tubelet_kernel_size, config.patch_size, config.patch_size)
+    num_patches = config.grid[0] * config.grid[1]
+    scale = config.dim**-0.5
+    embedding = VideoEmbedding(
+        nn.Conv3d(3, config.dim, kernel, bias=False).weight.detach(),
+        bias=None,
+        stride=config.tubelet_size,
+        prefix_tokens=scale * torch.randn(1, config.dim),
+        positions=ImagePositions(scale * torch.randn(1 + num_patches, config.dim), config.grid),
+        norm=nn.LayerNorm(config.dim),
+    )
+    activation = ACTIVATIONS[config.activation]
+    steps = []
+    for drop_path in block_drop_paths(config):
+        attention = GlobalSpatialMHRA(config.dim, config.num_heads)
+        ffn = FeedForward(config.dim, ratio=config.mlp_ratio, activation=activation)
+        steps.append(
+            (
+                Residual(attention, nn.LayerNorm(config.dim), drop_path=drop_path),
+                Residual(ffn, nn.LayerNorm(config.dim), drop_path=drop_path),
+            )
+        )
+    return ImageViT(embedding, steps)
+
+
+class UniFormerV2(nn.Module):
+    """A video to class scores.
+
+    Has timm's model interface (``forward_features``, ``forward_head``, ``forward_intermediates``,
+    ``reset_classifier``, ``group_matcher``, ...).
+
+    Args:
+        config: The architecture.
+        image_vit: The image ViT taken apart, where ``config.backbone`` names one; made by ``arm``.
+        info: What travels with the weights.
+
+    Raises:
+        ValueError: ``config.backbone`` names an image ViT and none was given.
+    """
+
+    def __init__(
+        self, config: UniFormerV2Config, *, image_vit: ImageViT | None = None, info: CheckpointInfo | None = None
+    ) -> None:
+        super().__init__()
+        if image_vit is None:
+            if config.backbone is not None:
+                raise ValueError(f"Use uniformerv2.arm('{config.backbone}', ...): it builds the image ViT too.")
+            image_vit = clip_vit(config)
+        self.config = config
+        self.info = info or CheckpointInfo()
+        self.embedding = image_vit.embedding
+        self.blocks = nn.ModuleList(
+            LocalUniBlock(spatial, ffn, local=_local_steps(config), drop_path=DropPath(rate))
+            for (spatial, ffn), rate in zip(image_vit.steps, _rates(config.drop_path_rate, config.depth), strict=True)
+        )
+        self.fusion = FUSIONS[config.fusion](_global_blocks(config), config.dim)
+        self.fusion_gate = nn.Parameter(torch.zeros(config.dim)) if config.use_gate else None
+        self.norm = nn.LayerNorm(config.dim)
+        self.head_drop = nn.Dropout(config.classifier_dropout)
+        self.head = nn.Linear(config.dim, config.num_classes) if config.num_classes else nn.Identity()
+        self.num_features = self.head_hidden_size = config.dim
+        self._num_checkpointed = 0
+        self._frozen: list[nn.Module] = []
+
+    @property
+    def num_classes(self) -> int:
+        """Classes; 0 when there is no head."""
+        return self.config.num_classes
+
+    def forward(self, video: Tensor) -> Tensor:
+        """[B, T, 3, height, width] -> [B, num_classes]."""
+        return self.forward_head(self.forward_features(video))
+
+    def forward_features(self, video: Tensor) -> Tensor:
+        """[B, T, 3, height, width] -> [B, C]: the fused video token, before the last norm."""
+        return self._walk(video, keep=())[0]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """[B, C] -> [B, num_classes], or the normed features [B, C] where ``pre_logits``."""
+        x = self.norm(x)
+        return x if pre_logits else self.head(self.head_drop(x))
+
+    def forward_intermediates(
+        self, video: Tensor, indices: int | Sequence[int] | None = None, *, intermediates_only: bool = False
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Tokens after some blocks, as timm's method of this name.
+
+        Args:
+            video: [B, T, 3, height, width].
+            indices: Blocks, negative ones from the end; a number n means the last n; None means all.
+            intermediates_only: Leave the features out.
+
+        Returns:
+            The tokens [B, T', N, C] of each block asked for, in the order of the blocks, prefix tokens first, before
+            any final norm; before them the features [B, C] unless ``intermediates_only``.
+
+        Raises:
+            IndexError: A block that is not there.
+        """
+        depth = len(self.blocks)
+        if isinstance(indices, int):
+            if not 0 < indices <= depth:
+                raise IndexError(f"The network has {depth} blocks, got the last {indices}.")
+            indices = range(depth - indices, depth)
+        wanted = range(depth) if indices is None else indices
+        for index in wanted:
+            if not -depth <= index < depth:
+                raise IndexError(f"The network has blocks 0 to {depth - 1} (or -{depth} to -1), got {index}.")
+        features, tokens = self._walk(video, keep={index % depth for index in wanted})
+        return tokens if intermediates_only else (features, tokens)
+
+    def _walk(self, video: Tensor, keep: Collection[int]) -> tuple[Tensor, list[Tensor]]:
+        grid = self.embedding.grid(video)
+        x = self.embedding(video)
+        kept: list[Tensor] = []
+        fused = self.fusion.start(x.shape[0])
+        for index, block in enumerate(self.blocks):
+            recompute = self.training and index < self._num_checkpointed
+            x = checkpoint(block, x, grid, use_reentrant=False) if recompute else block(x, grid)
+            if index in keep:
+                kept.append(x)
+            if index in self.config.fusion_stages:
+                fused = self.fusion.step(self.config.fusion_stages.index(index), fused, x, grid)
+        return self._gate(self.fusion.finish(fused), x), kept
+
+    def _gate(self, video_token: Tensor, x: Tensor) -> Tensor:
+        """Mix the video token with what the image ViT itself would pool: w = sigmoid(gate), as published."""
+        if self.fusion_gate is None:
+            return video_token
+        has_prefix = self.embedding.num_prefix_tokens > 0
+        pooled = x[:, :, 0].mean(dim=1) if has_prefix else x.mean(dim=(1, 2))
+        weight = torch.sigmoid(self.fusion_gate)
+        return (1 - weight) * video_token + weight * pooled
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the head by a new one with random weights.
+
+        Args:
+            num_classes: Classes of the new head; 0 leaves it out.
+        """
+        self.config = replace(self.config, num_classes=num_classes)
+        self.info = replace(self.info, class_names=())
+        head = nn.Linear(self.config.dim, num_classes) if num_classes else nn.Identity()
+        self.head = head.to(self.norm.weight.device, self.norm.weight.dtype)
+
+    def no_weight_decay(self) -> set[str]:
+        """Learnt tokens and positions; what else is free of weight decay is one-dimensional."""
+        tokens = {"embedding.prefix_tokens", "embedding.positions", "fusion.video_token"}
+        return tokens & {name for name, _ in self.named_parameters()}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Regular expressions that put the parameters in the order of the layers, for layer-wise rates.
+
+        Args:
+            coarse: Blocks as one group.
+        """
+        blocks = r"^blocks" if coarse else [(r"^blocks\.(\d+)", None), (r"^(?:fusion|norm|head)", (99999,))]
+        return {"stem": r"^embedding", "blocks": blocks}
+
+    def set_grad_checkpointing(self, enable: bool = True, *, num_blocks: int | None = None) -> None:
+        """Recompute blocks in the backward pass instead of storing what is inside them.
+
+        Args:
+            enable: On or off.
+            num_blocks: The first so many blocks; None means all.
+        """
+        self._num_checkpointed = (len(self.blocks) if num_blocks is None else num_blocks) if enable else 0
+
+    def freeze_image_vit(self) -> None:
+        """Train the armour only: the image ViT gets no gradient and stays in eval mode."""
+        self._frozen = [self.embedding]
+        for block in self.blocks:
+            self._frozen += [step for name, step in block.named_children() if name in {"spatial", "ffn"}]
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As ``torch.nn.Module.train``; a frozen image ViT stays in eval mode."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def _local_steps(config: UniFormerV2Config) -> tuple[LocalTemporalMHRA, ...]:
+    return tuple(
+        LocalTemporalMHRA(config.dim, reduction=config.local_reduction, kernel_size=config.local_kernel_size)
+        for _ in range(config.num_local_steps)
+    )
+
+
+def _global_blocks(config: UniFormerV2Config) -> list[GlobalUniBlock]:
+    own_dim = 0 if config.drop_path_per == "video" else 1
+    rates = _rates(config.global_drop_path_rate, len(config.fusion_stages))
+    return [
+        GlobalUniBlock(
+            config.dim,
+            config.global_num_heads,
+            ratio=config.global_mlp_ratio,
+            dropout=dropout,
+            drop_path=DropPath(rate, own_dim),
+        )
+        for dropout, rate in zip(config.global_dropout, rates, strict=True)
+    ]
+
+
+def _rates(last: float, count: int) -> list[float]:
+    return [last * index / max(1, count - 1) for index in range(count)]

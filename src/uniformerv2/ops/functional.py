@@ -1,0 +1,153 @@
+"""The operations of UniFormerV2, each written once in plain PyTorch: the definition.
+
+Source:
+    Li et al., UniFormerV2 (2022), https://arxiv.org/abs/2211.09552, equations of the local and global UniBlock.
+
+The published code runs LT_MHRA as 3-D convolutions on permuted copies and projects keys and values for a single
+query. Both are linear maps that commute with what follows, so here they are done where they are cheap; the numbers
+are the same, the copies and most multiplications are gone.
+
+Letters of this file: B videos, T frames, H x W patches a frame, L = H * W, P prefix tokens a frame, N = P + L,
+C channels, D channels of the bottleneck, S tokens in all, Q queries, h heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["cross_mhra", "depthwise_conv3d", "fold_batch_norm", "interpolate_positions", "temporal_conv", "tubelets"]
+
+
+def tubelets(video: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """Embed tubelets: a convolution whose spatial stride is its spatial kernel.
+
+    Time is padded with zeros by ``(kernel - 1) // 2`` frames on both sides::
+
+        8 frames, kernel 3, stride 2   0 [0 1] 2 3 4 5 6 7   ->   4 time steps, centred on frames 0 2 4 6
+
+    Tubelets of one frame are what an image ViT does, and by the same 2-D convolution, so that it gives the same bits.
+
+    Args:
+        video: Pixels [B, T, 3, height, width].
+        weight: [C, 3, kernel, p, p].
+        bias: [C] or none.
+        stride: Frames from one tubelet to the next.
+
+    Returns:
+        Tokens [B, T', L, C].
+    """
+    kernel, *patch = weight.shape[2:]
+    if kernel == stride == 1:
+        x = F.conv2d(video.flatten(0, 1), weight.squeeze(2), bias, stride=patch)
+        return x.flatten(2).transpose(1, 2).unflatten(0, video.shape[:2])
+    padding = ((kernel - 1) // 2, 0, 0)
+    x = F.conv3d(video.transpose(1, 2), weight, bias, stride=(stride, *patch), padding=padding)
+    return x.flatten(3).permute(0, 2, 3, 1)
+
+
+def fold_batch_norm(
+    weight: Tensor, bias: Tensor, *, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """A linear map after a batch norm with known statistics, as one linear map.
+
+    Args:
+        weight: The linear map [D, C].
+        bias: Its bias [D].
+        mean: Running mean [C].
+        variance: Running variance [C].
+        scale: The batch norm's weight [C].
+        shift: The batch norm's bias [C].
+        eps: Added to the variance.
+
+    Returns:
+        The folded weight [D, C] and bias [D].
+    """
+    gain = scale * torch.rsqrt(variance + eps)
+    return weight * gain, bias + (weight * (shift - mean * gain)).sum(dim=1)  # element-wise: no autocast
+
+
+def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Depth-wise convolution along time, zero padded: as many shifted multiply-adds as taps.
+
+    Args:
+        x: Tokens [B, T, L, D].
+        weight: Taps [D, kernel], kernel odd.
+        bias: [D].
+
+    Returns:
+        Tokens [B, T, L, D].
+    """
+    num_taps, num_frames = weight.shape[1], x.shape[1]
+    padded = F.pad(x, (0, 0, 0, 0, num_taps // 2, num_taps // 2))
+    y = bias.to(x.dtype)
+    for tap, weight_of_tap in enumerate(weight.to(x.dtype).unbind(1)):
+        y = torch.addcmul(y, padded[:, tap : tap + num_frames], weight_of_tap)
+    return y
+
+
+def depthwise_conv3d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Depth-wise 3-D convolution on channels-last tokens, zero padded to the same size.
+
+    Args:
+        x: Tokens [B, T, H, W, C].
+        weight: [C, 1, kernel, kernel, kernel].
+        bias: [C].
+
+    Returns:
+        Tokens [B, T, H, W, C].
+    """
+    padding = tuple(size // 2 for size in weight.shape[2:])
+    y = F.conv3d(x.permute(0, 4, 1, 2, 3), weight, bias, padding=padding, groups=weight.shape[0])
+    return y.permute(0, 2, 3, 4, 1)
+
+
+def cross_mhra(
+    query: Tensor, tokens: Tensor, *, key_weight: Tensor, value_weight: Tensor, value_bias: Tensor, num_heads: int
+) -> Tensor:
+    """Cross attention of a few queries over many tokens, without ever projecting a token.
+
+    With q_h the query of head h, the scores are ``(q_h W_k,h) . y`` and the output ``(softmax . y) W_v,h``: per token
+    and query 2 h C multiply-adds instead of the 2 C C that keys and values cost. A bias of the keys adds the same
+    number to every score of a head and cancels in the softmax, so there is none. The softmax is in float32 at least.
+
+    Args:
+        query: Projected queries [B, Q, C].
+        tokens: Keys and values before their projection [B, S, C].
+        key_weight: [C, C].
+        value_weight: [C, C].
+        value_bias: [C].
+        num_heads: Heads h; divides C.
+
+    Returns:
+        The heads' outputs side by side, before the output projection [B, Q, C].
+    """
+    num_queries, head_dim = query.shape[1], query.shape[2] // num_heads
+    q = query.unflatten(-1, (num_heads, head_dim))  # [B, Q, h, C / h]
+    absorbed = torch.einsum("bqhd,hdc->bqhc", q * head_dim**-0.5, key_weight.unflatten(0, (num_heads, head_dim)))
+    scores = absorbed.flatten(1, 2) @ tokens.transpose(1, 2)  # [B, Q h, S]
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(tokens.dtype)
+    mixed = (weights @ tokens).unflatten(1, (num_queries, num_heads))  # [B, Q, h, C]
+    values = torch.einsum("bqhc,hdc->bqhd", mixed, value_weight.unflatten(0, (num_heads, head_dim)))
+    return values.flatten(2) + value_bias
+
+
+def interpolate_positions(positions: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Position embedding of another grid, by antialiased bicubic interpolation in float32 (as timm does).
+
+    Args:
+        positions: [P + L, C]; the first P rows belong to prefix tokens and stay as they are.
+        old_grid: H, W with L = H * W.
+        new_grid: The H, W wanted.
+
+    Returns:
+        [P + new H * new W, C].
+    """
+    if old_grid == new_grid:
+        return positions
+    num_prefix = positions.shape[0] - old_grid[0] * old_grid[1]
+    prefix, grid = positions[:num_prefix], positions[num_prefix:]
+    image = grid.float().unflatten(0, old_grid).permute(2, 0, 1).unsqueeze(0)
+    image = F.interpolate(image, size=new_grid, mode="bicubic", antialias=True)
+    return torch.cat([prefix, image.squeeze(0).flatten(1).t().to(positions.dtype)])
