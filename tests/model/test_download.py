@@ -1,0 +1,304 @@
+"""The downloader against a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from flaky_server import BODY, DIGEST, ETAG, HALF, Server
+
+from uniformerv2.model import download
+from uniformerv2.model.download import DownloadError, cache_home, cached_path, fetch, fetch_from_hub
+
+
+@pytest.fixture
+def server():
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield running
+    running.let_go.set()
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """An empty cache, no wait between tries, and no proxy or offline mode from outside."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("UNIFORMERV2_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UNIFORMERV2_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.001)
+    return tmp_path / "home"
+
+
+def files_in(folder):
+    """Everything but the locks."""
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
+
+
+def test_whole_file_arrives_once_under_its_own_name(server, home):
+    path = fetch(server.url("whole"), sha256_prefix=DIGEST[:8])
+    assert path.read_bytes() == BODY
+    assert path == cached_path(server.url("whole"))
+    assert files_in(home) == [path.name]
+    assert fetch(server.url("whole"), sha256_prefix=DIGEST.upper()) == path
+    assert len(server.seen) == 1
+
+
+def test_wrong_hash_leaves_nothing(server, home):
+    with pytest.raises(DownloadError, match=r"another file.*begins with \w{8}, not with 00000000\. Place the file at"):
+        fetch(server.url("whole"), sha256_prefix="00000000")
+    assert files_in(home) == []
+
+
+def test_file_placed_by_hand_is_used_and_checked(server):
+    path = cached_path(server.url("missing"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(BODY)
+    assert fetch(server.url("missing"), sha256_prefix=DIGEST[:8]) == path
+    path.write_bytes(b"something else")
+    with pytest.raises(DownloadError, match=r"is not the published file.*Remove it"):
+        fetch(server.url("missing"), sha256_prefix=DIGEST[:8])
+    assert path.read_bytes() == b"something else"
+    assert server.seen == []
+
+
+def test_dead_link_says_what_to_do_and_is_asked_once(server, home):
+    with pytest.raises(DownloadError) as caught:
+        fetch(server.url("missing"), instead="use the other model")
+    assert str(caught.value) == (
+        f"{server.url('missing')} answered 404 Not Found. "
+        f"Place the file at {cached_path(server.url('missing'))}, or use the other model"
+    )
+    assert len(server.seen) == 1
+    assert files_in(home) == []
+
+
+def test_web_page_in_place_of_a_file_is_refused(server, home):
+    with pytest.raises(DownloadError, match="a web page, not with a file"):
+        fetch(server.url("page"))
+    assert files_in(home) == []
+
+
+def test_truncated_body_is_never_a_file_but_is_kept_for_later(server):
+    with pytest.raises(
+        DownloadError,
+        match=r"failed 3 times: 150,000 of 300,000 bytes arrived; the next call continues after 150,000 bytes",
+    ):
+        fetch(server.url("truncated"), num_tries=3)
+    path = cached_path(server.url("truncated"))
+    assert not path.exists()
+    assert path.with_name(f"{path.name}.part").read_bytes() == BODY[:HALF]
+    assert len(server.seen) == 3
+
+
+def test_cut_chunked_body_is_never_a_file(server):
+    with pytest.raises(DownloadError, match="failed 2 times"):
+        fetch(server.url("chunked-cut"), num_tries=2)
+    assert not cached_path(server.url("chunked-cut")).exists()
+
+
+def test_cut_connection_continues_where_it_stopped(server, home):
+    path = fetch(server.url("cut"), sha256_prefix=DIGEST[:8])
+    assert path.read_bytes() == BODY
+    assert [request[1:] for request in server.seen] == [(None, None), (f"bytes={HALF}-", ETAG)]
+    assert files_in(home) == [path.name]
+
+
+def test_reset_connection_is_tried_again(server, home):
+    path = fetch(server.url("reset"), sha256_prefix=DIGEST[:8])
+    assert path.read_bytes() == BODY
+    assert len(server.seen) == 2
+    assert files_in(home) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "ranges"),
+    [
+        ("cut-without-range", [None, f"bytes={HALF}-"]),
+        ("cut-without-validator", [None, None]),
+        ("cut-then-replaced", [None, f"bytes={HALF}-"]),
+        ("cut-then-other-part", [None, f"bytes={HALF}-", None]),
+    ],
+)
+def test_starts_anew_where_it_cannot_be_continued(server, home, name, ranges):
+    path = fetch(server.url(name))
+    assert path.read_bytes() == BODY
+    assert [request[1] for request in server.seen] == ranges
+    assert files_in(home) == [path.name]
+
+
+@pytest.mark.parametrize("validator", [ETAG, '"of another file"'])
+def test_part_that_is_already_longer_is_dropped(server, validator):
+    path = cached_path(server.url("whole"))
+    path.parent.mkdir(parents=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(BODY + b"more")
+    part.with_name(f"{part.name}.validator").write_text(validator)
+    assert fetch(server.url("whole")).read_bytes() == BODY
+
+
+def test_busy_server_is_asked_again(server):
+    assert fetch(server.url("busy")).read_bytes() == BODY
+    assert len(server.seen) == 2
+
+
+def test_redirection_within_http_is_followed_and_to_a_file_is_not(server, home):
+    assert fetch(server.url("moved")).read_bytes() == BODY
+    with pytest.raises(DownloadError, match="302"):
+        fetch(server.url("moved-to-file"))
+    assert files_in(home) == [cached_path(server.url("moved")).name]
+
+
+def test_nobody_listens():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(DownloadError, match=r"failed 2 times: .*refused.*Place the file at"):
+        fetch(f"http://127.0.0.1:{port}/a.pyth", num_tries=2)
+
+
+def test_silent_server_times_out(server):
+    with pytest.raises(DownloadError, match="failed 1 times: timed out"):
+        fetch(server.url("waiting").replace(".pyth", ".x"), num_tries=1, timeout_seconds=0.2)
+
+
+@pytest.mark.parametrize("variable", ["UNIFORMERV2_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_uses_the_cache_only(server, monkeypatch, variable):
+    known = fetch(server.url("whole"))
+    monkeypatch.setenv(variable, "1")
+    assert fetch(server.url("whole")) == known
+    with pytest.raises(DownloadError, match=rf"offline mode is on.*{cached_path(server.url('cut')).name}"):
+        fetch(server.url("cut"))
+    assert len(server.seen) == 1
+
+
+def test_home_follows_the_environment(monkeypatch, tmp_path):
+    assert cache_home() == tmp_path / "home"
+    monkeypatch.setenv("UNIFORMERV2_HOME", "~/models")
+    assert cache_home() == Path.home() / "models"
+    monkeypatch.delenv("UNIFORMERV2_HOME")
+    assert cache_home() == Path.home() / ".cache" / "uniformerv2"
+    assert cached_path("http://a.org/x.pyth", cache_dir=tmp_path).parent == tmp_path
+
+
+def test_proxy_of_the_environment_is_used(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", server.address)
+    assert fetch("http://weights.invalid/whole.pyth").read_bytes() == BODY
+    assert [request[0] for request in server.seen] == ["http://weights.invalid/whole.pyth"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a.org/x", "file:///etc/hosts", "x.pyth", "", "http:///x", "http://a.org/x y", "http://a.org/x\r\nA: b"],
+)
+def test_only_http_addresses(url):
+    with pytest.raises(ValueError, match="Only http and https addresses are fetched"):
+        fetch(url)
+
+
+@pytest.mark.parametrize("prefix", ["", "abc", "zzzzzzzz", "0" * 65])
+def test_only_hex_digits_are_a_hash(server, prefix):
+    with pytest.raises(ValueError, match="8 to 64 hex digits"):
+        fetch(server.url("whole"), sha256_prefix=prefix)
+    assert server.seen == []
+
+
+def test_name_in_the_cache_is_safe_and_tells_addresses_apart(tmp_path):
+    names = [
+        cached_path(f"http://a.org/{path}", cache_dir=tmp_path)
+        for path in (
+            "k400/a.pyth",
+            "k600/a.pyth",
+            "..",
+            "a/..%2f..%2fetc.pyth",
+            "a/",
+            "k400+k710.pyth",
+            "n" * 900,
+            "x.p;rm -r",
+        )
+        if " " not in path
+    ]
+    assert len(set(names)) == len(names)
+    for path in names:
+        assert path.parent == tmp_path
+        assert not path.name.startswith(".")
+        assert len(path.name) < 160
+    assert names[0].name.startswith("a-")
+    assert names[0].suffix == ".pyth"
+
+
+def start_fetching(url):
+    code = "import sys; from uniformerv2.model.download import fetch; "
+    code += "print('ready', flush=True); print(fetch(sys.argv[1]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_two_processes_at_once_download_it_once(server, home):
+    url = server.url("waiting")
+    with start_fetching(url) as one, start_fetching(url) as other:
+        assert one.stdout.readline() == other.stdout.readline() == "ready\n"
+        assert server.half_sent.wait(20)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(0.5)
+        server.let_go.set()
+        answers = [process.communicate(timeout=20) for process in (one, other)]
+    path = cached_path(url)
+    assert answers == [(f"{path}\n", "")] * 2  # no bar where stderr is not a terminal
+    assert path.read_bytes() == BODY
+    assert len(server.seen) == 1
+    assert files_in(home) == [path.name]
+
+
+def test_killed_process_leaves_a_part_that_the_next_call_continues(server):
+    url = server.url("waiting")
+    part = cached_path(url).with_name(f"{cached_path(url).name}.part")
+    with start_fetching(url) as process:
+        while process.poll() is None and not (part.exists() and part.stat().st_size == HALF):
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not cached_path(url).exists()
+    assert fetch(url, sha256_prefix=DIGEST[:8]).read_bytes() == BODY
+    assert server.seen[1][1:] == (f"bytes={HALF}-", ETAG)
+
+
+@pytest.fixture
+def hub(server, monkeypatch, tmp_path):
+    """The loopback server in the place of the Hugging Face hub."""
+    template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", True)
+    return tmp_path / "hub"
+
+
+def test_hub_file_arrives(hub, server, monkeypatch):
+    path = fetch_from_hub("someone/weights", "hub-weights.pyth", cache_dir=hub)
+    assert path.read_bytes() == BODY
+    assert path.is_relative_to(hub)
+    num_requests = len(server.seen)
+    monkeypatch.setenv("UNIFORMERV2_OFFLINE", "1")
+    assert fetch_from_hub("someone/weights", "hub-weights.pyth", cache_dir=hub) == path
+    assert len(server.seen) == num_requests
+
+
+def test_hub_errors_say_what_to_do(hub, monkeypatch):
+    with pytest.raises(DownloadError, match=r"other\.pyth of the Hugging Face hub could not.*Instead, convert a copy"):
+        fetch_from_hub("someone/weights", "other.pyth", cache_dir=hub)
+    monkeypatch.setenv("UNIFORMERV2_OFFLINE", "1")
+    with pytest.raises(DownloadError, match=r"offline mode is on\. Instead, convert a copy"):
+        fetch_from_hub("someone/weights", "hub-weights.pyth", cache_dir=hub)
