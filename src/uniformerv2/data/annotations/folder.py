@@ -1,0 +1,130 @@
+"""A folder per class: ``root/class/video``, with or without ``train``, ``val``, ``test`` folders above the classes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
+from uniformerv2.data.annotations.rows import Classes, Row, finish, standard_split
+from uniformerv2.data.annotations.table import VIDEO_SUFFIXES
+
+__all__ = ["GROUP_PATTERNS", "folder_rows", "has_split_folders", "read_folder"]
+
+GROUP_PATTERNS: Final = (
+    r"^.*_g\d+(?=_c\d+)",  # UCF101: v_Archery_g01_c02, twenty-five sources cut into clips
+    r"^[\w-]{11}(?=_\d{6}_\d{6}$)",  # Kinetics: YouTube id, start, end
+)
+"""What the clips of one source have in common in their file names."""
+
+_SPLITS: Final = ("train", "val", "test")
+
+
+def read_folder(
+    path: str | Path,
+    *,
+    classes: Classes | None = None,
+    root: str | Path | None = None,
+    split: str | None = None,
+    val_fraction: float = 0.2,
+    group_pattern: str | None = None,
+) -> list[VideoRecord]:
+    r"""Videos in one folder per class.
+
+    Where there are no ``train``, ``val``, ``test`` folders the videos are split by a hash of their names: the same
+    on every machine, and nearly the same when videos are added. Each class with two sources or more has both sides;
+    a class with one source is in ``train`` alone.
+
+    Args:
+        path: The folder that holds the class folders, or the ``train``, ``val``, ``test`` folders that hold them.
+        classes: Name of a label space, or the class names in head order; None: the folder names, sorted.
+        root: Where the records' paths start; ``path`` itself where None.
+        split: Keep only these records.
+        val_fraction: How much of each class, counted in sources, goes to ``val`` where no folder says it; 0 puts all
+            into ``train``.
+        group_pattern: Regular expression on the file name without suffix. Videos of a class for which it finds the
+            same text go to the same side. None: `GROUP_PATTERNS`, which know UCF101 (``_g01_``) and Kinetics names.
+
+    Raises:
+        ValueError: ``val_fraction`` is not from 0 to 1.
+    """
+    if not 0 <= val_fraction < 1:
+        raise ValueError(f"val_fraction is {val_fraction}; it must be at least 0 and below 1.")
+    rows = folder_rows(path, val_fraction=val_fraction, group_pattern=group_pattern)
+    return finish(rows, source=path, classes=classes, root=root, split=split)
+
+
+def has_split_folders(path: str | Path) -> bool:
+    """Whether the folders in ``path`` are splits and not classes: ``train`` beside ``bus`` is a class."""
+    folders = _folders(Path(path))
+    splits = [folder for folder in folders if standard_split(folder) in _SPLITS]
+    return (len(splits) > 1 or 0 < len(splits) == len(folders)) and all(_folders(Path(path, name)) for name in splits)
+
+
+def folder_rows(path: str | Path, *, val_fraction: float = 0.2, group_pattern: str | None = None) -> Iterator[Row]:
+    """One row per video, in the order of the sorted names.
+
+    Raises:
+        AnnotationError: There is no such folder.
+    """
+    top = Path(path)
+    if not top.is_dir():
+        raise AnnotationError("is no folder.", file=path)
+    if has_split_folders(top):
+        for folder in _folders(top):
+            if standard_split(folder) in _SPLITS:
+                for name in _folders(top / folder):
+                    for video in _videos(top, f"{folder}/{name}"):
+                        yield Row(str(path), None, video, name, split=standard_split(folder))
+        return
+    patterns = GROUP_PATTERNS if group_pattern is None else (group_pattern,)
+    for name in _folders(top):
+        videos = _videos(top, name)
+        held_out = _held_out({video: _group(video, patterns) for video in videos}, val_fraction)
+        for video in videos:
+            yield Row(str(path), None, video, name, split="val" if video in held_out else "train")
+
+
+def _folders(top: Path) -> list[str]:
+    with os.scandir(top) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _videos(top: Path, folder: str) -> list[str]:
+    found = []
+    for where, folders, names in os.walk(top / folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(where, name).relative_to(top).as_posix()
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.casefold() in VIDEO_SUFFIXES
+        ]
+    return sorted(found)
+
+
+def _group(video: str, patterns: tuple[str, ...]) -> str:
+    """The class folder and what the clips of one source share: the unit that never straddles two splits."""
+    folder, _, name = video.partition("/")
+    stem = name.rpartition("/")[2].rpartition(".")[0]
+    for pattern in patterns:
+        match = re.search(pattern, stem)
+        if match:
+            return f"{folder}/{match.group()}"
+    return video
+
+
+def _held_out(groups: dict[str, str], fraction: float) -> set[str]:
+    """The videos of the groups of one class with the smallest hashes; at least one group stays on either side."""
+    order = sorted(set(groups.values()), key=_hash)
+    count = min(max(round(fraction * len(order)), 1), len(order) - 1) if fraction else 0
+    chosen = set(order[: max(count, 0)])
+    return {video for video, group in groups.items() if group in chosen}
+
+
+def _hash(text: str) -> bytes:
+    """Depends on the text alone, unlike Python's own."""
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -1,0 +1,196 @@
+"""Class names of the benchmarks: number to name, name to number, and maps between label spaces.
+
+The lists are package data in ``label_names/``: one name a line, in the order of the published heads.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Final, Literal, get_args
+
+__all__ = [
+    "LABEL_SPACES",
+    "RENAMED",
+    "ClassNames",
+    "LabelSpace",
+    "class_names_of",
+    "label_index",
+    "label_map",
+    "label_names",
+]
+
+LabelSpace = Literal[
+    "activitynet",
+    "diving48",
+    "hacs",
+    "hmdb51",
+    "jester",
+    "kinetics400",
+    "kinetics400_authors_order",
+    "kinetics600",
+    "kinetics700",
+    "kinetics710",
+    "moments_in_time_v1",
+    "something_something_v1",
+    "something_something_v2",
+    "ucf101",
+]
+
+LABEL_SPACES: Final[tuple[str, ...]] = get_args(LabelSpace)
+
+# HACS labels its segments with ActivityNet's 200 classes.
+_SAME_NAMES: Final = {"hacs": "activitynet"}
+
+RENAMED: Final[dict[str, str]] = {
+    # Kinetics-400 -> the name that Kinetics-600 and 700 gave the class
+    "balloon blowing": "inflating balloons",
+    "changing wheel": "changing wheel (not on bike)",
+    "cooking sausages": "cooking sausages (not on barbeque)",
+    "drinking": "sipping cup",
+    "dying hair": "dyeing hair",
+    "garbage collecting": "person collecting garbage",
+    "hugging": "hugging (not baby)",
+    "making bed": "making the bed",
+    "opening bottle": "opening bottle (not wine)",
+    "skiing (not slalom or crosscountry)": "skiing mono",
+    "sniffing": "smelling feet",
+    "tying tie": "tying necktie",
+    # Kinetics-400 and 600 -> Kinetics-700
+    "picking fruit": "picking apples",
+    # Kinetics-600 spells one name with a small letter
+    "passing american football (not in game)": "passing American football (not in game)",
+    # Kinetics-600 and 700 -> the name that Kinetics-400 gave the class
+    "throwing ball (not baseball or American football)": "throwing ball",
+}
+"""Kinetics classes that changed their name between releases, and the name that Kinetics-710 keeps."""
+
+
+def _loosely(name: str) -> str:
+    """What stays of a name when case, underscores, brackets and repeated blanks are forgotten."""
+    return " ".join(name.replace("[", "").replace("]", "").replace("_", " ").split()).casefold()
+
+
+class ClassNames:
+    """Class names in head order, looked up by number and by name.
+
+    A name is found exactly, or else with case, underscores, square brackets and repeated blanks forgotten, where
+    that is not ambiguous.
+
+    Args:
+        names: One name per class, none twice.
+        called: What error messages call this set of classes.
+
+    Raises:
+        ValueError: There are no names, or a name occurs twice.
+
+    >>> classes = ClassNames(["riding a bike", "Archery"])
+    >>> classes.index("Riding_a_bike"), classes[1], len(classes)
+    (0, 'Archery', 2)
+    """
+
+    def __init__(self, names: Iterable[str], *, called: str = "the given classes") -> None:
+        self.names: Final = tuple(names)
+        self.called: Final = called
+        if not self.names:
+            raise ValueError(f"{called}: no class names were given; at least one is needed.")
+        self._exact: Final = {name: number for number, name in enumerate(self.names)}
+        if len(self._exact) < len(self.names):
+            twice = next(name for number, name in enumerate(self.names) if self._exact[name] != number)
+            raise ValueError(f"{called}: the class {twice!r} occurs twice; each name needs its own number.")
+        self._loose: Final[dict[str, int | None]] = {}
+        for number, name in enumerate(self.names):
+            key = _loosely(name)
+            self._loose[key] = None if key in self._loose else number
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> str:
+        return self.names[number]
+
+    def find(self, name: str) -> int | None:
+        """The class number of ``name``, or None where no class is called so."""
+        number = self._exact.get(name)
+        return self._loose.get(_loosely(name)) if number is None else number
+
+    def index(self, name: str) -> int:
+        """The class number of ``name``.
+
+        Raises:
+            ValueError: No class is called so; the message names the nearest ones.
+        """
+        number = self.find(name)
+        if number is None:
+            raise ValueError(f"No class of {self.called} is called {name!r}.{self._nearest(name)}")
+        return number
+
+    def _nearest(self, name: str) -> str:
+        loose = {_loosely(known): known for known in self.names}
+        near = [loose[key] for key in difflib.get_close_matches(_loosely(name), loose, n=3, cutoff=0.6)]
+        if near:
+            return f" Did you mean {' or '.join(map(repr, near))}?"
+        some = ", ".join(map(repr, self.names[:3]))
+        return f" It has {len(self)} classes, such as {some}."
+
+
+@cache
+def _space(space: str) -> ClassNames:
+    if space not in LABEL_SPACES:
+        near = difflib.get_close_matches(space, LABEL_SPACES, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"No label space is called {space!r}.{hint} Allowed: {', '.join(LABEL_SPACES)}.")
+    file = files("uniformerv2.data").joinpath("label_names", f"{_SAME_NAMES.get(space, space)}.txt")
+    return ClassNames(file.read_text(encoding="utf-8").splitlines(), called=space)
+
+
+def class_names_of(classes: LabelSpace | str | Sequence[str]) -> ClassNames:
+    """Classes from the name of a label space, or from the names themselves."""
+    return _space(classes) if isinstance(classes, str) else ClassNames(classes)
+
+
+def label_names(space: LabelSpace | str) -> tuple[str, ...]:
+    """The class names of a benchmark, in the order of its published head.
+
+    ``kinetics400_authors_order`` is the order of the authors' own Kinetics-400 heads; every other list has the order
+    of the MMAction2 heads.
+
+    >>> label_names("kinetics400")[5]
+    'archery'
+    """
+    return _space(space).names
+
+
+def label_index(space: LabelSpace | str, name: str) -> int:
+    """The number of a class in a benchmark's head; the error for an unknown name says which are near.
+
+    >>> label_index("something_something_v2", "Closing [something]")
+    5
+    """
+    return _space(space).index(name)
+
+
+@cache
+def label_map(source: LabelSpace | str, target: LabelSpace | str) -> tuple[int, ...]:
+    """For each class of ``target``, its number in ``source``; names of Kinetics are joined through `RENAMED`.
+
+    The map picks a smaller head's rows out of a larger one (``head.weight[list(label_map(...))]``), and carries a
+    label the other way: class ``i`` of ``target`` is class ``label_map(source, target)[i]`` of ``source``.
+
+    Raises:
+        ValueError: ``target`` has classes that ``source`` has not.
+
+    >>> label_map("kinetics710", "kinetics600")[:4]
+    (0, 661, 611, 1)
+    """
+    known = {RENAMED.get(name, name): number for number, name in enumerate(label_names(source))}
+    wanted = [RENAMED.get(name, name) for name in label_names(target)]
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise ValueError(
+            f"{source} lacks {len(missing)} of the {len(wanted)} classes of {target}, for instance "
+            f"{', '.join(map(repr, missing[:3]))}: there is no map from {source} to {target}."
+        )
+    return tuple(known[name] for name in wanted)
