@@ -1,0 +1,309 @@
+"""Checkpoints: a network with the preprocessing and the class names it was trained for. Load, save, create.
+
+Our format is a folder: ``model.safetensors``, and ``config.json`` with the architecture and everything else that must
+travel with the weights (preprocessing, class names, licence, source, metrics, versions). This is where ``model`` and
+``data`` meet, which do not import each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from torch import Tensor, nn
+
+from uniformerv2.data.labels import label_map, label_names
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model import arming
+from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
+from uniformerv2.model.convert import CLIP_FORMATS, Converted, convert
+from uniformerv2.model.embedding import inflate
+from uniformerv2.model.files import read_checkpoint, read_json, write_json, write_tensors
+from uniformerv2.model.presets import ModelCard, fetch_weights, model_card
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["create_model", "load_model", "push_to_hub", "save_model"]
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+HUB_PREFIX = "hf:"
+IMAGE_VIT = ("embedding.", "blocks.")
+
+logger = logging.getLogger(__name__)
+
+
+def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> UniFormerV2:
+    """A model of the zoo.
+
+    Args:
+        name: One of ``list_models()``.
+        pretrained: With the published weights; else with random ones.
+        **overrides: Fields of ``UniFormerV2Config``; with ``pretrained`` all that ``load_model`` takes.
+
+    Returns:
+        The model, in training mode; in eval mode where ``pretrained``.
+
+    Raises:
+        ValueError: No such model; the message names the nearest.
+
+    Examples:
+        >>> create_model("uniformerv2_b16_k400_8x224", num_classes=6).num_classes
+        6
+    """
+    card = model_card(name)
+    if pretrained:
+        return load_model(name, **overrides)
+    config = UniFormerV2Config.from_dict({**card.config, **overrides})
+    info = CheckpointInfo(preprocessing=_card_preprocessing(card, config), class_names=_class_names(card, config))
+    return UniFormerV2(config, info=info)
+
+
+def load_model(
+    source: str | Path,
+    /,
+    *,
+    num_classes: int | None = None,
+    head_map: str | Sequence[int] | None = None,
+    new_head: bool = False,
+    **overrides: Any,
+) -> UniFormerV2:
+    """A model from our folder, a file of any published format, the zoo, or the Hugging Face hub.
+
+    Files are recognised by the names of their tensors. Their architecture is read from shapes; what shapes do not
+    tell (heads where a head has not 64 channels, frames, which layers are fused) is an override.
+
+    Args:
+        source: A folder that ``save_model`` wrote; a checkpoint file (official, MMAction2, CLIP); a name of
+            ``list_models()``; ``"hf:user/repository"``.
+        num_classes: Check that the head has as many rows; with ``new_head``, the rows of the new one.
+        head_map: Rows of the head to keep, in order: numbers, or a name such as "kinetics710_to_kinetics400".
+        new_head: Replace the head by a random one of ``num_classes`` rows.
+        **overrides: Fields of ``UniFormerV2Config``, for instance ``num_frames=8, num_heads=4``.
+
+    Returns:
+        The model, in eval mode, float32, on the CPU.
+
+    Raises:
+        FileNotFoundError: Neither a file nor a folder nor a name of the zoo.
+        ValueError: The format is unknown, tensors are missing, unknown or of another shape, or the head does not fit.
+    """
+    model = _load(source, overrides)
+    if head_map is not None:
+        _map_head(model, head_map)
+    if new_head:
+        if num_classes is None:
+            raise ValueError("new_head=True needs num_classes, the rows of the new head.")
+        if model.num_classes:
+            logger.warning("The head of %d classes is replaced by a random one of %d.", model.num_classes, num_classes)
+        model.reset_classifier(num_classes)
+    elif num_classes is not None and num_classes != model.num_classes:
+        raise ValueError(
+            f"The head has {model.num_classes} classes, num_classes is {num_classes}: choose rows with head_map=, or "
+            "replace the head by a random one with new_head=True."
+        )
+    return model.eval()
+
+
+def save_model(model: UniFormerV2, folder: str | Path) -> Path:
+    """Write a model in our format; what was in the folder under the same names is replaced.
+
+    Args:
+        model: With everything that shall travel in ``model.info``.
+        folder: Made where it does not exist.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    info = asdict(model.info)
+    info["preprocessing"] = _explicit(model.info.preprocessing, model.config)
+    info["versions"] = {name: version(name) for name in ("uniformerv2", "torch", "timm")}
+    write_tensors(folder / WEIGHTS, model.state_dict())
+    write_json(folder / CONFIG, {"format": "uniformerv2", "model": model.config.to_dict(), **info})
+    return folder
+
+
+def push_to_hub(model: UniFormerV2, repository: str, *, private: bool = False, token: str | None = None) -> str:
+    """Put a model on the Hugging Face hub, in our format; ``load_model("hf:" + repository)`` reads it.
+
+    Args:
+        model: With everything that shall travel in ``model.info``.
+        repository: ``user/name``; made where it does not exist.
+        private: Of a new repository.
+        token: The one stored by ``hf auth login`` where None.
+
+    Returns:
+        The address of the commit.
+    """
+    hub = huggingface_hub.HfApi(token=token)
+    hub.create_repo(repository, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, folder)
+        commit = hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload with uniformerv2")
+    return str(commit.commit_url)
+
+
+def _load(source: str | Path, overrides: Mapping[str, Any]) -> UniFormerV2:
+    if str(source).startswith(HUB_PREFIX):
+        repository = str(source).removeprefix(HUB_PREFIX)
+        folder = huggingface_hub.snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS])
+        return _load_folder(Path(folder), overrides)
+    path = Path(source)
+    if path.is_dir():
+        return _load_folder(path, overrides)
+    if path.is_file():
+        if path.name == WEIGHTS and (path.parent / CONFIG).is_file():
+            return _load_folder(path.parent, overrides)
+        return _load_file(path, overrides)
+    if "/" in str(source) or path.suffix:
+        raise FileNotFoundError(
+            f"There is no file or folder {path}; a hub repository is written '{HUB_PREFIX}user/name'."
+        )
+    card = model_card(str(source))
+    return _load_card(card, overrides)
+
+
+def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} is no model folder: {name} is absent.")
+    content = read_json(folder / CONFIG)
+    if content.get("format") != "uniformerv2" or "model" not in content:
+        raise ValueError(f"{folder / CONFIG} was not written by uniformerv2.")
+    config = UniFormerV2Config.from_dict({**content["model"], **overrides})
+    info = CheckpointInfo(
+        preprocessing=content.get("preprocessing", {}),
+        class_names=tuple(content.get("class_names", ())),
+        licence=content.get("licence", "unknown"),
+        source=content.get("source", "unknown"),
+        metrics=content.get("metrics", {}),
+        versions=content.get("versions", {}),
+    )
+    return _fill(config, info, read_checkpoint(folder / WEIGHTS), folder)
+
+
+def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
+    converted = convert(read_checkpoint(path))
+    if converted.format == "native":
+        raise ValueError(f"{path} is one of our files without its {CONFIG}: give the folder that holds both.")
+    config = UniFormerV2Config.from_dict({**converted.config, **overrides})
+    assumed = [f"{name}={getattr(config, name)}" for name in converted.undetermined if name not in overrides]
+    if assumed:
+        logger.warning("%s does not tell, so assumed: %s. Override what is wrong.", path.name, ", ".join(assumed))
+    if converted.dropped:
+        logger.info("%s: not needed and left out: %s.", path.name, ", ".join(converted.dropped))
+    info = CheckpointInfo(preprocessing=_file_preprocessing(converted, config), source=path.name)
+    return _fill_converted(config, info, converted, path)
+
+
+def _load_card(card: ModelCard, overrides: Mapping[str, Any]) -> UniFormerV2:
+    path = fetch_weights(card)
+    config = UniFormerV2Config.from_dict({**card.config, **overrides})
+    metrics = (
+        {} if card.top1 is None else {"published_top1": card.top1, "published_top5": card.top5, "views": card.views}
+    )
+    info = CheckpointInfo(
+        preprocessing=_card_preprocessing(card, config),
+        class_names=_class_names(card, config),
+        licence=card.licence,
+        source=card.url,
+        metrics=metrics,
+    )
+    return _fill_converted(config, info, convert(read_checkpoint(path)), path)
+
+
+def _fill_converted(config: UniFormerV2Config, info: CheckpointInfo, converted: Converted, path: Path) -> UniFormerV2:
+    """Fill a model from a foreign file; an image tower leaves the armour as it was made."""
+    if converted.format not in CLIP_FORMATS:
+        return _fill(config, info, converted.state, path)
+    state = dict(converted.state)
+    state["embedding.weight"] = inflate(state["embedding.weight"].squeeze(2), config.tubelet_kernel_size)
+    logger.warning("%s holds an image ViT: %s are random.", path.name, ", ".join(converted.absent))
+    fresh = UniFormerV2(config).state_dict()
+    armour = {key: value for key, value in fresh.items() if ".local." in key or not key.startswith(IMAGE_VIT)}
+    return _fill(config, info, {**armour, **state}, path)
+
+
+def _fill(config: UniFormerV2Config, info: CheckpointInfo, state: Mapping[str, Tensor], path: Path) -> UniFormerV2:
+    """A model with exactly these tensors.
+
+    Raises:
+        ValueError: Tensors are missing, unknown, or of another shape.
+    """
+    model = UniFormerV2(config, info=info) if config.backbone is None else arming.rebuild(config, info)
+    own = model.state_dict()
+    problems = [f"missing {key}" for key in own if key not in state]
+    problems += [f"unknown {key}" for key in state if key not in own]
+    problems += [
+        f"{key} is {tuple(value.shape)}, the configuration needs {tuple(own[key].shape)}"
+        for key, value in state.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
+        raise ValueError(f"{path} does not fit its configuration: {shown}.")
+    model.load_state_dict(dict(state))
+    return model
+
+
+def _map_head(model: UniFormerV2, head_map: str | Sequence[int]) -> None:
+    """Keep the rows of the head that a label map picks.
+
+    Raises:
+        ValueError: There is no head.
+    """
+    rows, names = _rows_of(head_map, model)
+    head = model.get_classifier()
+    if not isinstance(head, nn.Linear):
+        raise ValueError("head_map picks rows of a head, but this model has none.")
+    weight, bias = head.weight.detach()[rows], head.bias.detach()[rows]
+    model.reset_classifier(len(rows))
+    model.head.load_state_dict({"weight": weight, "bias": bias})
+    model.info = replace(model.info, class_names=names)
+
+
+def _rows_of(head_map: str | Sequence[int], model: UniFormerV2) -> tuple[list[int], tuple[str, ...]]:
+    """The rows that a head map picks, and the names of their classes where known.
+
+    Raises:
+        ValueError: No such map, or rows that the head does not have.
+    """
+    if not isinstance(head_map, str):
+        rows = [int(row) for row in head_map]
+        if not rows or min(rows) < 0 or max(rows) >= model.num_classes:
+            raise ValueError(f"head_map picks rows 0 to {model.num_classes - 1}, got {head_map!r}.")
+        return rows, tuple(model.info.class_names[row] for row in rows) if model.info.class_names else ()
+    source, _, target = head_map.partition("_to_")
+    if not target:
+        raise ValueError(f"A head map is called SOURCE_to_TARGET, as kinetics710_to_kinetics400, got {head_map!r}.")
+    size = len(label_names(source))
+    if model.num_classes != size:
+        raise ValueError(f"{head_map} is for a head of {size} classes, this one has {model.num_classes}.")
+    return list(label_map(source, target)), label_names(target)
+
+
+def _explicit(preprocessing: Mapping[str, Any], config: UniFormerV2Config) -> dict[str, Any]:
+    """Every field of the preprocessing, so that a file says all of it and no default of ours can change it."""
+    size = {"num_frames": config.num_frames, "image_size": config.image_size}
+    return Preprocessing.from_dict({**size, **preprocessing}).to_dict()
+
+
+def _file_preprocessing(converted: Converted, config: UniFormerV2Config) -> dict[str, Any]:
+    protocol = "mmaction2" if converted.format == "mmaction2" else "official"
+    scaled = {name: tuple(value / 255 for value in values) for name, values in converted.preprocessing.items()}
+    return _explicit({"protocol": protocol, **scaled}, config)
+
+
+def _card_preprocessing(card: ModelCard, config: UniFormerV2Config) -> dict[str, Any]:
+    size = {"num_frames": config.num_frames, "image_size": config.image_size}
+    return _explicit({**card.preprocessing, **size}, config)
+
+
+def _class_names(card: ModelCard, config: UniFormerV2Config) -> tuple[str, ...]:
+    names = tuple(label_names(card.labels)) if card.labels else ()
+    return names if len(names) == config.num_classes else ()

@@ -1,0 +1,224 @@
+"""Arm an image ViT: put the blocks of a timm model into local UniBlocks, and global UniBlocks on top.
+
+Source:
+    Li et al., UniFormerV2 (2022), https://arxiv.org/abs/2211.09552; the image ViTs are timm's, see ``image_vits``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import timm
+import torch
+from torch import nn
+
+from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
+from uniformerv2.model.convert import to_timm_vit
+from uniformerv2.model.files import read_checkpoint
+from uniformerv2.model.image_vits import TimmViT, check_supported, take_apart
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["arm", "rebuild"]
+
+HEAD_PREFIXES = ("norm.", "fc_norm.", "head.", "head_dist.", "attn_pool.")
+
+
+def arm(
+    vit: str | nn.Module,
+    /,
+    *,
+    num_classes: int,
+    num_frames: int = 8,
+    preset: Literal["scene", "motion"] = "scene",
+    trainable: Literal["all", "armour"] = "all",
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    backbone_args: Mapping[str, Any] | None = None,
+    class_names: tuple[str, ...] = (),
+    **overrides: Any,
+) -> UniFormerV2:
+    """Turn an image ViT into a video network.
+
+    The presets are the authors' advice. "scene", for Kinetics-like data: global UniBlocks on the last four layers.
+    "motion", for Something-Something-like data: two local temporal steps in every block, global UniBlocks on the last
+    two thirds of the layers, tubelets of two frames.
+
+    Args:
+        vit: A timm model (which is copied, not changed) or the name of one.
+        num_classes: Classes; 0 leaves the head out.
+        num_frames: Frames of a clip.
+        preset: See above.
+        trainable: "armour" freezes the image ViT and keeps it in eval mode.
+        pretrained: Fetch timm's weights of that name.
+        weights: A file with weights of the image ViT, in timm's names or Hugging Face's.
+        image_size: Pixels, height and width; the ViT's own where None. Positions are interpolated, as timm does.
+        backbone_args: What timm's ``create_model`` is (or, for a model, was) given beside the name.
+        class_names: In the order of the head's rows.
+        **overrides: Fields of ``UniFormerV2Config``, for instance ``tubelet_size=1`` or ``fusion="parallel"``.
+
+    Returns:
+        The armed network, in training mode; ``info.preprocessing`` has the image ViT's mean and std.
+
+    Raises:
+        ValueError: An image ViT that can't be taken apart, or arguments that contradict each other.
+
+    Examples:
+        >>> model = arm("vit_tiny_patch16_224", num_classes=6, image_size=32, num_frames=4)
+        >>> model(torch.zeros(1, 4, 3, 32, 32)).shape
+        torch.Size([1, 6])
+    """
+    if trainable not in {"all", "armour"}:
+        raise ValueError(f"trainable is 'all' or 'armour', got {trainable!r}.")
+    if class_names and len(class_names) != num_classes:
+        raise ValueError(f"class_names must name each of the {num_classes} classes, got {len(class_names)} names.")
+    source = _load_image_vit(vit, pretrained=pretrained, weights=weights, backbone_args=backbone_args or {})
+    if image_size is not None:
+        source.set_input_size(img_size=image_size)
+    config = UniFormerV2Config(
+        **{
+            **_image_fields(source, dict(backbone_args or {})),
+            **_preset_fields(preset, len(source.blocks)),
+            "num_frames": num_frames,
+            "num_classes": num_classes,
+            **overrides,
+        }
+    )
+    info = CheckpointInfo(
+        preprocessing={
+            "num_frames": num_frames,
+            "image_size": config.image_size,
+            "mean": tuple(source.pretrained_cfg["mean"]),
+            "std": tuple(source.pretrained_cfg["std"]),
+            "resize": "bicubic_antialias",
+        },
+        class_names=class_names,
+        licence=source.pretrained_cfg.get("license") or "unknown",
+        source=f"armed {config.backbone}" + (f", weights {Path(weights).name}" if weights else ""),
+    )
+    model = UniFormerV2(config, image_vit=take_apart(source, config), info=info)
+    if trainable == "armour":
+        model.freeze_image_vit()
+    return model
+
+
+def rebuild(config: UniFormerV2Config, info: CheckpointInfo | None = None) -> UniFormerV2:
+    """An armed network with random weights, from its configuration alone.
+
+    Args:
+        config: With ``backbone`` set.
+        info: What travels with the weights.
+
+    Returns:
+        A network whose state dict has the same names and shapes as the one the configuration comes from.
+    """
+    source = timm.create_model(str(config.backbone), pretrained=False, num_classes=0, **config.backbone_args)
+    return UniFormerV2(config, image_vit=take_apart(source, config), info=info)
+
+
+def _load_image_vit(
+    vit: str | nn.Module, *, pretrained: bool, weights: str | Path | None, backbone_args: Mapping[str, Any]
+) -> TimmViT:
+    if pretrained and weights is not None:
+        raise ValueError("Give pretrained=True (timm's weights) or weights= (a file), not both.")
+    if isinstance(vit, str):
+        source = timm.create_model(vit, pretrained=pretrained, num_classes=0, **backbone_args)
+        check_supported(source)
+    else:
+        check_supported(vit)
+        if pretrained:
+            raise ValueError("pretrained=True is for a name; a timm model has its weights already.")
+        source = copy.deepcopy(vit)
+        _check_rebuildable(source, backbone_args)
+    if weights is not None:
+        _load_weights(source, Path(weights))
+    return source
+
+
+def _load_weights(vit: TimmViT, path: Path) -> None:
+    """Weights of the image ViT; what only its head needs may be absent or left over.
+
+    Raises:
+        ValueError: They are another model's.
+    """
+    state = to_timm_vit(read_checkpoint(path)).state
+    size = state["pos_embed"].shape[1] if "pos_embed" in state else 0
+    if size and vit.pos_embed is not None and size != vit.pos_embed.shape[1]:
+        num_prefix = vit.pos_embed.shape[1] - vit.patch_embed.num_patches
+        side = round((size - num_prefix) ** 0.5)
+        vit.set_input_size(img_size=(side * vit.patch_embed.patch_size[0], side * vit.patch_embed.patch_size[1]))
+    try:
+        result = vit.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes
+        raise ValueError(f"{path.name} does not fit '{vit.pretrained_cfg['architecture']}': {error}") from error
+    missing = [key for key in result.missing_keys if not key.startswith(HEAD_PREFIXES)]
+    unexpected = [key for key in result.unexpected_keys if not key.startswith(HEAD_PREFIXES)]
+    if missing or unexpected:
+        raise ValueError(
+            f"{path.name} does not fit '{vit.pretrained_cfg['architecture']}': missing {_few(missing)}; "
+            f"unknown {_few(unexpected)}."
+        )
+
+
+def _few(keys: list[str]) -> str:
+    shown = ", ".join(keys[:5]) or "none"
+    return shown + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+
+
+def _check_rebuildable(vit: TimmViT, backbone_args: Mapping[str, Any]) -> None:
+    """A checkpoint holds a name and arguments: make sure that they give this very model.
+
+    Raises:
+        ValueError: They do not.
+    """
+    fields = _image_fields(vit, dict(backbone_args))
+    with torch.device("meta"):
+        again = timm.create_model(fields["backbone"], pretrained=False, num_classes=0, **fields["backbone_args"])
+    same_shapes = {
+        key: value.shape for key, value in again.state_dict().items() if not key.startswith(HEAD_PREFIXES)
+    } == {key: value.shape for key, value in vit.state_dict().items() if not key.startswith(HEAD_PREFIXES)}
+    if not same_shapes or repr(again.blocks) != repr(vit.blocks):
+        raise ValueError(
+            f"timm's '{fields['backbone']}' with {fields['backbone_args']} is another model than the one given, so "
+            "that a checkpoint could not be loaded again: pass the arguments it was made with as backbone_args=."
+        )
+
+
+def _image_fields(vit: TimmViT, backbone_args: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the configuration that the image ViT decides.
+
+    Raises:
+        ValueError: Its patches are not square.
+    """
+    height, width = vit.patch_embed.img_size
+    patch_height, patch_width = vit.patch_embed.patch_size
+    if patch_height != patch_width:
+        raise ValueError(f"Patches must be square, got {patch_height} x {patch_width}.")
+    num_heads = vit.blocks[0].attn.num_heads
+    found = {
+        "img_size": height if height == width else (height, width),
+        "patch_size": patch_height,
+        "embed_dim": vit.embed_dim,
+        "depth": len(vit.blocks),
+        "num_heads": num_heads,
+    }
+    return {
+        "image_size": found["img_size"],
+        "patch_size": patch_height,
+        "dim": vit.embed_dim,
+        "depth": len(vit.blocks),
+        "num_heads": num_heads,
+        "backbone": vit.pretrained_cfg["architecture"],
+        "backbone_args": {**backbone_args, **found},
+    }
+
+
+def _preset_fields(preset: str, depth: int) -> dict[str, Any]:
+    if preset == "scene":
+        return {"num_local_steps": 0, "tubelet_size": 1, "fusion_stages": tuple(range(max(0, depth - 4), depth))}
+    if preset == "motion":
+        return {"num_local_steps": 2, "tubelet_size": 2, "fusion_stages": tuple(range(depth // 3, depth))}
+    raise ValueError(f"preset is 'scene' or 'motion', got {preset!r}.")
