@@ -1,0 +1,109 @@
+"""The command line: ``uniformerv2 VERB ...``.
+
+A verb is a module that is imported when it is used; it adds its options to a parser and runs. Exit codes: 0 done,
+1 failed on the data, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import ClassVar, NoReturn
+
+from uniformerv2 import __version__
+
+__all__ = ["VERBS", "UsageError", "main"]
+
+VERBS: dict[str, tuple[str, str]] = {
+    "predict": ("uniformerv2.commands.predict", "classify videos"),
+    "models": ("uniformerv2.commands.models", "list the model zoo, or describe one model"),
+    "convert": ("uniformerv2.commands.convert", "turn a checkpoint of any published format into our folder"),
+}
+
+
+class UsageError(ValueError):
+    """The command was called wrongly; exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that knows what was meant."""
+
+    given: ClassVar[Sequence[str]] = ()
+    """The words of this run, for ``error``; the parsers of sub-verbs share them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong, with the nearest option where one was mistyped, and exit with 2.
+
+        Raises:
+            SystemExit: Always.
+        """
+        options = [option for action in self._actions for option in action.option_strings]
+        given = [word.partition("=")[0] for word in self.given if word.startswith("--")]
+        hints = [(word, get_close_matches(word, options, n=1)) for word in given if word not in options]
+        meant = "".join(f" For {word}, did you mean {hint[0]}?" for word, hint in hints if hint)
+        sys.stderr.write(f"{self.prog}: {message}.{meant}\nSee {self.prog} --help.\n")
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: Words after ``uniformerv2``; those of the process where None.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in {"-h", "--help"}:
+        sys.stdout.write(_help())
+        return 0
+    if words[0] == "--version":
+        sys.stdout.write(f"uniformerv2 {__version__}\n")
+        return 0
+    verb, *rest = words
+    if verb not in VERBS:
+        hint = get_close_matches(verb, VERBS, n=1)
+        meant = f" Did you mean '{hint[0]}'?" if hint else f" There are: {', '.join(VERBS)}."
+        sys.stderr.write(f"uniformerv2: no verb is called '{verb}'.{meant}\n")
+        return 2
+    return _run(verb, rest)
+
+
+def _run(verb: str, words: list[str]) -> int:
+    module_name, summary = VERBS[verb]
+    module = importlib.import_module(module_name)
+    parser = Parser(prog=f"uniformerv2 {verb}", description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False)
+    module.add_arguments(parser)
+    Parser.given = words
+    try:
+        return int(module.run(parser.parse_args(words)))
+    except UsageError as error:
+        sys.stderr.write(f"uniformerv2 {verb}: {error}\n")
+        return 2
+    except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
+        if type(error) is RuntimeError:
+            raise  # nothing of ours raises a bare one: a defect, to be seen with its traceback
+        sys.stderr.write(f"uniformerv2 {verb}: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {summary}" for verb, (_, summary) in VERBS.items()]
+    return "\n".join(
+        [
+            "uniformerv2: video recognition with armed image ViTs",
+            "",
+            "usage: uniformerv2 VERB [options]     uniformerv2 VERB --help     uniformerv2 --version",
+            "",
+            *lines,
+            "",
+        ]
+    )

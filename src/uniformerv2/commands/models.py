@@ -1,0 +1,133 @@
+"""``uniformerv2 models``: the model zoo as a table, or one model (of the zoo, or yours) in full."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from uniformerv2.checkpoint import load_model
+from uniformerv2.cli import UsageError
+from uniformerv2.commands.console import make_console
+from uniformerv2.model.config import UniFormerV2Config
+from uniformerv2.model.presets import ModelCard, list_models, model_card
+from uniformerv2.model.summary import ModelSummary, summarize
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default="*",
+        metavar="NAME",
+        help="a name, a pattern in quotes ('*k400*'), a folder, a file",
+    )
+    parser.add_argument("--json", action="store_true", help="one line of JSON a model")
+
+
+def run(options: argparse.Namespace) -> int:
+    """List, or describe.
+
+    Args:
+        options: As ``add_arguments`` made them.
+
+    Raises:
+        UsageError: No such model.
+    """
+    name = options.name
+    console = make_console()
+    if Path(name).exists():
+        _describe(console, *_own_facts(Path(name)), as_json=options.json)
+        return 0
+    if any(sign in name for sign in "*?["):
+        names = list_models(name)
+        if not names:
+            raise UsageError(f"No model of the zoo matches {name}.")
+        _list(console, [model_card(each) for each in names], as_json=options.json)
+        return 0
+    try:
+        card = model_card(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    with torch.device("meta"):
+        model = UniFormerV2(UniFormerV2Config.from_dict(card.config))
+    _describe(console, _card_facts(card), summarize(model), as_json=options.json)
+    return 0
+
+
+def _list(console: Console, cards: list[ModelCard], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.writelines(json.dumps(_card_facts(card)) + "\n" for card in cards)
+        return
+    table = Table(box=None, header_style="bold", padding=(0, 1))
+    for column in ("name", "data", "pretraining", "views", "top-1", "top-5"):
+        table.add_column(column, justify="right" if column.startswith("top") else "left", no_wrap=True)
+    for card in cards:
+        numbers = ["" if number is None else f"{number:.1f}" for number in (card.top1, card.top5)]
+        table.add_row(card.name, card.dataset, card.pretraining, card.views or "", *numbers)
+    console.print(table)
+    console.print(
+        "[dim]Published numbers, not measured here; views: frames x crops x clips. More: uniformerv2 models NAME[/]"
+    )
+
+
+def _describe(console: Console, facts: dict[str, Any], summary: ModelSummary, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps({**facts, **asdict(summary)}) + "\n")
+        return
+    rows = {
+        **{key.replace("_", " "): value for key, value in facts.items() if value not in (None, "", {}, ())},
+        "clip": " x ".join(map(str, summary.clip_shape)) + "  (frames, colours, height, width)",
+        "parameters": f"{summary.num_parameters / 1e6:.1f} M",
+        "multiply-adds": f"{summary.macs / 1e12:.3f} T a clip; published form {summary.published_macs / 1e12:.3f} T",
+        "training memory": f"{summary.activation_bytes / 2**30:.2f} GiB of activations a clip, float32",
+    }
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for key, value in rows.items():
+        table.add_row(f"[bold]{key}[/]", str(value))
+    console.print(table)
+
+
+def _card_facts(card: ModelCard) -> dict[str, Any]:
+    return {
+        "name": card.name,
+        "architecture": card.architecture,
+        "data": card.dataset,
+        "pretraining": card.pretraining,
+        "source": card.source,
+        "published_top1": card.top1,
+        "published_top5": card.top5,
+        "views": card.views,
+        "labels": card.labels,
+        "licence": card.licence,
+        "url": card.url,
+    }
+
+
+def _own_facts(path: Path) -> tuple[dict[str, Any], ModelSummary]:
+    try:
+        model = load_model(path)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+    info = model.info
+    facts = {
+        "name": str(path),
+        "source": info.source,
+        "backbone": model.config.backbone or "CLIP's ViT, as published",
+        "classes": model.num_classes,
+        "licence": info.licence,
+        "metrics": dict(info.metrics),
+        "preprocessing": dict(info.preprocessing),
+    }
+    return facts, summarize(model)

@@ -1,0 +1,154 @@
+"""``uniformerv2 predict``: videos in, top classes out, as a table, JSON or CSV."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter
+
+from rich.console import Console
+from rich.table import Table
+
+from uniformerv2.checkpoint import load_model
+from uniformerv2.cli import UsageError
+from uniformerv2.commands.console import make_console
+from uniformerv2.commands.options import add_model_overrides, model_overrides
+from uniformerv2.data.annotations import VIDEO_SUFFIXES
+from uniformerv2.data.decoding import VideoError
+from uniformerv2.inference.predictor import Prediction, Predictor
+
+__all__ = ["add_arguments", "run"]
+
+BAR_WIDTH = 30
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, a folder of videos, or a pattern in quotes")
+    parser.add_argument(
+        "--model", required=True, help="a folder, a checkpoint file, a name of the zoo, or hf:user/name"
+    )
+    parser.add_argument("--clips", type=int, metavar="K", help="clips of a video; the checkpoint's number if not given")
+    parser.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip")
+    parser.add_argument("--topk", type=int, default=5, metavar="N", help="classes to print (default: 5)")
+    parser.add_argument("--json", action="store_true", help="one line of JSON a video")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write path, rank, class and score as CSV")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="default: auto")
+    parser.add_argument("--preprocessing", choices=("official", "mmaction2"), help="instead of the checkpoint's own")
+    parser.add_argument("--decoder", default="auto", choices=("auto", "pyav", "torchcodec"), help="default: auto")
+    add_model_overrides(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predict; 1 where a video could not be read.
+
+    Args:
+        options: As ``add_arguments`` made them.
+
+    Raises:
+        UsageError: No video, or no such model.
+    """
+    videos = list(_expand(options.videos))
+    start = perf_counter()
+    predictor = _predictor(options)
+    console = make_console()
+    if not options.json:
+        console.print(f"[dim]{options.model} loaded in {perf_counter() - start:.1f} s[/]")
+    failures = 0
+    with options.csv.open("w", newline="", encoding="utf-8") if options.csv else nullcontext() as file:
+        table = csv.writer(file) if file else None
+        if table:
+            table.writerow(["video", "rank", "class", "index", "score", "error"])
+        for video, result in zip(videos, predictor.stream(videos), strict=True):
+            failures += isinstance(result, VideoError)
+            if table:
+                table.writerows(_rows(video, result, options.topk))
+            if options.json:
+                sys.stdout.write(_json_line(video, result, options.topk) + "\n")
+            else:
+                _show(console, video, result, options.topk)
+    if failures:
+        sys.stderr.write(f"{failures} of {len(videos)} videos could not be read.\n")
+    return 1 if failures else 0
+
+
+def _predictor(options: argparse.Namespace) -> Predictor:
+    try:
+        return Predictor(
+            load_model(options.model, **model_overrides(options)),
+            options.preprocessing,
+            num_clips=options.clips,
+            num_crops=options.crops,
+            device=options.device,
+            precision=options.precision,
+            decoder=options.decoder,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _expand(words: Sequence[str]) -> Iterator[Path]:
+    """Files as they are, folders as the videos in them, patterns as what they match.
+
+    Raises:
+        UsageError: A folder or a pattern without a video.
+    """
+    for word in words:
+        path = Path(word)
+        if path.is_dir() and not _is_frame_folder(path):
+            found = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_SUFFIXES)
+            if not found:
+                raise UsageError(f"There is no video in the folder {path}.")
+            yield from found
+        elif not path.exists() and glob.has_magic(word):
+            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
+            if not matches:
+                raise UsageError(f"No file matches {word}.")
+            yield from map(Path, matches)
+        else:
+            yield path
+
+
+def _is_frame_folder(folder: Path) -> bool:
+    names = [item.suffix.lower() for item in folder.iterdir() if item.is_file()]
+    return bool(names) and all(suffix in {".jpg", ".jpeg", ".png"} for suffix in names)
+
+
+def _show(console: Console, video: Path, result: Prediction | VideoError, top_k: int) -> None:
+    if isinstance(result, VideoError):
+        console.print(f"\n[bold]{video}[/]\n  [red]{result}[/]", markup=True)
+        return
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for item in result.top(top_k):
+        bar = "█" * round(item.score * BAR_WIDTH) if item.score * BAR_WIDTH >= 0.5 else "▏"
+        table.add_row(item.name, f"{item.score:6.4f}", f"[cyan]{bar}[/]")
+    timings = result.timings
+    console.print(f"\n[bold]{video}[/]")
+    console.print(table)
+    console.print(
+        f"  [dim]{len(result.view_scores)} views: decode {timings.decode_seconds:.2f} s, "
+        f"resize and crop {timings.preprocess_seconds:.2f} s, network {timings.compute_seconds:.2f} s[/]"
+    )
+
+
+def _json_line(video: Path, result: Prediction | VideoError, top_k: int) -> str:
+    import json
+
+    if isinstance(result, VideoError):
+        return json.dumps({"video": str(video), "error": str(result), "kind": result.kind}, ensure_ascii=False)
+    return result.to_json(top_k=top_k)
+
+
+def _rows(video: Path, result: Prediction | VideoError, top_k: int) -> list[list[object]]:
+    if isinstance(result, VideoError):
+        return [[video, "", "", "", "", str(result)]]
+    return [
+        [video, rank, item.name, item.index, f"{item.score:.6f}", ""]
+        for rank, item in enumerate(result.top(top_k), start=1)
+    ]

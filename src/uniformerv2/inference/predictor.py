@@ -1,0 +1,261 @@
+"""A video in, a prediction out: the checkpoint's own preprocessing, multi-view, decoding beside computing.
+
+Letters of this file: K clips, V views (K times crops), T frames, C colours, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uniformerv2.checkpoint import load_model
+from uniformerv2.data.decoding import Decoder, VideoError, open_video
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["ClassScore", "Prediction", "Predictor", "Timings", "Video"]
+
+Video = str | Path | Tensor | NDArray[np.uint8]
+Precision = Literal["auto", "fp32", "bf16"]
+
+SMALLEST_GAIN = 10_000_000
+"""Parameters under which bfloat16 gains nothing on a CPU: what surrounds the matrix products costs more than they."""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class of a prediction; the score is a probability."""
+
+    name: str
+    index: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that a prediction took."""
+
+    decode_seconds: float
+    preprocess_seconds: float
+    compute_seconds: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one video.
+
+    Attributes:
+        video: The path, or "array" for frames given as such.
+        scores: Probabilities [num_classes], the mean over the views.
+        view_scores: Probabilities of each view [V, num_classes]: the crops of the first clip, then of the next.
+        class_names: In the order of the scores; numbers where the checkpoint has no names.
+        frame_indices: The frames of each clip, K lists of T.
+        timings: Where the time went.
+    """
+
+    video: str
+    scores: NDArray[np.float32]
+    view_scores: NDArray[np.float32]
+    class_names: tuple[str, ...]
+    frame_indices: tuple[tuple[int, ...], ...]
+    timings: Timings
+
+    def top(self, k: int = 5) -> list[ClassScore]:
+        """The ``k`` most probable classes, best first; all of them where there are fewer."""
+        order = np.argsort(-self.scores, kind="stable")[:k]
+        return [ClassScore(self.class_names[index], int(index), float(self.scores[index])) for index in order]
+
+    def to_dict(self, *, top_k: int = 5) -> dict[str, Any]:
+        """Plain values, for JSON: video, top classes, all scores, timings."""
+        return {
+            "video": self.video,
+            "top": [asdict(item) for item in self.top(top_k)],
+            "scores": [round(float(score), 6) for score in self.scores],
+            "num_views": len(self.view_scores),
+            "timings": asdict(self.timings),
+        }
+
+    def to_json(self, *, top_k: int = 5) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_dict(top_k=top_k), ensure_ascii=False)
+
+
+class _Views(NamedTuple):
+    """A video made ready: pixels [V, T, C, h, w] before normalisation, and how it came about."""
+
+    pixels: Tensor
+    frame_indices: tuple[tuple[int, ...], ...]
+    decode_seconds: float
+    preprocess_seconds: float
+
+
+class Predictor:
+    """Classifies videos with one model.
+
+    Args:
+        model: A model, or what ``load_model`` takes: a folder, a file, a name of the zoo.
+        preprocessing: The checkpoint's own where None; or one of your own, or a published protocol by name.
+        num_clips: Clips of a video; the preprocessing's own number where None.
+        num_crops: Crops of a clip, 1 or 3; the preprocessing's own number where None.
+        device: "auto" is a GPU where there is one.
+        precision: "auto" is bfloat16 autocast where the hardware gains from it.
+        decoder: See ``open_video``.
+        views_per_batch: Views that the network sees at once.
+
+    Raises:
+        ValueError: An argument outside what is allowed.
+    """
+
+    def __init__(
+        self,
+        model: UniFormerV2 | str | Path,
+        preprocessing: Preprocessing | Literal["official", "mmaction2"] | None = None,
+        *,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+        device: str | torch.device = "auto",
+        precision: Precision = "auto",
+        decoder: Decoder = "auto",
+        views_per_batch: int = 4,
+    ) -> None:
+        if precision not in {"auto", "fp32", "bf16"}:
+            raise ValueError(f"precision is 'auto', 'fp32' or 'bf16', got {precision!r}.")
+        if views_per_batch < 1:
+            raise ValueError(f"views_per_batch must be at least 1, got {views_per_batch}.")
+        model = model if isinstance(model, UniFormerV2) else load_model(model)
+        self.device = torch.device(_best_device() if device == "auto" else device)
+        self.model = model.to(self.device).eval()
+        self.preprocessing = _preprocessing_of(model, preprocessing, num_clips=num_clips, num_crops=num_crops)
+        self.class_names = model.info.class_names or tuple(str(index) for index in range(model.num_classes))
+        self.is_bf16 = precision == "bf16" or (precision == "auto" and _gains_from_bf16(model, self.device))
+        self.decoder = decoder
+        self.views_per_batch = views_per_batch
+
+    def __call__(self, video: Video) -> Prediction:
+        """Classify one video.
+
+        Args:
+            video: A path (file, or folder of frames); or frames, uint8 RGB [T, C, H, W] or [T, H, W, C].
+
+        Returns:
+            The prediction.
+
+        Raises:
+            VideoError: The video can't be read.
+            ValueError: An array that is no video.
+        """
+        return self._compute(video, self._prepare(video))
+
+    def stream(self, videos: Iterable[Video]) -> Iterator[Prediction | VideoError]:
+        """Classify many videos, in order; the next one is decoded while the network works on this one.
+
+        Args:
+            videos: As for a single call.
+
+        Yields:
+            A prediction, or for a video that can't be read the ``VideoError`` in its place.
+        """
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as decoder:
+            waiting: tuple[Video, Future[_Views]] | None = None
+            for video in videos:
+                following = (video, decoder.submit(self._prepare, video))
+                if waiting is not None:
+                    yield self._finish(*waiting)
+                waiting = following
+            if waiting is not None:
+                yield self._finish(*waiting)
+
+    def _finish(self, video: Video, views: Future[_Views]) -> Prediction | VideoError:
+        try:
+            return self._compute(video, views.result())
+        except VideoError as error:
+            return error
+
+    def _prepare(self, video: Video) -> _Views:
+        start = perf_counter()
+        if isinstance(video, str | Path):
+            with open_video(video, decoder=self.decoder) as reader:
+                indices = self.preprocessing.indices(len(reader))
+                frames = reader.frames([index for clip in indices for index in clip])
+        else:
+            array = _as_frames(video)
+            indices = self.preprocessing.indices(len(array))
+            frames = array[torch.tensor([index for clip in indices for index in clip])]
+        decoded = perf_counter()
+        clips = frames.unflatten(0, (len(indices), -1))
+        pixels = torch.cat([self.preprocessing.resize_and_crop(clip) for clip in clips])
+        return _Views(pixels, tuple(map(tuple, indices)), decoded - start, perf_counter() - decoded)
+
+    @torch.inference_mode()
+    def _compute(self, video: Video, views: _Views) -> Prediction:
+        start = perf_counter()
+        scores = [self._scores(batch) for batch in views.pixels.split(self.views_per_batch)]
+        view_scores = torch.cat(scores).cpu().numpy()
+        return Prediction(
+            video=str(video) if isinstance(video, str | Path) else "array",
+            scores=view_scores.mean(axis=0),
+            view_scores=view_scores,
+            class_names=self.class_names,
+            frame_indices=views.frame_indices,
+            timings=Timings(views.decode_seconds, views.preprocess_seconds, perf_counter() - start),
+        )
+
+    def _scores(self, pixels: Tensor) -> Tensor:
+        """[V, T, C, h, w] before normalisation -> probabilities [V, num_classes], float32."""
+        video = self.preprocessing.normalize(pixels.to(self.device, non_blocking=True))
+        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext()
+        with autocast:
+            logits = self.model(video)
+        return logits.float().softmax(dim=-1)
+
+
+def _preprocessing_of(
+    model: UniFormerV2,
+    given: Preprocessing | str | None,
+    *,
+    num_clips: int | None,
+    num_crops: int | None,
+) -> Preprocessing:
+    if isinstance(given, Preprocessing):
+        fields = given.to_dict()
+    else:
+        size = {"num_frames": model.config.num_frames, "image_size": model.config.image_size}
+        fields = {**size, **model.info.preprocessing} if given is None else {**size, "protocol": given}
+    views = {"num_clips": num_clips, "num_crops": num_crops}
+    return Preprocessing.from_dict({**fields, **{name: count for name, count in views.items() if count is not None}})
+
+
+def _as_frames(video: Tensor | NDArray[np.uint8] | Sequence[Any]) -> Tensor:
+    frames = torch.as_tensor(video)
+    is_video = frames.ndim == 4 and frames.dtype == torch.uint8 and frames.shape[0] > 0
+    if is_video and frames.shape[1] == 3:
+        return frames
+    if is_video and frames.shape[3] == 3:
+        return frames.permute(0, 3, 1, 2)
+    raise ValueError(f"Frames are uint8 RGB, [T, 3, H, W] or [T, H, W, 3], got {frames.dtype} {tuple(frames.shape)}.")
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _gains_from_bf16(model: UniFormerV2, device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or sum(weight.numel() for weight in model.parameters()) < SMALLEST_GAIN:
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
