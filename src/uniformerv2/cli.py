@@ -14,18 +14,21 @@ from difflib import get_close_matches
 from typing import ClassVar, NoReturn
 
 from uniformerv2 import __version__
+from uniformerv2.commands.options import UsageError
 
-__all__ = ["VERBS", "UsageError", "main"]
+__all__ = ["VERBS", "main"]
 
 VERBS: dict[str, tuple[str, str]] = {
     "predict": ("uniformerv2.commands.predict", "classify videos"),
     "models": ("uniformerv2.commands.models", "list the model zoo, or describe one model"),
     "convert": ("uniformerv2.commands.convert", "turn a checkpoint of any published format into our folder"),
+    "fit": ("uniformerv2.commands.fit", "train by a recipe or a configuration file"),
+    "validate": ("uniformerv2.commands.fit", "measure on the validation set, one view a video"),
+    "test": ("uniformerv2.commands.fit", "measure on the test set, many views a video"),
 }
 
-
-class UsageError(ValueError):
-    """The command was called wrongly; exit code 2."""
+PARSED_BY_LIGHTNING = frozenset({"fit", "validate", "test"})
+"""Verbs whose module takes the words as they are."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,13 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, words: list[str]) -> int:
-    module_name, summary = VERBS[verb]
-    module = importlib.import_module(module_name)
-    parser = Parser(prog=f"uniformerv2 {verb}", description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False)
-    module.add_arguments(parser)
-    Parser.given = words
     try:
-        return int(module.run(parser.parse_args(words)))
+        return _call(verb, words)
     except UsageError as error:
         sys.stderr.write(f"uniformerv2 {verb}: {error}\n")
         return 2
@@ -92,6 +90,17 @@ def _run(verb: str, words: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
+
+
+def _call(verb: str, words: list[str]) -> int:
+    module_name, summary = VERBS[verb]
+    module = importlib.import_module(module_name)
+    if verb in PARSED_BY_LIGHTNING:
+        return int(module.run(verb, words))
+    parser = Parser(prog=f"uniformerv2 {verb}", description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False)
+    module.add_arguments(parser)
+    Parser.given = words
+    return int(module.run(parser.parse_args(words)))
 
 
 def _help() -> str:

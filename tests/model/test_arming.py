@@ -168,6 +168,18 @@ def test_what_cannot_be_taken_apart_is_refused_by_name(name, arguments, message)
         arm(timm.create_model(name, num_classes=0, **arguments), num_classes=5)
 
 
+def test_the_first_blocks_alone(tmp_path):
+    vit = image_vit("dinov2")
+    model = arm(vit, num_classes=5, num_frames=4, num_blocks=2).eval()
+    assert model.config.depth == len(model.blocks) == 2
+    with torch.inference_mode():
+        (ours,) = model.forward_intermediates(clip(), indices=1, intermediates_only=True)
+        assert torch.equal(ours.flatten(0, 1), image_tokens(vit, clip().flatten(0, 1))[1])
+        assert torch.equal(load_model(save_model(model, tmp_path))(clip()), model(clip()))
+    with pytest.raises(ValueError, match="num_blocks must be 1 to 3, the image ViT's, got 4"):
+        arm(vit, num_classes=5, num_blocks=4)
+
+
 def test_a_model_that_a_checkpoint_could_not_rebuild_is_refused():
     vit = timm.create_model("vit_tiny_patch16_224", **{**SMALL, "init_values": 1e-5})
     with pytest.raises(ValueError, match="pass the arguments it was made with as backbone_args="):

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from uniformerv2.checkpoint import load_model, save_model
-from uniformerv2.cli import UsageError
-from uniformerv2.commands.options import add_model_overrides, model_overrides
+from uniformerv2.commands.options import UsageError, add_model_overrides, model_overrides
 from uniformerv2.data.labels import label_names
 
 __all__ = ["add_arguments", "run"]

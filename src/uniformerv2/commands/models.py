@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from uniformerv2.checkpoint import load_model
-from uniformerv2.cli import UsageError
 from uniformerv2.commands.console import make_console
+from uniformerv2.commands.options import UsageError
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.presets import ModelCard, list_models, model_card
 from uniformerv2.model.summary import ModelSummary, summarize
@@ -95,7 +96,7 @@ def _describe(console: Console, facts: dict[str, Any], summary: ModelSummary, *,
     }
     table = Table(box=None, show_header=False, padding=(0, 1))
     for key, value in rows.items():
-        table.add_row(f"[bold]{key}[/]", str(value))
+        table.add_row(f"[bold]{key}[/]", escape(str(value)))
     console.print(table)
 
 

@@ -1,11 +1,15 @@
-"""Options that several verbs share: what the shapes of a checkpoint do not tell."""
+"""What the verbs share: the error of a wrong call, and options for what the shapes of a checkpoint do not tell."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-__all__ = ["add_model_overrides", "model_overrides"]
+__all__ = ["UsageError", "add_model_overrides", "model_overrides"]
+
+
+class UsageError(ValueError):
+    """The command was called wrongly; exit code 2."""
 
 
 def add_model_overrides(parser: argparse.ArgumentParser) -> None:

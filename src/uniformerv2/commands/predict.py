@@ -12,12 +12,12 @@ from pathlib import Path
 from time import perf_counter
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from uniformerv2.checkpoint import load_model
-from uniformerv2.cli import UsageError
 from uniformerv2.commands.console import make_console
-from uniformerv2.commands.options import add_model_overrides, model_overrides
+from uniformerv2.commands.options import UsageError, add_model_overrides, model_overrides
 from uniformerv2.data.annotations import VIDEO_SUFFIXES
 from uniformerv2.data.decoding import VideoError
 from uniformerv2.inference.predictor import Prediction, Predictor
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     predictor = _predictor(options)
     console = make_console()
     if not options.json:
-        console.print(f"[dim]{options.model} loaded in {perf_counter() - start:.1f} s[/]")
+        console.print(f"[dim]{escape(options.model)} loaded in {perf_counter() - start:.1f} s[/]")
     failures = 0
     with options.csv.open("w", newline="", encoding="utf-8") if options.csv else nullcontext() as file:
         table = csv.writer(file) if file else None
@@ -122,17 +122,17 @@ def _is_frame_folder(folder: Path) -> bool:
 
 def _show(console: Console, video: Path, result: Prediction | VideoError, top_k: int) -> None:
     if isinstance(result, VideoError):
-        console.print(f"\n[bold]{video}[/]\n  [red]{result}[/]", markup=True)
+        console.print(f"\n[bold]{escape(str(video))}[/]\n  [red]{escape(str(result))}[/]")
         return
     table = Table(box=None, show_header=False, padding=(0, 1))
     for item in result.top(top_k):
         bar = "█" * round(item.score * BAR_WIDTH) if item.score * BAR_WIDTH >= 0.5 else "▏"
-        table.add_row(item.name, f"{item.score:6.4f}", f"[cyan]{bar}[/]")
-    timings = result.timings
-    console.print(f"\n[bold]{video}[/]")
+        table.add_row(escape(item.name), f"{item.score:6.4f}", f"[cyan]{bar}[/]")
+    timings, num_views = result.timings, len(result.view_scores)
+    console.print(f"\n[bold]{escape(str(video))}[/]")
     console.print(table)
     console.print(
-        f"  [dim]{len(result.view_scores)} views: decode {timings.decode_seconds:.2f} s, "
+        f"  [dim]{num_views} view{'s' * (num_views > 1)}: decode {timings.decode_seconds:.2f} s, "
         f"resize and crop {timings.preprocess_seconds:.2f} s, network {timings.compute_seconds:.2f} s[/]"
     )
 

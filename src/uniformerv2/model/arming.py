@@ -37,6 +37,7 @@ def arm(
     pretrained: bool = False,
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
+    num_blocks: int | None = None,
     backbone_args: Mapping[str, Any] | None = None,
     class_names: tuple[str, ...] = (),
     **overrides: Any,
@@ -56,6 +57,7 @@ def arm(
         pretrained: Fetch timm's weights of that name.
         weights: A file with weights of the image ViT, in timm's names or Hugging Face's.
         image_size: Pixels, height and width; the ViT's own where None. Positions are interpolated, as timm does.
+        num_blocks: Keep only the first so many blocks of the image ViT.
         backbone_args: What timm's ``create_model`` is (or, for a model, was) given beside the name.
         class_names: In the order of the head's rows.
         **overrides: Fields of ``UniFormerV2Config``, for instance ``tubelet_size=1`` or ``fusion="parallel"``.
@@ -78,6 +80,10 @@ def arm(
     source = _load_image_vit(vit, pretrained=pretrained, weights=weights, backbone_args=backbone_args or {})
     if image_size is not None:
         source.set_input_size(img_size=image_size)
+    if num_blocks is not None:
+        if not 0 < num_blocks <= len(source.blocks):
+            raise ValueError(f"num_blocks must be 1 to {len(source.blocks)}, the image ViT's, got {num_blocks}.")
+        source.blocks = source.blocks[:num_blocks]
     config = UniFormerV2Config(
         **{
             **_image_fields(source, dict(backbone_args or {})),

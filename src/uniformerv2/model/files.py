@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -37,11 +38,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
+    is_pytorch = _is_pytorch(path)  # a file that may not be read is an OSError here; one below is damage
     try:
         if _is_torchscript(path):
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
-        content = torch.load(path, map_location="cpu", weights_only=True) if _is_pytorch(path) else load_file(path)
-    except (SafetensorError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+            return _read_torchscript(path)
+        content = torch.load(path, map_location="cpu", weights_only=True) if is_pytorch else load_file(path)
+    except (SafetensorError, RuntimeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged or no checkpoint (safetensors, PyTorch): {error}") from error
     except pickle.UnpicklingError as error:
         raise ValueError(
@@ -106,6 +108,12 @@ def _is_pytorch(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(2)
     return start == b"PK" or start[:1] == b"\x80"  # a zip archive, or a bare pickle (before PyTorch 1.6)
+
+
+def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated, but nothing else reads these files
+        return dict(torch.jit.load(path, map_location="cpu").state_dict())
 
 
 def _is_torchscript(path: Path) -> bool:

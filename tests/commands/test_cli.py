@@ -1,0 +1,167 @@
+"""The command line as a user meets it: real processes, exit codes, and what is printed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.media import write_video
+from tests.model.test_uniformerv2 import TINY, make
+from uniformerv2 import __version__, cli
+from uniformerv2.checkpoint import load_model, save_model
+from uniformerv2.model.config import CheckpointInfo
+
+
+def run(*words, code=0):
+    """A real process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "uniformerv2", *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr + done.stdout
+    return done
+
+
+def call(capsys, *words, code=0):
+    """In this process, for speed."""
+    try:
+        returned = cli.main([str(word) for word in words])
+    except SystemExit as error:
+        returned = error.code
+    printed = capsys.readouterr()
+    assert returned == code, printed.err
+    return printed
+
+
+@pytest.fixture
+def model(tmp_path):
+    network = make(TINY)
+    network.info = CheckpointInfo(class_names=("archery", "surfing", "dunk", "violin", "[skate]"), licence="CC0-1.0")
+    return save_model(network, tmp_path / "model")
+
+
+@pytest.fixture
+def video(tmp_path):
+    return write_video(tmp_path / "a video.mp4")
+
+
+def test_help_is_quick_and_imports_no_torch():
+    code = "import sys, uniformerv2.cli as c; c.main(['--help']); sys.exit(any(m in sys.modules for m in ('torch', 'rich')))"
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - start)
+    assert all(verb in done.stdout for verb in cli.VERBS)
+    assert min(seconds) < 0.5
+
+
+def test_version_and_empty_command(capsys):
+    assert call(capsys, "--version").out == f"uniformerv2 {__version__}\n"
+    assert "usage: uniformerv2 VERB" in call(capsys).out
+
+
+def test_wrong_words_are_answered_with_the_nearest(capsys):
+    assert "no verb is called 'predic'. Did you mean 'predict'?" in call(capsys, "predic", code=2).err
+    assert "There are: predict, models" in call(capsys, "zzz", code=2).err
+    printed = call(capsys, "predict", "x.mp4", "--model", "m", "--crop", "3", code=2)
+    assert "For --crop, did you mean --crops?" in printed.err
+    assert "For --modl, did you mean --model?" in call(capsys, "predict", "x.mp4", "--modl=y", code=2).err
+    assert "invalid choice: 2" in call(capsys, "predict", "x.mp4", "--model", "m", "--crops", "2", code=2).err
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself(capsys, verb):
+    assert f"uniformerv2 {verb}" in call(capsys, verb, "--help").out
+
+
+def test_predict_prints_a_table(model, video):
+    printed = run("predict", video, "--model", model).stdout
+    assert str(video) in printed
+    assert printed.count("█") > 3
+    assert "[skate]" in printed
+    assert "1 view: decode" in printed
+    assert "\x1b" not in printed  # no colours where there is no terminal
+
+
+def test_predict_json_is_one_object_a_line_and_nothing_else(model, video, capsys):
+    lines = call(capsys, "predict", video, video, "--model", model, "--json", "--clips", 2).out.splitlines()
+    assert len(lines) == 2
+    read = json.loads(lines[0])
+    assert read["num_views"] == 2
+    assert {item["name"] for item in read["top"]} == {"archery", "surfing", "dunk", "violin", "[skate]"}
+
+
+def test_predict_goes_on_after_a_broken_video(model, video, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    table = tmp_path / "out.csv"
+    printed = call(
+        capsys, "predict", tmp_path / "broken.mp4", video, "--model", model, "--csv", table, "--topk", 2, code=1
+    )
+    assert "1 of 2 videos could not be read" in printed.err
+    assert "broken.mp4" in printed.out
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert [row["rank"] for row in rows] == ["", "1", "2"]
+    assert rows[0]["error"]
+    assert rows[1]["video"] == str(video)
+    lines = call(capsys, "predict", tmp_path / "broken.mp4", video, "--model", model, "--json", code=1).out.splitlines()
+    assert json.loads(lines[0])["kind"] == "not a video"
+    assert "scores" in json.loads(lines[1])
+
+
+def test_predict_expands_folders_and_patterns(model, tmp_path, capsys):
+    folder = tmp_path / "videos" / "deep"
+    folder.mkdir(parents=True)
+    for name in ("b.mp4", "a.mp4"):
+        write_video(folder / name)
+    (folder / "notes.txt").write_text("no video")
+    for word in (tmp_path / "videos", folder / "*.mp4"):
+        lines = call(capsys, "predict", word, "--model", model, "--json").out.splitlines()
+        assert [json.loads(line)["video"] for line in lines] == [str(folder / "a.mp4"), str(folder / "b.mp4")]
+    (tmp_path / "empty").mkdir()
+    assert "no video in the folder" in call(capsys, "predict", tmp_path / "empty", "--model", model, code=2).err
+    assert "No file matches" in call(capsys, "predict", folder / "*.avi", "--model", model, code=2).err
+
+
+def test_predict_without_such_a_model(video, tmp_path, capsys):
+    printed = call(capsys, "predict", video, "--model", "uniformer_b", code=2)
+    assert "Did you mean 'uniformerv2_b16_k400_8x224'" in printed.err
+    assert "no file or folder" in call(capsys, "predict", video, "--model", tmp_path / "absent.pth", code=2).err
+
+
+def test_models_lists_and_describes(capsys, model):
+    printed = call(capsys, "models", "*b16*k400*").out
+    assert "uniformerv2_b16_k400_8x224" in printed
+    assert "84.4" in printed
+    assert "not measured here" in printed
+    assert len(call(capsys, "models", "--json").out.splitlines()) == 72
+    one = json.loads(call(capsys, "models", "uniformerv2_l14_k400_k710_8x224", "--json").out)
+    assert round(one["num_parameters"] / 1e6) == 354
+    assert round(one["published_macs"] / 1e12, 2) == 0.67
+    printed = call(capsys, "models", "uniformerv2_b16_k400_8x224").out
+    assert "114.5 M" in printed
+    assert "published form 0.148 T" in printed
+    assert "CC0-1.0" in call(capsys, "models", model).out
+    assert "No model of the zoo matches" in call(capsys, "models", "*vgg*", code=2).err
+    assert "Did you mean" in call(capsys, "models", "uniformerv2_b16_k400", code=2).err
+
+
+def test_convert_writes_a_folder_and_never_over_another(model, tmp_path, capsys):
+    out = tmp_path / "out"
+    printed = json.loads(call(capsys, "convert", model, out, "--json").out)
+    assert printed["num_classes"] == 5
+    assert load_model(out).config == TINY
+    assert "There is a model in" in call(capsys, "convert", model, out, code=2).err
+    call(capsys, "convert", model, out, "--force", "--head-map", "kinetics710_to_kinetics400", code=1)
+    assert load_model(out).num_classes == 5
+    assert (
+        "kinetics400 has 400 classes, the head 5"
+        in call(capsys, "convert", model, tmp_path / "b", "--labels", "kinetics400", code=2).err
+    )
+    assert "no file or folder" in call(capsys, "convert", tmp_path / "no.pth", tmp_path / "c", code=2).err
+    (tmp_path / "bad.pth").write_bytes(b"bad")
+    assert "damaged" in call(capsys, "convert", tmp_path / "bad.pth", tmp_path / "d", code=1).err

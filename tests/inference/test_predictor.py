@@ -1,0 +1,153 @@
+"""The predictor: one video, many, arrays, views, precision, and videos that can't be read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.media import write_video
+from tests.model.test_uniformerv2 import MOTION, TINY, make
+from uniformerv2.checkpoint import save_model
+from uniformerv2.data.decoding import VideoError, open_video
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.inference.predictor import Prediction, Predictor
+from uniformerv2.model.config import CheckpointInfo
+
+NAMES = ("a", "b", "c", "d", "e")
+
+
+@pytest.fixture
+def video(tmp_path):
+    return write_video(tmp_path / "video.mp4")
+
+
+@pytest.fixture
+def model():
+    model = make(MOTION)
+    model.info = CheckpointInfo(class_names=NAMES)
+    return model
+
+
+def by_hand(model, path, preprocessing):
+    """Scores without the predictor."""
+    with open_video(path) as reader:
+        clips = [reader.frames(indices) for indices in preprocessing.indices(len(reader))]
+    with torch.inference_mode():
+        return model(preprocessing.views(clips)).softmax(-1).numpy()
+
+
+@pytest.mark.parametrize("views_per_batch", [1, 4, 100])
+def test_a_prediction_is_the_mean_over_the_views(model, video, views_per_batch):
+    predictor = Predictor(model, num_clips=2, num_crops=3, precision="fp32", views_per_batch=views_per_batch)
+    prediction = predictor(video)
+    wanted = by_hand(model, video, Preprocessing.official(num_frames=4, image_size=32, num_clips=2, num_crops=3))
+    assert prediction.view_scores.shape == (6, 5)
+    np.testing.assert_allclose(prediction.view_scores, wanted, atol=1e-6)
+    np.testing.assert_allclose(prediction.scores, wanted.mean(0), atol=1e-6)
+    assert len(prediction.frame_indices) == 2
+    assert min(prediction.timings.decode_seconds, prediction.timings.compute_seconds) > 0
+
+
+def test_the_best_classes_come_first_and_json_says_the_same(model, video):
+    prediction = Predictor(model)(video)
+    top = prediction.top(3)
+    assert [item.score for item in top] == sorted(prediction.scores.tolist(), reverse=True)[:3]
+    assert all(NAMES[item.index] == item.name for item in top)
+    assert len(prediction.top(99)) == 5
+    read = json.loads(prediction.to_json(top_k=2))
+    assert read["video"] == str(video)
+    assert [item["name"] for item in read["top"]] == [item.name for item in top[:2]]
+    assert read["scores"] == pytest.approx(prediction.scores.tolist(), abs=1e-6)
+    assert read["num_views"] == 1
+
+
+def test_frames_given_as_arrays_are_the_same_video(model, video):
+    predictor = Predictor(model)
+    with open_video(video) as reader:
+        frames = reader.frames(range(len(reader)))
+    wanted = predictor(video).scores
+    for array in (frames, frames.numpy(), frames.permute(0, 2, 3, 1), frames.permute(0, 2, 3, 1).numpy()):
+        assert np.array_equal(predictor(array).scores, wanted)
+    assert predictor(frames).video == "array"
+
+
+@pytest.mark.parametrize(
+    "array", [torch.zeros(4, 3, 32, 32), torch.zeros(4, 1, 32, 32, dtype=torch.uint8), torch.zeros(0, 3, 9, 9).byte()]
+)
+def test_arrays_that_are_no_video_are_refused(model, array):
+    with pytest.raises(ValueError, match=r"Frames are uint8 RGB, \[T, 3, H, W\] or \[T, H, W, 3\], got"):
+        Predictor(model)(array)
+
+
+def test_many_videos_keep_their_order_and_a_broken_one_its_place(model, tmp_path):
+    good = [write_video(tmp_path / f"{index}.mp4", seed=index) for index in range(3)]
+    (tmp_path / "broken.mp4").write_bytes(b"")
+    videos = [good[0], tmp_path / "broken.mp4", good[1], tmp_path / "absent.mp4", good[2]]
+    predictor = Predictor(model)
+    results = list(predictor.stream(videos))
+    assert [type(result) for result in results] == [Prediction, VideoError, Prediction, VideoError, Prediction]
+    assert [result.path for result in results if isinstance(result, VideoError)] == [videos[1], videos[3]]
+    for path, result in zip(good, results[::2], strict=True):
+        assert np.array_equal(result.scores, predictor(path).scores)
+    with pytest.raises(VideoError, match=r"broken\.mp4"):
+        predictor(videos[1])
+    assert list(predictor.stream([])) == []
+
+
+def test_the_next_video_is_decoded_while_the_network_works(model, tmp_path, monkeypatch):
+    events = []
+    videos = [write_video(tmp_path / f"{index}.mp4") for index in range(3)]
+    predictor = Predictor(model)
+    prepare, compute = predictor._prepare, predictor._compute
+    monkeypatch.setattr(predictor, "_prepare", lambda video: events.append(("prepare", video)) or prepare(video))
+    monkeypatch.setattr(
+        predictor, "_compute", lambda video, views: events.append(("compute", video)) or compute(video, views)
+    )
+    list(predictor.stream(videos))
+    assert events.index(("prepare", videos[1])) < events.index(("compute", videos[0]))
+    assert events.index(("compute", videos[0])) < events.index(("prepare", videos[2]))  # bounded memory
+
+
+def test_preprocessing_is_the_checkpoints_unless_another_is_given(model, tmp_path):
+    model.info = replace(model.info, preprocessing=Preprocessing.mmaction2(num_frames=4, image_size=32).to_dict())
+    folder = save_model(model, tmp_path / "model")
+    assert Predictor(folder).preprocessing.resize == "bilinear_uint8"
+    assert Predictor(folder, "official").preprocessing == Preprocessing.official(num_frames=4, image_size=32)
+    own = Preprocessing(num_frames=8, image_size=40)
+    assert Predictor(folder, own, num_clips=3).preprocessing == replace(own, num_clips=3)
+
+
+def test_bfloat16_is_near_and_left_out_where_it_gains_nothing(model, video):
+    exact, near = (Predictor(model, precision=precision)(video).scores for precision in ("fp32", "bf16"))
+    assert 0 < abs(exact - near).max() < 0.02
+    assert not Predictor(model).is_bf16  # a tiny network
+
+
+def test_without_names_classes_are_numbers(video):
+    assert {item.name for item in Predictor(make(TINY))(video).top(5)} == set("01234")
+
+
+def test_wrong_arguments(model):
+    with pytest.raises(ValueError, match="precision is 'auto', 'fp32' or 'bf16', got 'fp16'"):
+        Predictor(model, precision="fp16")
+    with pytest.raises(ValueError, match="views_per_batch must be at least 1"):
+        Predictor(model, views_per_batch=0)
+    with pytest.raises(ValueError, match="num_crops"):
+        Predictor(model, num_crops=2)
+    with pytest.raises(ValueError, match="protocol"):
+        Predictor(model, "slowfast")
+
+
+def test_an_armed_dinov2_predicts_a_real_clip(shared):
+    from uniformerv2.model.arming import arm
+
+    weights = shared("weights/dinov2_vits14_hf_fp16.safetensors")
+    clip = shared("data/ucf101_6class/Archery/v_Archery_g04_c01.mp4")
+    model = arm("vit_small_patch14_dinov2", num_classes=6, num_frames=8, image_size=112, weights=weights)
+    prediction = Predictor(model, num_clips=2)(clip)
+    assert prediction.view_scores.shape == (2, 6)
+    assert prediction.scores.sum() == pytest.approx(1, abs=1e-3)
