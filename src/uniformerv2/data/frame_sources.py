@@ -1,0 +1,287 @@
+"""Sources of frames behind ``VideoReader``: PyAV, torchcodec, a folder of images."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import av
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+from torch import Tensor
+
+from uniformerv2._require import require
+from uniformerv2.data.video_error import VideoError
+from uniformerv2.data.video_file import VideoFile, open_regular
+
+__all__ = [
+    "FrameSource",
+    "ImageFrames",
+    "PyAVFrames",
+    "TorchcodecFrames",
+    "torchcodec_decoder",
+]
+
+_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+
+
+class FrameSource(Protocol):
+    """What turns frame numbers into pixels."""
+
+    @property
+    def name(self) -> Literal["pyav", "torchcodec", "images"]:
+        """What decodes."""
+        ...
+
+    def read(self, wanted: list[int]) -> Tensor:
+        """Frame numbers, already checked and at least one -> uint8 RGB [T, H, W, C], upright."""
+        ...
+
+    def close(self) -> None:
+        """Free what is held. Closing twice is harmless."""
+        ...
+
+
+def _gather(wanted: list[int], pixels: Callable[[int], NDArray[np.uint8]], *, height: int, width: int) -> Tensor:
+    """Make each wanted frame once, in increasing order, and put it wherever it is wanted."""
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(wanted):
+        places.setdefault(number, []).append(place)
+    clip = np.empty((len(wanted), height, width, 3), np.uint8)
+    for number in sorted(places):
+        clip[places[number]] = pixels(number)
+    return torch.from_numpy(clip)
+
+
+class PyAVFrames:
+    """Frames of a file, decoded by PyAV: it seeks where the index is timed, else counts from the start.
+
+    Args:
+        file: An open file, closed with this source. Where it holds no frame that decodes, a ``VideoError`` says so.
+    """
+
+    name: Literal["pyav"] = "pyav"
+
+    def __init__(self, file: VideoFile) -> None:
+        self.file = file
+        self.index, frames = file.index()
+        self._decoded = self._keyed(frames)
+        self._current = next(self._decoded, None)
+        first = self._frame(0)
+        self._coded_size = (first.width, first.height)
+        self._left_turns = round(first.rotation / 90) % 4
+        self.width, self.height = self._coded_size[:: -1 if self._left_turns % 2 else 1]
+        self.rotation = -90 * self._left_turns % 360
+        self._reformatter = VideoReformatter()
+
+    def read(self, wanted: list[int]) -> Tensor:
+        """See ``FrameSource``."""
+        return _gather(wanted, lambda number: self._pixels(self._frame(number)), height=self.height, width=self.width)
+
+    def close(self) -> None:
+        """See ``FrameSource``."""
+        self._decoded, self._current = iter(()), None
+        self.file.close()
+
+    def _frame(self, number: int) -> VideoFrame:
+        target = self.index.keys[number]
+        points = self.index.seek_points
+        start = points[bisect_right(points, target) - 1]
+        if self._current is None or not start <= self._current[0] <= target:
+            self._start_at(start, target)
+        while self._current is not None and self._current[0] < target:
+            self._current = next(self._decoded, None)
+        if self._current is None or self._current[0] != target:
+            raise VideoError(self.file.path, "corrupt", f"frame {number} of {len(self.index.keys)} cannot be decoded")
+        return self._current[1]
+
+    def _start_at(self, start: int, target: int) -> None:
+        """Decode from the keyframe at ``start``; from the beginning where a seek leads past ``target``."""
+        if self.index.timed:
+            self.file.seek(start)
+            self._decoded = self._keyed(self.file.decode())
+            self._current = next(self._decoded, None)
+            if self._current is not None and self._current[0] <= target:
+                return
+        self.file.restart()
+        self._decoded = self._keyed(self.file.decode())
+        self._current = next(self._decoded, None)
+
+    def _keyed(self, frames: Iterator[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
+        if not self.index.timed:
+            return enumerate(frames)
+        return ((frame.pts, frame) for frame in frames if frame.pts is not None)
+
+    def _pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """RGB [H, W, C], turned upright; a frame of another size is resized to the first, as FFmpeg's tools do.
+
+        Raises:
+            VideoError: FFmpeg does not convert pixels of this kind.
+        """
+        width, height = self._coded_size
+        if frame.format.components[0].bits > 8 or frame.height % 2:
+            frame = _without_chroma_position(frame)
+        try:
+            rgb = self._reformatter.reformat(
+                frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1
+            )
+        except av.FFmpegError as error:
+            detail = f"pixels of the format {frame.format.name} cannot be made RGB ({error.strerror})"
+            raise VideoError(self.file.path, "unsupported", detail) from error
+        return np.rot90(_rows(rgb.planes[0])[:, : 3 * width].reshape(height, width, 3), self._left_turns)
+
+
+def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
+    """The bytes of a plane, one row per line, padding included."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+
+
+def _without_chroma_position(frame: VideoFrame) -> VideoFrame:
+    """The same picture, silent about where its chroma samples lie.
+
+    FFmpeg 8 honours the position in pictures with more than 8 bits or an odd height. Earlier versions, torchcodec and
+    the decoders that the published models were trained with do not, and their colours are the ones to give.
+    """
+    plain = VideoFrame(frame.width, frame.height, frame.format.name)
+    for source, copy in zip(frame.planes, plain.planes, strict=True):
+        num_bytes = min(source.line_size, copy.line_size)
+        _rows(copy)[:, :num_bytes] = _rows(source)[:, :num_bytes]
+    plain.colorspace, plain.color_range = frame.colorspace, frame.color_range
+    return plain
+
+
+class TorchcodecFrames:
+    """Frames of a file, decoded by torchcodec; by ``exact`` from the first request on that torchcodec cannot serve.
+
+    Args:
+        exact: The same file read by PyAV, with a timed index. What torchcodec refuses (a size that changes on the way)
+            or replaces by a neighbour (a frame that does not decode) is read by ``exact``, or gets its error.
+        decoder_class: torchcodec's ``VideoDecoder``.
+        num_threads: Threads of the decoder.
+    """
+
+    def __init__(self, exact: PyAVFrames, *, decoder_class: Any, num_threads: int) -> None:
+        self._exact = exact
+        self._tick = float(exact.file.stream.time_base or 0)
+        self._decoder: Any = None
+        # torchcodec gets no path: from a file object it can reach no other file.
+        self._bytes = open_regular(exact.file.path)
+        stream_index = exact.file.stream.index
+        try:
+            decoder = decoder_class(
+                self._bytes, stream_index=stream_index, dimension_order="NHWC", num_ffmpeg_threads=num_threads
+            )
+        except (RuntimeError, ValueError):
+            return
+        if len(decoder) == len(exact.index.keys):
+            self._decoder = decoder
+
+    @property
+    def name(self) -> Literal["pyav", "torchcodec"]:
+        """What decodes from here on."""
+        return "pyav" if self._decoder is None else "torchcodec"
+
+    def read(self, wanted: list[int]) -> Tensor:
+        """See ``FrameSource``."""
+        if self._decoder is not None:
+            try:
+                batch = self._decoder.get_frames_at(wanted)
+            except RuntimeError:
+                self._decoder = None
+            else:
+                keys = torch.tensor([self._exact.index.keys[number] for number in wanted], dtype=torch.float64)
+                if torch.allclose(batch.pts_seconds, keys * self._tick, rtol=0, atol=self._tick / 2):
+                    return batch.data
+        return self._exact.read(wanted)
+
+    def close(self) -> None:
+        """See ``FrameSource``."""
+        self._decoder = None
+        self._bytes.close()
+        self._exact.close()
+
+
+def torchcodec_decoder() -> Any:
+    """Import ``VideoDecoder`` of torchcodec.
+
+    Raises:
+        RuntimeError: torchcodec does not find FFmpeg's libraries.
+    """
+    torchcodec = require("torchcodec", extra="torchcodec")
+    if torchcodec.ffmpeg_major_version is None:
+        raise RuntimeError("torchcodec finds no FFmpeg libraries: install FFmpeg, or take decoder='pyav'")
+    return torchcodec.decoders.VideoDecoder
+
+
+@cache
+class ImageFrames:
+    """The images of a folder, by the number at the end of their names.
+
+    Args:
+        folder: Holds one sequence, such as ``img_00001.jpg`` ...; optical flow (``flow_*``) beside it is left out.
+            Anything else in it is a ``VideoError``.
+    """
+
+    name: Literal["images"] = "images"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.paths = _image_sequence(folder)
+        self.height, self.width = self._pixels(0).shape[:2]
+
+    def read(self, wanted: list[int]) -> Tensor:
+        """See ``FrameSource``."""
+        return _gather(wanted, self._same_size, height=self.height, width=self.width)
+
+    def close(self) -> None:
+        """Nothing stays open between two reads."""
+
+    def _same_size(self, number: int) -> NDArray[np.uint8]:
+        pixels = self._pixels(number)
+        if pixels.shape != (self.height, self.width, 3):
+            found = f"{self.paths[number].name} is {pixels.shape[1]}x{pixels.shape[0]}"
+            raise VideoError(self._folder, "corrupt", f"{found}, the first image {self.width}x{self.height}")
+        return pixels
+
+    def _pixels(self, number: int) -> NDArray[np.uint8]:
+        from PIL import Image
+
+        path = self.paths[number]
+        try:
+            with Image.open(path, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+                return np.asarray(image.convert("RGB"))
+        except FileNotFoundError as error:
+            raise VideoError(self._folder, "missing", f"{path.name} is gone") from error
+        except PermissionError as error:
+            raise VideoError(self._folder, "unreadable", f"{path.name} ({error.strerror})") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise VideoError(self._folder, "corrupt", f"{path.name} cannot be decoded") from error
+
+
+def _image_sequence(folder: Path) -> list[Path]:
+    try:
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise VideoError(folder, "unreadable", str(error.strerror)) from error
+    if not names:
+        raise VideoError(folder, "empty", "the folder holds no files")
+    numbered: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        match = re.fullmatch(r"(.*?)(\d+)(\.\w+)", name)
+        if match and match[3].lower() in _IMAGE_SUFFIXES and not match[1].startswith("flow_"):
+            numbered.setdefault(match[1], []).append((int(match[2]), name))
+    if not numbered:
+        raise VideoError(folder, "not a video", "the folder holds no numbered images such as img_00001.jpg")
+    if len(numbered) > 1:
+        found = ", ".join(f"{prefix}*" for prefix in numbered)
+        raise VideoError(folder, "unsupported", f"the folder holds several sequences: {found}")
+    (sequence,) = numbered.values()
+    return [folder / name for _, name in sorted(sequence)]

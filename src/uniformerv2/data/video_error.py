@@ -1,0 +1,130 @@
+"""What can be wrong with a video, and what the first bytes of a broken one tell about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+__all__ = ["VideoError", "VideoErrorKind", "missing_bytes", "why_no_packets", "why_not_opened"]
+
+VideoErrorKind = Literal[
+    "missing",
+    "unreadable",
+    "empty",
+    "not a video",
+    "no video",
+    "truncated",
+    "encrypted",
+    "unsupported",
+    "corrupt",
+]
+
+_ADVICE: dict[VideoErrorKind, str] = {
+    "missing": "Check the path, and the folder it is joined to.",
+    "unreadable": "Check its permissions and the disk.",
+    "empty": "Fetch it again, or take it off the list.",
+    "not a video": "Take it off the list, or convert it: ffmpeg -i IN OUT.mp4",
+    "no video": "Take it off the list.",
+    "truncated": "Fetch it again; ffmpeg -i IN -c copy OUT keeps what is there, where anything can be read.",
+    "encrypted": "Decrypt it first; no key is asked for here.",
+    "unsupported": "Convert it: ffmpeg -i IN -c:v libx264 OUT.mp4",
+    "corrupt": "Fetch it again, or re-encode what can be read: ffmpeg -i IN OUT.mp4",
+}
+
+
+class VideoError(Exception):
+    """A video cannot be read.
+
+    Args:
+        path: The file or folder.
+        kind: What is wrong, from a closed set.
+        detail: What was found.
+    """
+
+    def __init__(self, path: str | Path, kind: VideoErrorKind, detail: str) -> None:
+        super().__init__(str(path), kind, detail)  # the constructor's arguments, so that the error pickles
+        self.path = Path(path)
+        self.kind = kind
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.kind}: {self.detail}. {_ADVICE[self.kind]}"
+
+
+def why_not_opened(file: BinaryIO, reason: str) -> tuple[VideoErrorKind, str]:
+    """Kind and detail of the error for a file in which FFmpeg finds no container, for ``reason``."""
+    missing = missing_bytes(file)
+    if missing:
+        return "truncated", f"{missing} of the bytes that its header promises are not there"
+    if _signature(file):
+        return "corrupt", f"its container cannot be read ({reason})"
+    return "not a video", f"it is none of the containers that are read here ({reason})"
+
+
+def why_no_packets(file: BinaryIO) -> tuple[VideoErrorKind, str]:
+    """Kind and detail of the error for a file with a video stream that has no packets."""
+    file.seek(0)
+    if b"encv" in file.read(65536):  # the MP4 sample entry of encrypted video
+        return "encrypted", "its video track needs a key, and holds no frames"
+    return "truncated", "it has the header of a video and no frames"
+
+
+def _signature(file: BinaryIO) -> Literal["mp4", "matroska", "avi"] | None:
+    file.seek(0)
+    head = file.read(12)
+    if head[4:8] in {b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"sidx", b"free", b"skip", b"wide"}:
+        return "mp4"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "matroska"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    return None
+
+
+def missing_bytes(file: BinaryIO) -> int:
+    """How many bytes the outermost boxes promise beyond the end of the file; 0 where nothing is promised."""
+    size = os.fstat(file.fileno()).st_size
+    promised = 0
+    match _signature(file):
+        case "mp4":
+            promised = _mp4_end(file, size)
+        case "matroska":
+            promised = _matroska_end(file, size)
+        case "avi":
+            file.seek(4)
+            promised = 8 + int.from_bytes(file.read(4), "little")
+    return promised - size if promised > size + 8 else 0  # writers differ about a few bytes of padding
+
+
+def _mp4_end(file: BinaryIO, size: int) -> int:
+    position = 0
+    for _ in range(100_000):  # a hostile file may hold as many boxes as it has room for
+        file.seek(position)
+        header = file.read(16)
+        length, name = int.from_bytes(header[:4], "big"), header[4:8]
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length < 8:  # 0: up to the end of the file
+            return 0
+        position += length
+        if position > size:
+            return position if name in {b"ftyp", b"moov", b"mdat", b"moof"} else 0  # anything else: appended noise
+    return 0
+
+
+def _matroska_end(file: BinaryIO, size: int) -> int:
+    segment = _ebml_end(file, 0, b"\x1a\x45\xdf\xa3")
+    return _ebml_end(file, segment, b"\x18\x53\x80\x67") if 0 < segment < size else 0
+
+
+def _ebml_end(file: BinaryIO, position: int, name: bytes) -> int:
+    """Where the element ``name`` at ``position`` ends; 0 where it is another one or does not tell (RFC 8794)."""
+    file.seek(position)
+    head = file.read(12)
+    if head[:4] != name or not head[4:5].strip(b"\0"):
+        return 0
+    num_bytes = 9 - head[4].bit_length()  # the leading zeros of the first byte tell the length of the size
+    unknown = (1 << 7 * num_bytes) - 1
+    length = int.from_bytes(head[4 : 4 + num_bytes], "big") & unknown
+    return 0 if length == unknown else position + 4 + num_bytes + length
