@@ -84,16 +84,18 @@ def main() -> None:
     for name in options.models:
         times = {str(dtype): measure(name, dtype, repeats=options.repeats) for dtype in (torch.float32, torch.bfloat16)}
         exact, low = times.values()
-        results.append({
-            "model": MODELS[name],
-            "seconds": times,
-            "bound_over_forward": {key: value["bound"] / value["forward"] for key, value in times.items()},
-            "bf16_speedup": exact["forward"] / low["forward"],
-        })
+        results.append(
+            {
+                "model": MODELS[name],
+                "seconds": times,
+                "bound_over_forward": {key: value["bound"] / value["forward"] for key, value in times.items()},
+                "bf16_speedup": exact["forward"] / low["forward"],
+            }
+        )
         print(f"{MODELS[name]}: bf16 is {results[-1]['bf16_speedup']:.2f} x fp32")
         for key, value in times.items():
             share = 100 * value["bound"] / value["forward"]
-            print(f"  {key}: {value['forward']:.3f} s a clip, matrix products alone {value['bound']:.3f} s ({share:.0f} %)")
+            print(f"  {key}: {value['forward']:.3f} s a clip, matrix products {value['bound']:.3f} s ({share:.0f} %)")
     machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     report = {"torch": torch.__version__, "machine": machine, "results": results}
     if options.json:

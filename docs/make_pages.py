@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 
 from uniformerv2 import ModelCard, UniFormerV2, UniFormerV2Config, list_models, model_card, summarize
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "uniformerv2"
 
 HEAD = """# Model zoo
 
@@ -36,10 +42,7 @@ def rows(source: str) -> list[str]:
         "| name | data | pretraining | views | top-1 | top-5 | M params | T MACs | labels | weights |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | --- | --- |",
     ]
-    for card in map(model_card, list_models()):
-        if card.source == source:
-            lines.append(row(card))
-    return lines
+    return lines + [row(card) for card in map(model_card, list_models()) if card.source == source]
 
 
 def row(card: ModelCard) -> str:
@@ -81,18 +84,41 @@ def notes() -> list[str]:
     return [f"- `{card.name}`: {card.note}" for card in cards]
 
 
-def main() -> int:
-    """Write or check; 1 where the page on disk differs."""
-    page = Path(__file__).with_name("model_zoo.md")
+def tree() -> str:
+    """The package, a line a module: its name and the first line of its docstring."""
+    lines = ["src/uniformerv2/"]
+    for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (len(path.relative_to(SOURCE).parts) > 1, path)):
+        name = path.relative_to(SOURCE).as_posix()
+        is_package = name.endswith("/__init__.py")
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        summary = re.sub(r"``(.+?)``", r"\1", docstring.partition("\n")[0].rstrip("."))
+        name = name.removesuffix("__init__.py") if is_package else name
+        lines.append(f"  {name:<40} {shorten(summary, 75, placeholder=' ...')}")
+    return "\n".join(lines)
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is made from the code, as it should be."""
     parts = [HEAD, "## The authors'\n", *rows("official"), "\n## MMAction2's\n", *rows("mmaction2"), "\n## Notes\n"]
-    text = "\n".join([*parts, *notes()]) + "\n"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, start, rest = readme.partition("```text\nsrc/uniformerv2/\n")
+    _, end, after = rest.partition("```")
+    return {
+        ROOT / "docs" / "model_zoo.md": "\n".join([*parts, *notes()]) + "\n",
+        ROOT / "README.md": before + start.partition("src")[0] + tree() + "\n" + end + after,
+    }
+
+
+def main() -> int:
+    """Write or check; 1 where a page on disk differs."""
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" not in sys.argv:
-        page.write_text(text, encoding="utf-8")
+        for path in stale:
+            path.write_text(pages()[path], encoding="utf-8")
         return 0
-    if page.exists() and page.read_text(encoding="utf-8") == text:
-        return 0
-    sys.stderr.write(f"{page} is not what the code says: run make docs\n")
-    return 1
+    for path in stale:
+        sys.stderr.write(f"{path} is not what the code says: run make docs\n")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests.model.test_convert import whole_clip
 from tests.model.test_uniformerv2 import MOTION, TINY, clip, make
 from tests.parity import goldens
-from uniformerv2.checkpoint import create_model, load_model, push_to_hub, save_model
+from uniformerv2.checkpoint import create_model, from_pretrained, load_model, push_to_hub, save_model
 from uniformerv2.data.labels import label_map, label_names
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo
@@ -264,7 +264,7 @@ def test_pushed_to_the_hub_is_our_folder(monkeypatch, tmp_path):
     assert seen == {"token": None, "repository": ("me/model", True, True), "config": TINY}
     folder = save_model(make(TINY), tmp_path / "snapshot")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: str(folder))
-    assert load_model("hf:me/model").config == TINY
+    assert load_model("hf:me/model").config == from_pretrained("me/model").config == TINY
 
 
 def test_random_scores_differ_and_are_finite(folder):

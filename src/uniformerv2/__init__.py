@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uniformerv2.checkpoint import create_model, load_model, push_to_hub, save_model
+    from uniformerv2.checkpoint import create_model, from_pretrained, load_model, push_to_hub, save_model
     from uniformerv2.data.decoding import VideoError, open_video
     from uniformerv2.data.transforms import Preprocessing
     from uniformerv2.inference.predictor import Prediction, Predictor
@@ -33,6 +33,7 @@ _HOME = {
     "VideoError": "data.decoding",
     "arm": "model.arming",
     "create_model": "checkpoint",
+    "from_pretrained": "checkpoint",
     "list_models": "model.presets",
     "load_model": "checkpoint",
     "model_card": "model.presets",
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "arm",
     "create_model",
+    "from_pretrained",
     "list_models",
     "load_model",
     "model_card",

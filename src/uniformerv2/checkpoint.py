@@ -28,7 +28,7 @@ from uniformerv2.model.files import read_checkpoint, read_json, write_json, writ
 from uniformerv2.model.presets import ModelCard, fetch_weights, model_card
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["create_model", "load_model", "push_to_hub", "save_model"]
+__all__ = ["create_model", "from_pretrained", "load_model", "push_to_hub", "save_model"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 HUB_PREFIX = "hf:"
@@ -126,6 +126,19 @@ def save_model(model: UniFormerV2, folder: str | Path) -> Path:
     write_tensors(folder / WEIGHTS, model.state_dict())
     write_json(folder / CONFIG, {"format": "uniformerv2", "model": model.config.to_dict(), **info})
     return folder
+
+
+def from_pretrained(repository: str, **overrides: Any) -> UniFormerV2:
+    """A model that ``push_to_hub`` put on the Hugging Face hub: ``load_model("hf:" + repository)``.
+
+    Args:
+        repository: ``user/name``.
+        **overrides: As for ``load_model``.
+
+    Returns:
+        The model, in eval mode.
+    """
+    return load_model(HUB_PREFIX + repository, **overrides)
 
 
 def push_to_hub(model: UniFormerV2, repository: str, *, private: bool = False, token: str | None = None) -> str:

@@ -7,9 +7,9 @@ import timm
 import torch
 from torch.func import functional_call
 
+from uniformerv2.checkpoint import load_model, save_model
 from uniformerv2.model import arming
 from uniformerv2.model.arming import arm
-from uniformerv2.checkpoint import load_model, save_model
 
 SMALL = {"img_size": 48, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 0}
 FAMILIES = {

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uniformerv2.model.residual import Residual
 from uniformerv2.ops import functional as ops
 
 __all__ = [
-    "DropPath",
     "DynamicPositionEncoding",
     "FeedForward",
     "GlobalCrossMHRA",
@@ -27,7 +27,6 @@ __all__ = [
     "LocalTemporalMHRA",
     "LocalUniBlock",
     "QuickGELU",
-    "Residual",
 ]
 
 
@@ -37,60 +36,6 @@ class QuickGELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[...] -> [...]."""
         return x * torch.sigmoid(1.702 * x)
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: a residual step is left out at random in training.
-
-    Args:
-        rate: Probability of leaving it out, in [0, 1).
-        own_dim: The dimension along which each index has a draw of its own; the others share it. 0 draws once per
-            video, as the field means it. The published code keeps the tokens in front and so draws per token
-            position: 2 for [B, T, N, C], and 1 for the video token [B, 1, C], that is once per batch.
-
-    Raises:
-        ValueError: The rate is outside [0, 1).
-    """
-
-    def __init__(self, rate: float = 0.0, own_dim: int = 0) -> None:
-        super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"A drop path rate lies in [0, 1), got {rate}.")
-        self.rate = rate
-        self.own_dim = own_dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[...] -> [...]."""
-        if not self.training or self.rate == 0:
-            return x
-        shape = [size if dim == self.own_dim else 1 for dim, size in enumerate(x.shape)]
-        keep = x.new_empty(shape).bernoulli_(1 - self.rate)
-        return x * keep.div_(1 - self.rate)
-
-    def extra_repr(self) -> str:
-        """What ``print(model)`` shows."""
-        return f"{self.rate:.3f}"
-
-
-class Residual(nn.Module):
-    """One residual step, ``x + drop_path(scale(fn(norm(x))))``."""
-
-    def __init__(
-        self,
-        fn: nn.Module,
-        norm: nn.Module | None = None,
-        scale: nn.Module | None = None,
-        drop_path: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.norm = norm or nn.Identity()
-        self.fn = fn
-        self.scale = scale or nn.Identity()
-        self.drop_path = drop_path or nn.Identity()
-
-    def forward(self, x: Tensor, *context: tuple[int, int]) -> Tensor:
-        """[B, T, N, C] -> [B, T, N, C]; what ``fn`` needs beside the tokens follows them."""
-        return x + self.drop_path(self.scale(self.fn(self.norm(x), *context)))
 
 
 class LocalTemporalMHRA(nn.Module):

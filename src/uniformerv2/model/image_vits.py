@@ -20,9 +20,9 @@ from timm.models.vision_transformer import Block as PlainBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from uniformerv2.model.blocks import Residual
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding, inflate
+from uniformerv2.model.residual import Residual
 from uniformerv2.model.uniformerv2 import ImageViT, block_drop_paths
 
 __all__ = ["SUPPORTED", "TimmViT", "check_supported", "take_apart"]

@@ -19,18 +19,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from uniformerv2.model.blocks import (
-    DropPath,
     FeedForward,
     GlobalSpatialMHRA,
     GlobalUniBlock,
     LocalTemporalMHRA,
     LocalUniBlock,
     QuickGELU,
-    Residual,
 )
 from uniformerv2.model.config import ActivationName, CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding
 from uniformerv2.model.fusion import FUSIONS
+from uniformerv2.model.residual import DropPath, Residual
 
 __all__ = ["ImageViT", "UniFormerV2", "block_drop_paths"]
 
