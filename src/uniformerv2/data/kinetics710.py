@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from uniformerv2.data.annotations.kinetics import KINETICS_FILE, KineticsClip, c
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.labels import RENAMED, class_names_of, label_map, label_names
 
-__all__ = ["KINETICS710_FILE", "Kinetics710Report", "build_kinetics710", "k710_build", "merged_class_names"]
+__all__ = ["KINETICS710_FILE", "Kinetics710Report", "build_kinetics710", "merged_class_names"]
 
 KINETICS710_FILE: Final = "{source}/{split}/" + KINETICS_FILE
 """Where the merged lists look for a clip: ``k400/train/<YouTube id>_000010_000020.mp4``."""
@@ -159,27 +158,6 @@ def build_kinetics710(
     write_whole(folder / "report.json", json.dumps(report.as_json(), indent=1) + "\n")
     write_whole(folder / "report.txt", str(report))
     return report
-
-
-def k710_build(
-    *,
-    k400: Path | list[Path],
-    k600: Path | list[Path],
-    k700: Path | list[Path],
-    out: Path,
-    file_name: str = KINETICS710_FILE,
-) -> None:
-    """Merge Kinetics-400, 600 and 700 into Kinetics-710, without repeats and leaks; print the report.
-
-    Args:
-        k400: A folder with the train, val and test CSV files of Kinetics-400, or the files: [a.csv,b.csv].
-        k600: The same of Kinetics-600.
-        k700: The same of Kinetics-700.
-        out: The folder to write.
-        file_name: Where the merged lists look for a clip.
-    """
-    report = build_kinetics710(k400=k400, k600=k600, k700=k700, out=out, file_name=file_name)
-    sys.stdout.write(f"{report}\nWritten to {out}\n")
 
 
 def _read_set(source: str, paths: str | Path | Sequence[str | Path]) -> dict[str, list[KineticsClip]]:

@@ -1,0 +1,348 @@
+"""``uniformerv2 data check`` and ``uniformerv2 data prepare``: look at videos before training does; make them quick."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from uniformerv2._require import require
+from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.progress import Progress
+from uniformerv2.data.annotations import VideoRecord, check_files
+from uniformerv2.data.check import VideoCheck, check_videos, find_videos, unchanged_checks
+from uniformerv2.data.check_summary import CheckSummary, ClassSummary, summarize_checks
+from uniformerv2.data.list_files import write_lists
+from uniformerv2.data.manifest import Journal, journal_path
+from uniformerv2.data.prepare import (
+    PreparedVideo,
+    measure_sparse_decoding,
+    prepare_videos,
+    still_prepared,
+)
+from uniformerv2.data.reencode import PrepareSettings
+from uniformerv2.data.shard_files import write_shards
+
+__all__ = ["add_arguments", "run"]
+
+_SHOWN: Final = 25
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    tasks = parser.add_subparsers(metavar="TASK", required=True)
+    settings = PrepareSettings()
+
+    check = tasks.add_parser("check", help="open and decode every video", allow_abbrev=False)
+    check.set_defaults(task=_check)
+    _add_common(check)
+    check.add_argument("--deep", action="store_true", help="decode every frame, not the first, middle and last")
+    check.add_argument("--min-frames", type=int, default=2, metavar="N", help="fewer are too short (default: 2)")
+    check.add_argument("--manifest", type=Path, metavar="FILE", help="write a row a video to this .csv or .parquet")
+    check.add_argument("--resume", action="store_true", help="look only at what is new or has changed since --manifest")
+
+    prepare = tasks.add_parser("prepare", help="re-encode videos so that training reads them fast", allow_abbrev=False)
+    prepare.set_defaults(task=_prepare)
+    _add_common(prepare)
+    prepare.add_argument("out", type=Path, metavar="OUT", help="the folder to write; what is done there is kept")
+    prepare.add_argument(
+        "--short-side",
+        type=int,
+        default=settings.short_side,
+        metavar="N",
+        help=f"pixels of the shorter side (default: {settings.short_side}); smaller videos are not enlarged",
+    )
+    prepare.add_argument("--fps", type=float, metavar="F", help="change to this constant rate (default: as it is)")
+    prepare.add_argument(
+        "--gop", type=int, default=settings.gop_length, metavar="N", help="frames a keyframe (default: %(default)s)"
+    )
+    prepare.add_argument(
+        "--crf", type=int, default=settings.crf, metavar="N", help="quality: 0 best, 51 worst (default: %(default)s)"
+    )
+    prepare.add_argument("--shards", action="store_true", help="also pack the result into WebDataset shards")
+    prepare.add_argument(
+        "--shard-videos", type=int, default=1000, metavar="N", help="videos a shard (default: %(default)s)"
+    )
+    prepare.add_argument(
+        "--shard-megabytes", type=int, default=1024, metavar="N", help="size of a shard (default: %(default)s)"
+    )
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="LIST|DIR", help="a list in any known format, or a folder")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where paths of a list start (default: its folder)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="for one video (default: check 60, --deep 600, prepare 900)"
+    )
+    parser.add_argument("--json", action="store_true", help="one line of JSON a video; all else goes to stderr")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check or prepare; 1 where a video is bad.
+
+    Args:
+        options: As ``add_arguments`` made them.
+
+    Raises:
+        UsageError: There is no such list or folder, or an option is out of range.
+    """
+    if not options.source.exists():
+        raise UsageError(f"There is no file or folder {options.source}.")
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers is {options.workers}; it is at least 1.")
+    if options.timeout is not None and not options.timeout > 0:
+        raise UsageError(f"--timeout is {options.timeout}; it must be above 0.")
+    return int(options.task(options))
+
+
+def _check(options: argparse.Namespace) -> int:
+    journal = _check_journal(options)
+    records = _local_records(options)
+    with journal or nullcontext():
+        checks = _run_checks(records, journal, options)
+        if journal:
+            journal.finish(checks)
+    summary = summarize_checks(records, checks)
+    _show_checks(checks, summary, options)
+    return 0 if summary.is_good else 1
+
+
+def _check_journal(options: argparse.Namespace) -> Journal[VideoCheck] | None:
+    if options.manifest is None:
+        if options.resume:
+            raise UsageError("--resume goes on from the manifest of the run before: give --manifest FILE too.")
+        return None
+    left = journal_path(options.manifest)
+    if left.exists() and not options.resume:
+        raise UsageError(f"{left} is left of a run that was stopped: add --resume to go on from it, or delete it.")
+    try:
+        return Journal(options.manifest, VideoCheck, resume=options.resume)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _run_checks(
+    records: Sequence[VideoRecord], journal: Journal[VideoCheck] | None, options: argparse.Namespace
+) -> list[VideoCheck]:
+    """The checks in the order of the list.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what was done is in the journal.
+    """
+    paths = _local_paths(records)
+    known = unchanged_checks(journal.rows, deep=options.deep) if journal else {}
+    checks: dict[str, VideoCheck] = {}
+    running = check_videos(
+        records,
+        deep=options.deep,
+        min_frames=options.min_frames,
+        num_workers=options.workers,
+        timeout_seconds=options.timeout,
+        known=known,
+    )
+    try:
+        with (
+            closing(running),
+            Progress("check", len(paths), done=sum(path in known for path in paths)) as progress,
+        ):
+            for check in running:
+                checks[check.path] = check
+                _write_json(check, options)
+                if check.path not in known:
+                    progress.advance(is_bad=check.status != "ok")
+                    if journal:
+                        journal.add(check)
+    except KeyboardInterrupt:
+        more = "; the same command with --resume goes on from there" if journal else ""
+        sys.stderr.write(f"{len(checks)} of {len(paths)} videos were checked{more}.\n")
+        raise
+    return [checks[path] for path in paths]
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    base = options.root or (options.source if options.source.is_dir() else options.source.parent)
+    if options.source.is_dir() and options.out.resolve().is_relative_to(options.source.resolve()):
+        raise UsageError(f"{options.out} is inside {options.source}: a second run would take the results for sources.")
+    if options.shards:
+        require("webdataset", extra="shards")  # now, not after hours
+    records = _local_records(options)
+    with Journal(options.out / "prepared.csv", PreparedVideo, resume=True) as journal:
+        prepared = _run_prepare(records, journal, base, settings, options)
+        journal.finish(list(prepared.values()))
+    good = [replace(r, path=prepared[r.path].output) for r in records if _is_ok(prepared.get(r.path))]
+    if not good:
+        raise ValueError(f"Not one of {len(prepared)} videos could be prepared; {journal.manifest} tells why.")
+    written = write_lists(good, options.out)
+    if options.shards:
+        index = write_shards(
+            good,
+            options.out / "shards",
+            max_bytes=options.shard_megabytes << 20,
+            max_count=options.shard_videos,
+        )
+        written.append(options.out / "shards" / f"({len(index.shards)} shards)")
+    _show_prepared(list(prepared.values()), written, settings, options)
+    return 0 if len(good) == len(records) else 1
+
+
+def _is_ok(prepared: PreparedVideo | None) -> bool:
+    return prepared is not None and prepared.status == "ok"
+
+
+def _settings(options: argparse.Namespace) -> PrepareSettings:
+    if options.shard_videos < 1 or options.shard_megabytes < 1:
+        raise UsageError("--shard-videos and --shard-megabytes are at least 1.")
+    try:
+        return PrepareSettings(short_side=options.short_side, fps=options.fps, gop_length=options.gop, crf=options.crf)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _run_prepare(
+    records: Sequence[VideoRecord],
+    journal: Journal[PreparedVideo],
+    base: Path,
+    settings: PrepareSettings,
+    options: argparse.Namespace,
+) -> dict[str, PreparedVideo]:
+    """What became of each path, in the order of the list.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what was done is in the journal.
+    """
+    paths = _local_paths(records)
+    known = still_prepared(journal.rows, settings=settings)
+    prepared: dict[str, PreparedVideo] = {}
+    running = prepare_videos(
+        records,
+        options.out,
+        base=base,
+        settings=settings,
+        num_workers=options.workers,
+        known=known,
+        **({} if options.timeout is None else {"timeout_seconds": options.timeout}),
+    )
+    try:
+        with (
+            closing(running),
+            Progress("prepare", len(paths), done=sum(path in known for path in paths)) as progress,
+        ):
+            for video in running:
+                prepared[video.source] = video
+                _write_json(video, options)
+                if video.source not in known:
+                    progress.advance(is_bad=video.status != "ok")
+                    journal.add(video)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{len(prepared)} of {len(paths)} videos are prepared; the same command goes on from there.\n")
+        raise
+    return {path: prepared[path] for path in paths}
+
+
+def _local_records(options: argparse.Namespace) -> list[VideoRecord]:
+    found = find_videos(options.source, root=options.root)
+    records = [record for record in found if "://" not in record.path]
+    if not records:
+        raise UsageError(f"{options.source} holds addresses only; download the videos first.")
+    if len(records) < len(found):
+        sys.stderr.write(f"{len(found) - len(records)} addresses with :// are left out.\n")
+    check_files(records)  # a wrong root is one error, not a million bad rows
+    return records
+
+
+def _local_paths(records: Iterable[VideoRecord]) -> list[str]:
+    return list(dict.fromkeys(record.path for record in records))
+
+
+def _write_json(row: VideoCheck | PreparedVideo, options: argparse.Namespace) -> None:
+    if options.json:
+        sys.stdout.write(json.dumps(asdict(row)) + "\n")
+
+
+def _console(options: argparse.Namespace) -> Console:
+    console = Console(stderr=options.json, highlight=False)
+    if not console.is_terminal:
+        console = Console(stderr=options.json, highlight=False, width=200)
+    return console
+
+
+def _show_checks(checks: Sequence[VideoCheck], summary: CheckSummary, options: argparse.Namespace) -> None:
+    console = _console(options)
+    shown = checks if len(checks) <= _SHOWN else [check for check in checks if check.status != "ok"]
+    if shown:
+        console.print(_video_table(shown[:_SHOWN], options.source))
+    if len(shown) > _SHOWN:
+        where = options.manifest or "the file of --manifest"
+        console.print(f"  and {len(shown) - _SHOWN} more bad ones, all in {where}", markup=False)
+    if any(each.name != "(no class)" for each in summary.classes):
+        console.print(_class_table(summary.classes))
+    for repeat in summary.leaks[:_SHOWN]:
+        where = " and ".join(repeat.splits)
+        console.print(f"in {where}: {' = '.join(repeat.paths)}", style="red", markup=False)
+    counts = ", ".join(f"{count} {status}" for status, count in summary.statuses.items())
+    console.print(f"{len(checks)} videos: {counts}", style="bold", markup=False)
+    for line in summary.suggestions:
+        console.print(f"- {line}", markup=False)
+
+
+def _video_table(checks: Sequence[VideoCheck], source: Path) -> Table:
+    base = source if source.is_dir() else source.parent
+    table = Table(box=None, header_style="bold", padding=(0, 1))
+    table.add_column("status", no_wrap=True)
+    table.add_column("video", overflow="fold")
+    for name in ("frames", "fps", "seconds", "size", "codec", "GOP"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for check in checks:
+        facts = [""] * 6
+        if check.frames is not None:
+            rate = f"{check.fps:.4g}" + ("" if check.constant_rate else " mean")
+            size = f"{check.width}x{check.height}" + (f" turned {check.rotation}" if check.rotation else "")
+            facts = [str(check.frames), rate, f"{check.duration_seconds:.2f}", size, check.codec, str(check.gop_length)]
+        status = Text(check.status, style="green" if check.status == "ok" else "red")
+        path = Path(check.path)
+        shown = path.relative_to(base) if path.is_relative_to(base) else path
+        table.add_row(status, Text(str(shown)), *facts, Text(check.detail))
+    return table
+
+
+def _class_table(classes: Sequence[ClassSummary]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 1))
+    for name in ("class", "videos", "bad", "hours", "median frames"):
+        table.add_column(name, justify="left" if name == "class" else "right", no_wrap=True)
+    shown = classes if len(classes) <= _SHOWN else sorted(classes, key=lambda each: (-each.bad, each.videos))[:_SHOWN]
+    for each in shown:
+        frames = "" if each.median_frames is None else f"{each.median_frames:.0f}"
+        table.add_row(Text(each.name), str(each.videos), str(each.bad), f"{each.hours:.2f}", frames)
+    if len(shown) < len(classes):
+        table.caption = f"the {_SHOWN} of {len(classes)} classes with the most bad videos, then the fewest videos"
+    return table
+
+
+def _show_prepared(
+    prepared: Sequence[PreparedVideo], written: Sequence[Path], settings: PrepareSettings, options: argparse.Namespace
+) -> None:
+    console = _console(options)
+    good = [each for each in prepared if each.status == "ok"]
+    bad = [each for each in prepared if each.status != "ok"]
+    for each in bad[:_SHOWN]:
+        console.print(f"{each.status}: {each.source}: {each.detail}", style="red", markup=False)
+    if len(bad) > _SHOWN:
+        console.print(f"  and {len(bad) - _SHOWN} more bad ones, all in {options.out / 'prepared.csv'}", markup=False)
+    before = sum(each.source_bytes or 0 for each in good) / 2**20
+    after = sum(each.output_bytes or 0 for each in good) / 2**20
+    console.print(f"{len(good)} of {len(prepared)} videos prepared: {settings}", style="bold", markup=False)
+    console.print(f"- {before:.1f} MiB before, {after:.1f} MiB now", markup=False)
+    console.print(f"- {measure_sparse_decoding(good)}", markup=False)
+    console.print(f"- written: {', '.join(map(str, written))}", markup=False)

@@ -1,0 +1,178 @@
+"""What a long run found, one row a video: a journal that grows while it runs, and a manifest written whole at the end.
+
+manifest.csv                 the manifest, CSV or Parquet by its suffix; appears when the run is done
+.manifest.csv.journal        its rows so far, in CSV, appended one by one; what a stopped run goes on from
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from uniformerv2._require import require
+from uniformerv2.data.annotations.files import write_whole
+
+__all__ = ["Journal", "journal_path", "read_manifest", "write_manifest"]
+
+Row = TypeVar("Row")  # a dataclass with fields of type str, int, float and bool, or one of these and None
+
+_SUFFIXES: Final = (".csv", ".parquet")
+
+
+class Journal(Generic[Row]):
+    """The rows of a run, safe on disk as soon as they are added. They are written from ``with`` on.
+
+    Args:
+        manifest: Where the manifest will be.
+        row_type: The dataclass of the rows.
+        resume: Start with the rows of a journal that a stopped run left, else of the manifest of a finished one.
+
+    Attributes:
+        rows: The rows that it started with.
+    """
+
+    def __init__(self, manifest: str | Path, row_type: type[Row], *, resume: bool) -> None:
+        self.manifest = _checked(Path(manifest))
+        self.path = journal_path(self.manifest)
+        self._row_type = row_type
+        self.rows: list[Row] = []
+        if resume and self.path.exists():
+            self.rows = _rows_of_csv(self.path, row_type)
+        elif resume and self.manifest.exists():
+            self.rows = read_manifest(self.manifest, row_type)
+
+    def add(self, row: Row) -> None:
+        """Append one row."""
+        self._writer.writerow(_cells(row))
+        self._file.flush()
+
+    def finish(self, rows: Sequence[Row]) -> None:
+        """Write the manifest and remove the journal."""
+        write_manifest(self.manifest, rows)
+        self._file.close()
+        self.path.unlink()
+
+    def __enter__(self) -> Self:
+        self.manifest.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, _csv_of_rows(self.rows, self._row_type))
+        self._file: IO[str] = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def journal_path(manifest: Path) -> Path:
+    """Where the journal of a manifest is while a run is not done."""
+    return manifest.with_name(f".{manifest.name}.journal")
+
+
+def write_manifest(path: str | Path, rows: Sequence[Row]) -> Path:
+    """Write the rows as CSV or Parquet (by the suffix), whole or not at all.
+
+    Raises:
+        ValueError: Another suffix, or no rows.
+    """
+    path = _checked(Path(path))
+    if not rows:
+        raise ValueError(f"There are no rows to write to {path}.")
+    row_type = type(rows[0])
+    if path.suffix == ".csv":
+        return write_whole(path, _csv_of_rows(rows, row_type))
+    arrow = require("pyarrow", extra="tables")
+    parquet = require("pyarrow.parquet", extra="tables")
+    kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64(), bool: arrow.bool_()}
+    schema = arrow.schema([(name, kinds[kind]) for name, (kind, _) in _columns(row_type).items()])
+    values = [dict(zip(schema.names, map(_as_utf8, astuple(row)), strict=True)) for row in rows]  # type: ignore[call-overload]
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        parquet.write_table(arrow.Table.from_pylist(values, schema=schema), beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
+
+
+def read_manifest(path: str | Path, row_type: type[Row]) -> list[Row]:
+    """The rows of a manifest.
+
+    Raises:
+        ValueError: The file has other columns.
+    """
+    path = _checked(Path(path))
+    if path.suffix == ".csv":
+        return _rows_of_csv(path, row_type)
+    table = require("pyarrow.parquet", extra="tables").read_table(path)
+    if table.column_names != list(_columns(row_type)):
+        raise ValueError(f"{path} is no manifest of this kind: its columns are {', '.join(table.column_names)}.")
+    return [row_type(**values) for values in table.to_pylist()]
+
+
+def _checked(path: Path) -> Path:
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"A manifest is called *.csv or *.parquet, not {path.name!r}.")
+    if path.suffix == ".parquet":
+        require("pyarrow.parquet", extra="tables")  # now, not when a long run is done
+    return path
+
+
+def _columns(row_type: type[Any]) -> dict[str, tuple[type, bool]]:
+    """Name -> type, and whether None is allowed; a ``Literal`` is of words."""
+    hints = get_type_hints(row_type)
+    columns = {}
+    for field in fields(row_type):
+        hint = hints[field.name]
+        kinds = [str] if get_origin(hint) is Literal else get_args(hint) or [hint]
+        columns[field.name] = (next(kind for kind in kinds if kind is not type(None)), type(None) in kinds)
+    return columns
+
+
+def _csv_of_rows(rows: Iterable[Row], row_type: type[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_columns(row_type))
+    writer.writerows(map(_cells, rows))
+    return text.getvalue()
+
+
+def _cells(row: Any) -> tuple[Any, ...]:
+    return astuple(row)  # the csv module writes None as nothing, and floats so that they read back the same
+
+
+def _rows_of_csv(path: Path, row_type: type[Row]) -> list[Row]:
+    """The rows; a last one that a crash cut off is left out.
+
+    Raises:
+        ValueError: Other columns.
+    """
+    columns = _columns(row_type)
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    cells = list(csv.reader(io.StringIO(whole, newline="")))
+    if not cells or cells[0] != list(columns):
+        found = ", ".join(cells[0]) if cells else "none"
+        raise ValueError(f"{path} is no manifest of this kind: its columns are {found}.")
+    return [
+        row_type(*(_value(cell, *kind) for cell, kind in zip(row, columns.values(), strict=True)))
+        for row in cells[1:]
+        if len(row) == len(columns)
+    ]
+
+
+def _value(cell: str, kind: type, optional: bool) -> Any:
+    if optional and not cell:
+        return None
+    return cell == "True" if kind is bool else kind(cell)
+
+
+def _as_utf8(value: Any) -> Any:
+    """A file name that is not UTF-8 as text that is, the same that the CSV form has."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value

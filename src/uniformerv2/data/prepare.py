@@ -1,0 +1,253 @@
+"""Re-encode videos for training: small, upright, without sound, a keyframe every few frames.
+
+Sparse sampling takes 8 frames out of 250. Where keyframes are far apart it pays for all that lie between:
+
+    source     K . . . . . . . . . . . . . . . . . . . . .     wanted x:  > > > > > > > > > > > x > > > > > > > x
+    prepared   K . . . K . . . K . . . K . . . K . . . K .                            > > > x             > > x
+
+The frames, their number and their times stay as they are (except where another rate is asked for), so that labels and
+segments hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePath
+
+import av
+
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.check import fingerprint
+from uniformerv2.data.decoding import VideoError, VideoReader, open_video
+from uniformerv2.data.reencode import ENCODER, PrepareSettings, reencode
+from uniformerv2.data.worker_pool import Lost, default_num_workers, run_isolated
+
+__all__ = [
+    "PrepareSettings",
+    "PreparedVideo",
+    "SparseDecoding",
+    "measure_sparse_decoding",
+    "prepare_videos",
+    "still_prepared",
+]
+
+
+@dataclass(frozen=True)
+class PreparedVideo:
+    """One video and what became of it; the fields are the columns of the manifest.
+
+    Attributes:
+        source: The file or folder of frames.
+        output: The new file; empty where there is none.
+        status: ``"ok"``, or as in ``VideoCheck``.
+        detail: What was wrong.
+        settings: How it was encoded, in words.
+        source_bytes: Size of the source; with ``source_modified_ns`` it tells a changed one.
+        source_modified_ns: When the source was written.
+        output_bytes: Size of the new file.
+        frames: Of the new file.
+        width: Of the new file.
+        height: Of the new file.
+    """
+
+    source: str
+    output: str
+    status: str
+    detail: str = ""
+    settings: str = ""
+    source_bytes: int | None = None
+    source_modified_ns: int | None = None
+    output_bytes: int | None = None
+    frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True)
+class _Task:
+    source: str
+    target: Path
+    parts: Path
+
+
+def prepare_videos(
+    records: Iterable[VideoRecord],
+    out: str | Path,
+    *,
+    base: str | Path,
+    settings: PrepareSettings | None = None,
+    num_workers: int | None = None,
+    timeout_seconds: float = 900.0,
+    known: Mapping[str, PreparedVideo] | None = None,
+    encode: Callable[[VideoReader, Path, PrepareSettings], int] = reencode,
+) -> Generator[PreparedVideo]:
+    """Re-encode each different video of the records to ``out/videos``, under its path below ``base``, as ``.mp4``.
+
+    A new file appears whole or not at all, and only after it was opened and its frames counted.
+
+    Args:
+        records: What a reader returned; addresses with ``://`` are left out.
+        out: The folder to write.
+        base: The folder whose structure is kept; a video from elsewhere gets a folder named by a hash.
+        settings: How to encode.
+        num_workers: Processes; None: as many as there are cores. Each uses one thread.
+        timeout_seconds: For one video.
+        known: Prepared before, by source (see ``still_prepared``): given again without any work.
+        encode: Instead of ``reencode``.
+
+    Yields:
+        The known ones first, the others as they finish.
+
+    Raises:
+        ValueError: Segments are told in frames and ``settings.fps`` changes what the numbers mean, or the encoder is
+            missing.
+    """
+    settings = settings or PrepareSettings()
+    records = [record for record in records if "://" not in record.path]
+    if settings.fps is not None and any(record.start_frame or record.end_frame for record in records):
+        raise ValueError("The segments are told in frames, whose numbers another frame rate changes: leave fps away.")
+    if ENCODER not in av.codecs_available:
+        raise ValueError(f"This build of PyAV has no {ENCODER}: pip install --force-reinstall av (its wheels have it).")
+    folder, known = Path(out).absolute() / "videos", known or {}
+    targets = {source: folder / name for source, name in _names([r.path for r in records], Path(base)).items()}
+    yield from (known[source] for source in targets if source in known)
+    parts = folder / ".unfinished"
+    parts.mkdir(parents=True, exist_ok=True)
+    tasks = [_Task(source, target, parts) for source, target in targets.items() if source not in known]
+    if num_workers is None:
+        num_workers = default_num_workers()
+    work: Callable[[_Task], PreparedVideo] = partial(_prepare, settings=settings, encode=encode)
+    try:
+        for task, answer in run_isolated(work, tasks, num_workers=num_workers, timeout_seconds=timeout_seconds):
+            yield _failed(task.source, answer.reason, answer.detail) if isinstance(answer, Lost) else answer
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def still_prepared(
+    prepared: Iterable[PreparedVideo], *, settings: PrepareSettings | None = None
+) -> dict[str, PreparedVideo]:
+    """Those that need no work, by source: same settings, the source unchanged, the new file there."""
+    wanted = str(settings or PrepareSettings())
+    return {
+        each.source: each
+        for each in prepared
+        if each.status == "ok"
+        and each.settings == wanted
+        and (each.source_bytes, each.source_modified_ns) == fingerprint(each.source)
+        and each.output_bytes == fingerprint(each.output)[0]
+    }
+
+
+def _names(sources: Sequence[str], base: Path) -> dict[str, str]:
+    """A new name for each source, all different whatever the file system makes of capitals.
+
+    ``a/b.avi`` becomes ``a/b.mp4``; where another source would be called so too, ``a/b.avi.mp4``.
+    """
+    inside = {source: _inside(source, base) for source in dict.fromkeys(sources)}
+    short = {source: PurePath(name).with_suffix(".mp4").as_posix() for source, name in inside.items()}
+    taken = Counter(name.casefold() for name in short.values())
+    return {
+        source: name if taken[name.casefold()] == 1 or inside[source] == name else f"{inside[source]}.mp4"
+        for source, name in short.items()
+    }
+
+
+def _inside(source: str, base: Path) -> str:
+    path = PurePath(os.path.relpath(source, base))
+    if ".." in path.parts or path.is_absolute():
+        place = hashlib.sha256(os.fsencode(PurePath(source).parent)).hexdigest()[:8]
+        path = PurePath(f"outside_{place}", PurePath(source).name)
+    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _failed(source: str, status: str, detail: str) -> PreparedVideo:
+    num_bytes, modified = fingerprint(source)
+    return PreparedVideo(source, "", status, detail, source_bytes=num_bytes, source_modified_ns=modified)
+
+
+def _prepare(
+    task: _Task, *, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int]
+) -> PreparedVideo:
+    """Encode into a part file of this process, look at it, put it into its place."""
+    part = task.parts / f"{os.getpid()}.mp4"
+    num_bytes, modified = fingerprint(task.source)  # before it is read: a source that changes meanwhile is done again
+    try:
+        with open_video(task.source, decoder="pyav") as video:
+            num_frames = encode(video, part, settings)
+        with open_video(part, decoder="pyav") as result:
+            if len(result) != num_frames:
+                return _failed(task.source, "corrupt", f"{num_frames} frames were encoded, and {len(result)} came out")
+            width, height = result.width, result.height
+    except VideoError as error:
+        return _failed(task.source, error.kind, error.detail)
+    task.target.parent.mkdir(parents=True, exist_ok=True)
+    output_bytes = part.stat().st_size
+    part.replace(task.target)
+    return PreparedVideo(
+        source=task.source,
+        output=str(task.target),
+        status="ok",
+        settings=str(settings),
+        source_bytes=num_bytes,
+        source_modified_ns=modified,
+        output_bytes=output_bytes,
+        frames=num_frames,
+        width=width,
+        height=height,
+    )
+
+
+@dataclass(frozen=True)
+class SparseDecoding:
+    """Opening a video and decoding a few evenly spread frames, before and after.
+
+    Attributes:
+        num_videos: Videos that were measured.
+        num_frames: Frames that were decoded of each.
+        before_seconds: A source, in the mean.
+        after_seconds: A prepared video, in the mean.
+    """
+
+    num_videos: int
+    num_frames: int
+    before_seconds: float
+    after_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_frames} evenly spread frames of a video: {1000 * self.before_seconds:.1f} ms before, "
+            f"{1000 * self.after_seconds:.1f} ms now, {self.before_seconds / self.after_seconds:.1f} times faster "
+            f"(mean of {self.num_videos})"
+        )
+
+
+def measure_sparse_decoding(
+    prepared: Sequence[PreparedVideo], *, num_frames: int = 8, num_videos: int = 8
+) -> SparseDecoding | None:
+    """Measure what preparing has brought, on videos evenly spread over those that are ok; None where none is."""
+    good = [each for each in prepared if each.status == "ok"]
+    if not good:
+        return None
+    sample = good[:: max(1, len(good) // num_videos)][:num_videos]
+    before = sum(_sparse_seconds(each.source, num_frames) for each in sample) / len(sample)
+    after = sum(_sparse_seconds(each.output, num_frames) for each in sample) / len(sample)
+    return SparseDecoding(len(sample), num_frames, before, after)
+
+
+def _sparse_seconds(path: str, num_frames: int) -> float:
+    """The better of two: the first also brings the file into memory."""
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        with open_video(path) as video:
+            video.frames([(2 * place + 1) * len(video) // (2 * num_frames) for place in range(num_frames)])
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

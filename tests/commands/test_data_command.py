@@ -1,0 +1,276 @@
+"""``uniformerv2 data check`` and ``data prepare`` as a user runs them: processes, Ctrl-C, resume, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.data.made_videos import make_video
+from uniformerv2.cli import main
+from uniformerv2.commands.progress import Progress
+from uniformerv2.data.annotations import read_records
+from uniformerv2.data.check import VideoCheck
+from uniformerv2.data.decoding import open_video
+from uniformerv2.data.manifest import journal_path, read_manifest
+
+COMMAND = [sys.executable, "-c", "import sys; from uniformerv2.cli import main; sys.exit(main())", "data"]
+
+
+def run(*words, **options):
+    return subprocess.run(
+        [*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+def interrupt(words, journal, *, rows):
+    """Start, wait until so many rows are in the journal, send what Ctrl-C sends to the whole group."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not journal.exists() or journal.read_bytes().count(b"\n") <= rows:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    out, errors = process.communicate(timeout=30)
+    return process.returncode, out, errors, process.pid
+
+
+def assert_group_is_gone(group):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("processes of the run are still there")
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Two classes of three videos."""
+    for label in ("run", "walk"):
+        for number in range(3):
+            make_video(tmp_path / "in" / label / f"{number}.mp4", frames=20 + number + 10 * (label == "run"))
+    return tmp_path / "in"
+
+
+def test_all_good(videos, capsys):
+    assert main(["data", "check", str(videos)]) == 0
+    text = capsys.readouterr().out
+    assert "6 videos: 6 ok" in text
+    assert re.search(r"run +3 +0 +0\.00 +31", text)
+    assert re.search(r"ok +run/2\.mp4 +32 +25 +1\.28 +64x48 +h264 +32", text)
+
+
+def test_bad_ones_make_exit_code_1_and_rows_of_json(videos, tmp_path):
+    (videos / "run" / "9.mp4").touch()
+    done = run("check", videos, "--json", "--manifest", tmp_path / "rows.csv")
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted((os.path.relpath(row["path"], videos), row["status"]) for row in rows)[3] == ("run/9.mp4", "empty")
+    assert "7 videos: 6 ok, 1 empty" in done.stderr
+    assert "Traceback" not in done.stderr
+    with (tmp_path / "rows.csv").open() as file:
+        assert [row["path"] for row in csv.DictReader(file)] == sorted(row["path"] for row in rows)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in", "rows.csv"]
+
+
+def test_a_wrong_root_is_one_error(videos, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("run/0.mp4 0\nrun/1.mp4 0\n")
+    assert main(["data", "check", str(tmp_path / "list.txt")]) == 1
+    assert f"The first was looked for at '{tmp_path / 'run/0.mp4'}'" in capsys.readouterr().err
+    assert main(["data", "check", str(tmp_path / "list.txt"), "--root", str(videos)]) == 0
+
+
+def test_the_same_video_in_train_and_val_is_told(videos, tmp_path, capsys):
+    shutil.copy(videos / "run/0.mp4", videos / "run/copy.mp4")
+    (tmp_path / "list.csv").write_text(
+        "path,label,split\nin/walk/0.mp4,walk,train\nin/run/0.mp4,run,train\nin/run/copy.mp4,run,val\n"
+    )
+    assert main(["data", "check", str(tmp_path / "list.csv")]) == 1
+    text = capsys.readouterr().out.replace("\n", "")
+    assert "3 videos: 3 ok" in text
+    assert f"in train and val: {videos / 'run/0.mp4'} = {videos / 'run/copy.mp4'}" in text
+
+
+def test_a_video_over_the_time_limit_costs_only_itself(shared, tmp_path, capsys):
+    videos = shared("data/odd_videos/firefox")
+    (tmp_path / "list.txt").write_text("TestPatternHDR.mp4 0\nwhite-short.webm 0\n")
+    words = ["check", tmp_path / "list.txt", "--root", videos, "--deep", "--timeout", "1.5", "--workers", "1", "--json"]
+    assert main(["data", *map(str, words)]) == 1
+    out, errors = capsys.readouterr()
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["timeout", "ok"]
+    assert "try --timeout with more seconds" in errors
+
+
+def test_check_goes_on_after_ctrl_c(shared, tmp_path):
+    (tmp_path / "in").mkdir()
+    for file in sorted(shared("data/ucf101_6class/Archery").iterdir())[:80]:
+        shutil.copyfile(file, tmp_path / "in" / file.name)
+    manifest = tmp_path / "rows.csv"
+    words = ["check", tmp_path / "in", "--deep", "--manifest", manifest]
+    code, _, errors, group = interrupt(words, journal_path(manifest), rows=10)
+    assert code == 130
+    assert "of 80 videos were checked; the same command with --resume goes on from there" in errors
+    assert "Traceback" not in errors
+    assert_group_is_gone(group)
+    assert not manifest.exists()
+
+    with journal_path(manifest).open() as file:
+        before = [Path(row["path"]) for row in csv.DictReader(file)]
+    assert 10 <= len(before) < 80
+    for path in before:  # other bytes, but size and time as they were: whoever looks again finds them bad
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert main(["data", *map(str, words)]) == 2
+    assert main(["data", *map(str, words), "--resume"]) == 0
+    rows = read_manifest(manifest, VideoCheck)
+    assert [row.path for row in rows] == sorted(str(path) for path in (tmp_path / "in").iterdir())
+    assert {row.status for row in rows} == {"ok"}
+    assert not journal_path(manifest).exists()
+
+
+def test_prepare_goes_on_after_ctrl_c(shared, tmp_path):
+    for number, file in enumerate(sorted(shared("data/ucf101_6class/Archery").iterdir())[:24]):
+        (tmp_path / "in" / ("run", "walk")[number % 2]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tmp_path / "in" / ("run", "walk")[number % 2])
+    out = tmp_path / "out"
+    words = ["prepare", tmp_path / "in", out, "--workers", "2"]
+    code, _, errors, group = interrupt(words, journal_path(out / "prepared.csv"), rows=4)
+    assert code == 130
+    assert "of 24 videos are prepared; the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    assert_group_is_gone(group)
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*.mp4")}
+    assert 4 <= len(before) < 24
+    for file in before:
+        with open_video(file, decoder="pyav") as video:
+            assert len(video) > 1
+    assert not (out / "train.csv").exists()
+
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    assert "24 of 24 videos prepared: short side 256, own rate, GOP 8, libx264 crf 23" in done.stdout
+    assert re.search(r"8 evenly spread frames of a video: .* times faster", done.stdout)
+    assert before == {file: file.stat().st_mtime_ns for file in before}  # not done again
+    assert len(list(out.rglob("*.mp4"))) == 24
+    assert sorted(file.name for file in out.iterdir()) == [
+        "classes.txt",
+        "prepared.csv",
+        "train.csv",
+        "val.csv",
+        "videos",
+    ]
+    old, new = read_records(tmp_path / "in"), read_records(out)
+    facts = [
+        [(r.id, r.label, r.label_name, r.split) for r in sorted(records, key=lambda r: r.id)] for records in (old, new)
+    ]
+    assert facts[0] == facts[1]
+
+
+def test_prepare_leaves_bad_ones_out_and_says_so(videos, tmp_path):
+    (videos / "run" / "9.mp4").write_text("no video")
+    done = run("prepare", videos, tmp_path / "out", "--short-side", "32", "--shards", "--shard-videos", "4", "--json")
+    assert done.returncode == 1
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(row["status"] for row in rows) == ["not a video"] + ["ok"] * 6
+    assert "6 of 7 videos prepared" in done.stderr
+    assert f"not a video: {videos / 'run/9.mp4'}" in done.stderr.replace("\n", "")
+    records = read_records(tmp_path / "out")
+    assert len(records) == 6
+    with open_video(records[0].path, decoder="pyav") as video:
+        assert (video.width, video.height) == (42, 32)
+    assert sorted(file.name for file in (tmp_path / "out/shards").iterdir()) == [
+        "000000.tar",
+        "000001.tar",
+        "index.json",
+    ]
+
+
+def test_addresses_are_left_out_and_counted(videos, tmp_path, capsys):
+    listed = tmp_path / "list.txt"
+    listed.write_text("https://host/a.mp4 0\nin/run/0.mp4 1\n")
+    assert main(["data", "check", str(listed)]) == 0
+    out, errors = capsys.readouterr()
+    assert "1 videos: 1 ok" in out
+    assert errors == "1 addresses with :// are left out.\n"
+    assert main(["data", "prepare", str(listed), str(tmp_path / "out")]) == 0
+    assert [record.label for record in read_records(tmp_path / "out/videos.csv")] == [1]
+    listed.write_text("https://host/a.mp4 0\n")
+    assert main(["data", "check", str(listed)]) == 2
+    assert "holds addresses only" in capsys.readouterr().err
+
+
+def test_nothing_can_be_prepared(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").touch()
+    assert main(["data", "prepare", str(tmp_path / "in"), str(tmp_path / "out")]) == 1
+    assert "Not one of 1 videos could be prepared" in capsys.readouterr().err
+    assert "empty" in (tmp_path / "out/prepared.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["check", "gone"], "There is no file or folder gone."),
+        (["check", "in", "--resume"], "give --manifest FILE too"),
+        (["check", "in", "--manifest", "rows.txt"], "A manifest is called"),
+        (["check", "in", "--workers", "0"], "--workers is 0; it is at least 1"),
+        (["check", "in", "--timeout", "0"], "--timeout is 0.0; it must be above 0"),
+        (["prepare", "in", "in/out"], "in/out is inside in"),
+        (["prepare", "in", "out", "--short-side", "255"], "short_side is 255; an even number"),
+        (["prepare", "in", "out", "--shard-videos", "0"], "--shard-videos and --shard-megabytes are at least 1"),
+    ],
+)
+def test_wrong_use_is_told_and_writes_nothing(videos, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_terminal_gets_a_bar(videos, capsys):
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    words = [*COMMAND, "check", str(videos), "--deep"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # Linux: the other side was closed
+                break
+            if not piece:
+                break
+            seen += piece
+    os.close(ours)
+    assert process.returncode == 0
+    assert "━" in seen.decode()
+    assert "/6" in seen.decode()
+    assert main(["data", "check", str(videos)]) == 0
+    assert capsys.readouterr().err == ""  # no terminal, and done before the first line is due
+
+
+def test_lines_tell_progress_where_there_is_no_terminal(capsys):
+    with Progress("check", 40, done=10, every_seconds=0.0) as progress:
+        progress.advance(is_bad=False)
+        progress.advance(is_bad=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("check: 11 of 40, ")
+    assert re.fullmatch(r"check: 12 of 40, [\d.]+ a second, 1 bad, about \d+ s left", lines[1])
