@@ -22,6 +22,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": ("uniformerv2.commands.predict", "classify videos"),
     "models": ("uniformerv2.commands.models", "list the model zoo, or describe one model"),
     "convert": ("uniformerv2.commands.convert", "turn a checkpoint of any published format into our folder"),
+    "data": ("uniformerv2.commands.data", "check videos, or prepare them for training"),
+    "k710": ("uniformerv2.commands.k710", "build Kinetics-710 out of Kinetics-400, 600 and 700"),
     "fit": ("uniformerv2.commands.fit", "train by a recipe or a configuration file"),
     "validate": ("uniformerv2.commands.fit", "measure on the validation set, one view a video"),
     "test": ("uniformerv2.commands.fit", "measure on the test set, many views a video"),
@@ -37,13 +39,21 @@ class Parser(argparse.ArgumentParser):
     given: ClassVar[Sequence[str]] = ()
     """The words of this run, for ``error``; the parsers of sub-verbs share them."""
 
+    def known_options(self) -> list[str]:
+        """The options of this parser and of its sub-verbs."""
+        known = [option for action in self._actions for option in action.option_strings]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                known += [option for parser in action.choices.values() for option in parser.known_options()]
+        return known
+
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, with the nearest option where one was mistyped, and exit with 2.
 
         Raises:
             SystemExit: Always.
         """
-        options = [option for action in self._actions for option in action.option_strings]
+        options = self.known_options()
         given = [word.partition("=")[0] for word in self.given if word.startswith("--")]
         hints = [(word, get_close_matches(word, options, n=1)) for word in given if word not in options]
         meant = "".join(f" For {word}, did you mean {hint[0]}?" for word, hint in hints if hint)
