@@ -1,0 +1,107 @@
+"""``uniformerv2 fit``, ``validate`` and ``test``: LightningCLI with recipes; it parses its own words.
+
+``--config`` takes the name of a recipe or a file; several are laid over each other. Every option of the classifier,
+the data and Lightning's Trainer can follow: ``--model.optimization.learning_rate 2e-5``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from uniformerv2._require import require
+from uniformerv2.checkpoint import save_model
+from uniformerv2.commands.options import UsageError
+from uniformerv2.training.build import build_classifier, whole_network
+from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.recipes import recipe_path
+
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import LightningCLI
+else:
+    LightningCLI = require("lightning.pytorch.cli", extra="train").LightningCLI
+
+__all__ = ["RecipeCLI", "default_precision", "run"]
+
+CONFIG_OPTIONS = frozenset({"--config", "-c"})
+
+
+class RecipeCLI(LightningCLI):
+    """LightningCLI that takes its words from us, and writes the trained network at the end."""
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Without the warning that the process has words of its own."""
+        self.config = parser.parse_args(args)
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Without ``predict``, which is a verb of its own."""
+        every = LightningCLI.subcommands()
+        return {verb: every[verb] for verb in ("fit", "validate", "test")}
+
+    def before_instantiate_classes(self) -> None:
+        """Checkpoints run no code, unless the user says that they may."""
+        settings = self.config[self.subcommand]
+        if settings.weights_only is None:
+            settings.weights_only = True
+
+    def after_fit(self) -> None:
+        """Write the network as it is at the end, as ``model`` in ``trainer.default_root_dir``."""
+        network = whole_network(self.model.network)
+        measured = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "val_" in name}
+        network.info = replace(network.info, metrics=measured)
+        if self.trainer.is_global_zero:
+            save_model(network, Path(self.trainer.default_root_dir) / "model")
+
+
+def run(verb: str, words: Sequence[str]) -> int:
+    """Run a verb.
+
+    Args:
+        verb: ``"fit"``, ``"validate"`` or ``"test"``.
+        words: What follows it.
+
+    Returns:
+        The exit code.
+    """
+    RecipeCLI(
+        build_classifier,
+        VideoDataModule,
+        args=[verb, *with_recipe_files(words)],
+        trainer_defaults={"precision": default_precision()},
+        save_config_kwargs={"overwrite": True},
+        auto_configure_optimizers=False,
+    )
+    return 0
+
+
+def with_recipe_files(words: Sequence[str]) -> list[str]:
+    """Replace the names of recipes by their files.
+
+    Raises:
+        UsageError: There is no such recipe or file.
+
+    >>> with_recipe_files(["--config=uniformerv2_b16_k400_8x224"])[0].endswith("uniformerv2_b16_k400_8x224.yaml")
+    True
+    """
+    replaced = list(words)
+    try:
+        for position, word in enumerate(words):
+            option, equals, value = word.partition("=")
+            if option in CONFIG_OPTIONS and equals:
+                replaced[position] = f"{option}={recipe_path(value)}"
+            elif word in CONFIG_OPTIONS and position + 1 < len(words):
+                replaced[position + 1] = str(recipe_path(words[position + 1]))
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
+    return replaced
+
+
+def default_precision() -> str:
+    """bfloat16 autocast where the hardware computes it, full precision elsewhere."""
+    has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if has_bfloat16 else "32-true"

@@ -1,0 +1,1 @@
+"""Recipes, one file each; see ``uniformerv2.training.recipes``."""

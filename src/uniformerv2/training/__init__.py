@@ -1,0 +1,1 @@
+"""Training: data module, classifier, optimiser, recipes; needs the extra ``train``."""

@@ -1,0 +1,94 @@
+"""The ``model`` section of a recipe: a network with weights to start from, in a ``VideoClassifier``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule
+
+from uniformerv2.checkpoint import load_model
+from uniformerv2.model.arming import rebuild
+from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.module import VideoClassifier
+from uniformerv2.training.sharding import ShardedVideoClassifier
+
+__all__ = ["build_classifier", "build_network", "random_network", "whole_network"]
+
+
+def build_classifier(
+    network: UniFormerV2Config | None = None,
+    *,
+    weights: str | None = None,
+    head_map: str | None = None,
+    new_head: bool = False,
+    trainable: Literal["all", "armour"] = "all",
+    sharded: bool = False,
+    **training: Any,
+) -> VideoClassifier:
+    """What a recipe's ``model`` section says.
+
+    Args:
+        network: The architecture; None takes that of the weights.
+        weights: What training starts from: all that ``load_model`` takes, or the image tower of CLIP, to which the
+            armour is added at random. None is random altogether.
+        head_map: Rows of the weights' head to keep, such as "kinetics710_to_kinetics400".
+        new_head: Replace the weights' head by a random one of ``network.num_classes`` rows.
+        trainable: "armour" freezes the image ViT.
+        sharded: For Lightning's ``ModelParallelStrategy``: shard the parameters over the processes (FSDP2).
+        **training: What ``VideoClassifier`` takes beside the network.
+
+    Returns:
+        The classifier, in training mode.
+
+    Raises:
+        ValueError: Neither a network nor weights, or arguments that contradict each other.
+    """
+    built = build_network(network, weights=weights, head_map=head_map, new_head=new_head)
+    if trainable == "armour":
+        built.freeze_image_vit()
+    if sharded:
+        return ShardedVideoClassifier(built, **training)
+    return VideoClassifier(built, **training)
+
+
+def build_network(
+    network: UniFormerV2Config | None, *, weights: str | None, head_map: str | None = None, new_head: bool = False
+) -> UniFormerV2:
+    """The first arguments of ``build_classifier`` -> the network.
+
+    Raises:
+        ValueError: As ``build_classifier``.
+    """
+    if weights is None:
+        if network is None:
+            raise ValueError("Give the network's architecture, or weights that bring one.")
+        if head_map is not None or new_head:
+            raise ValueError("head_map and new_head are about the head of weights, and none are given.")
+        return random_network(network)
+    fields = {} if network is None else network.to_dict()
+    num_classes = fields.pop("num_classes", None)
+    return load_model(weights, num_classes=num_classes, head_map=head_map, new_head=new_head, **fields)
+
+
+def random_network(config: UniFormerV2Config, info: CheckpointInfo | None = None) -> UniFormerV2:
+    """A network with random weights, armed or not, from its configuration."""
+    return UniFormerV2(config, info=info) if config.backbone is None else rebuild(config, info)
+
+
+def whole_network(network: UniFormerV2) -> UniFormerV2:
+    """The network itself, or where it is sharded a whole copy on the CPU; to be called in every process.
+
+    Args:
+        network: Sharded or not.
+
+    Returns:
+        In process 0 a network to be saved; in the others, of a sharded one, a copy without meaning.
+    """
+    if not isinstance(network, FSDPModule):
+        return network
+    state = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    whole = random_network(network.config, network.info)
+    whole.load_state_dict(state, strict=bool(state))  # gathered in process 0 alone
+    return whole

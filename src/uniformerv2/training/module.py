@@ -1,0 +1,277 @@
+"""``VideoClassifier``: a network with its loss, optimiser and metrics, for Lightning's Trainer.
+
+Letters of this file: B samples of a batch, V views, T frames, h x w pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from uniformerv2._require import require
+from uniformerv2.data.dataset import VideoBatch, VideoDataset
+from uniformerv2.data.mixing import BatchMixing
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.epoch_metrics import metrics_for
+from uniformerv2.training.optim import Optimization, parameter_groups
+
+if TYPE_CHECKING:
+    import lightning.pytorch as lightning
+else:
+    lightning = require("lightning.pytorch", extra="train")
+
+__all__ = ["LossName", "NonFiniteLossError", "VideoClassifier"]
+
+LossName = Literal["cross_entropy", "binary_cross_entropy"]
+
+TRAINED_FROM = "trained from "
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss of a training step is infinite or not a number; no weight was changed by it."""
+
+
+class VideoClassifier(lightning.LightningModule):
+    """Trains and tests a network.
+
+    Pixels arrive as 0 to 255 and are normalised on the device: as a ``VideoDataModule`` says, which the network then
+    takes over into ``info``, else as ``network.info.preprocessing`` says. Logged are ``train_loss`` (of the global
+    batch), ``learning_rate``, and after ``val_`` and ``test_`` what ``epoch_metrics`` names.
+
+    Args:
+        network: Trained in place.
+        optimization: Rates, decay, schedule.
+        loss: "binary_cross_entropy" where a video has several classes; labels are multi-hot then.
+        label_smoothing: Part of the target that is spread over all classes; 0 to 1.
+        class_weights: One per class. Weighs the samples of a class; with several classes a video, its positives.
+        mixing: Mixup or CutMix of the training batches.
+        num_checkpointed: First so many blocks are recomputed in the backward pass: less memory, more time.
+        compiled: Use ``torch.compile``.
+
+    Raises:
+        ValueError: An argument outside its range.
+    """
+
+    def __init__(
+        self,
+        network: UniFormerV2,
+        *,
+        optimization: Optimization | None = None,
+        loss: LossName = "cross_entropy",
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+        mixing: BatchMixing | None = None,
+        num_checkpointed: int = 0,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing lies in [0, 1), got {label_smoothing}.")
+        if class_weights is not None and len(class_weights) != network.num_classes:
+            raise ValueError(f"class_weights are one per class: {network.num_classes}, got {len(class_weights)}.")
+        if not 0 <= num_checkpointed <= len(network.blocks):
+            raise ValueError(f"num_checkpointed is 0 to the {len(network.blocks)} blocks, got {num_checkpointed}.")
+        self.network = network
+        self.optimization = optimization or Optimization()
+        self.loss: LossName = loss
+        self.label_smoothing = label_smoothing
+        self.mixing = mixing
+        self.class_weights: Tensor | None
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
+        self.preprocessing = Preprocessing.from_dict({**size, **network.info.preprocessing})
+        self.val_metrics = metrics_for(loss)
+        self.test_metrics = metrics_for(loss)
+        network.set_grad_checkpointing(num_checkpointed > 0, num_blocks=num_checkpointed)
+        network.train()
+        if compiled:
+            network.compile()
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Pixels [B, T, 3, h, w], 0 to 255 -> logits [B, K] float32."""
+        return self.network(self.preprocessing.normalize(video)).float()
+
+    def setup(self, stage: str) -> None:
+        """Take over what the data module knows: how it prepares pixels, and how the classes are called.
+
+        Raises:
+            ValueError: The data have more classes than the network, or another kind of labels than the loss.
+        """
+        if stage == "fit":  # numbers of the weights that training starts from are not those of its result
+            source = self.network.info.source.removeprefix(TRAINED_FROM)
+            self.network.info = replace(self.network.info, metrics={}, source=TRAINED_FROM + source)
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, VideoDataModule):
+            return
+        if data.num_classes > self.network.num_classes:
+            raise ValueError(
+                f"The data have {data.num_classes} classes, the network has {self.network.num_classes}: give the "
+                "network num_classes of the data, or data.classes the label space of the network."
+            )
+        if data.multi_label != (self.loss == "binary_cross_entropy"):
+            wanted = "binary_cross_entropy" if data.multi_label else "cross_entropy"
+            raise ValueError(
+                f"A video of these data has {'several classes' if data.multi_label else 'one class'}: "
+                f"the loss is {wanted} then, got {self.loss}."
+            )
+        self.preprocessing = data.preprocessing
+        names = data.class_names if data.num_classes == self.network.num_classes else self.network.info.class_names
+        self.network.info = replace(
+            self.network.info, preprocessing=data.preprocessing.to_dict(), class_names=tuple(names)
+        )
+
+    def training_step(self, batch: VideoBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch.
+
+        Raises:
+            NonFiniteLossError: It is infinite or not a number, in any process.
+        """
+        video, label = self.preprocessing.normalize(batch.video), batch.label
+        if self.mixing is not None:
+            rng = np.random.default_rng((self.current_epoch, batch_idx, self.global_rank))
+            video, label = self.mixing(video, label, rng=rng)
+        loss = self.criterion(self.network(video).float(), label)
+        mean = self._global_mean(loss)
+        if not math.isfinite(mean):
+            raise self._non_finite(loss, batch)
+        self.log("train_loss", mean, prog_bar=True)
+        self.log("learning_rate", self._highest_rate())
+        return loss
+
+    def criterion(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The training loss.
+
+        Args:
+            logits: [B, K].
+            label: Class numbers [B], or soft or multi-hot targets [B, K].
+
+        Returns:
+            Mean over the batch.
+        """
+        if self.loss == "cross_entropy":
+            return F.cross_entropy(logits, label, weight=self.class_weights, label_smoothing=self.label_smoothing)
+        target = label * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.class_weights)
+
+    def validation_step(self, batch: VideoBatch, batch_idx: int) -> None:
+        """Scores of a batch go to the metrics."""
+        self._evaluate(batch, self.val_metrics)
+
+    def test_step(self, batch: VideoBatch, batch_idx: int) -> None:
+        """Scores of a batch go to the metrics."""
+        self._evaluate(batch, self.test_metrics)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics of the pass."""
+        self._log_metrics("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of the pass."""
+        self._log_metrics("test", self.test_metrics)
+
+    def log_scores(self, video: Tensor) -> Tensor:
+        """Logarithms of the probabilities, their mean taken over the views.
+
+        Args:
+            video: Pixels 0 to 255, [B, V, T, 3, h, w], or [B, T, 3, h, w] of a single view.
+
+        Returns:
+            [B, K] float32.
+        """
+        views = video.unbind(1) if video.ndim == 6 else (video,)  # one after another: memory of one view
+        to_log = F.logsigmoid if self.loss == "binary_cross_entropy" else _log_softmax
+        per_view = torch.stack([to_log(self(view)) for view in views])
+        return torch.logsumexp(per_view, dim=0) - math.log(len(views))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, and the schedule by steps.
+
+        Raises:
+            ValueError: The length of an epoch is not known.
+        """
+        num_steps, steps_per_epoch = self._steps()
+        groups = parameter_groups(self.network, self.optimization)
+        optimizer = torch.optim.AdamW(groups, betas=self.optimization.betas)
+        factor = self.optimization.batch_factor(self.global_batch_size)
+
+        def relative_rate(step: int) -> float:
+            rate = self.optimization.rate(step / steps_per_epoch, num_steps / steps_per_epoch)
+            return factor * rate / self.optimization.learning_rate
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, relative_rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def global_batch_size(self) -> int:
+        """Videos of one optimiser step, over all processes and accumulated batches."""
+        return self._train_loader.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+
+    @property
+    def _train_loader(self) -> Any:
+        self.trainer.fit_loop.setup_data()  # no work where it is done already
+        return self.trainer.train_dataloader
+
+    def _steps(self) -> tuple[int, int]:
+        """Optimiser steps of the whole training, and of an epoch.
+
+        Raises:
+            ValueError: There is no end.
+        """
+        num_steps = self.trainer.estimated_stepping_batches
+        batches = self.trainer.num_training_batches
+        if math.isinf(num_steps) or math.isinf(batches):
+            raise ValueError("The schedule needs an end: set max_epochs, and limit_train_batches for endless data.")
+        return int(num_steps), math.ceil(batches / self.trainer.accumulate_grad_batches)
+
+    def _highest_rate(self) -> float:
+        return max(group["lr"] for group in self.trainer.optimizers[0].param_groups)
+
+    def _global_mean(self, loss: Tensor) -> float:
+        """The mean over the global batch: all processes have equally many samples."""
+        mean = loss.detach().clone()
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(mean)
+        return mean.item() / self.trainer.world_size
+
+    def _non_finite(self, loss: Tensor, batch: VideoBatch) -> NonFiniteLossError:
+        where = f"step {self.global_step} (epoch {self.current_epoch}, learning rate {self._highest_rate():.3g})"
+        callback = self.trainer.checkpoint_callback
+        last = (getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")) or "none yet"
+        if math.isfinite(loss.item()):
+            culprit = f"The batch of process {self.global_rank} is not the cause; another process names its files."
+        else:
+            files = "\n".join(f"  {name}" for name in self._names(batch))
+            culprit = f"Files of the batch:\n{files}"
+        return NonFiniteLossError(
+            f"The loss is {loss.item()} at {where}. {culprit}\nLast good checkpoint: {last}. Go on from it with a "
+            "lower learning rate, with gradient clipping (gradient_clip_val), or in precision 32-true."
+        )
+
+    def _names(self, batch: VideoBatch) -> list[str]:
+        dataset, indices = self._train_loader.dataset, batch.index.tolist()
+        if isinstance(dataset, VideoDataset):
+            return [dataset.records[index].path for index in indices]
+        return [f"record {index}" for index in indices]  # of shards, which know no files
+
+    def _evaluate(self, batch: VideoBatch, metrics: Any) -> None:
+        log_scores = self.log_scores(batch.video)
+        metrics.update(index=batch.index, log_scores=log_scores, label=batch.label, readable=batch.readable)
+
+    def _log_metrics(self, stage: str, metrics: Any) -> None:
+        computed = {f"{stage}_{name}": value for name, value in metrics.compute().items()}
+        self.log_dict(computed, prog_bar=True, sync_dist=True)  # equal everywhere; Lightning warns without it
+        metrics.reset()
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return F.log_softmax(logits, dim=-1)

@@ -1,0 +1,183 @@
+"""What AdamW is told: which parameter decays, how fast each layer learns, the rate of every step.
+
+Source:
+    The recipes of Li et al., UniFormerV2 (2022), https://github.com/OpenGVLab/UniFormerV2, which train with PySlowFast,
+    https://github.com/facebookresearch/SlowFast. Layer-wise decay: Bao et al., BEiT (2021),
+    https://arxiv.org/abs/2106.08254.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from timm.models import group_parameters
+from torch import nn
+
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["Optimization", "learning_rate", "parameter_groups", "rate_scales"]
+
+CLASS_TOKEN = "embedding.prefix_tokens"
+"""One-dimensional in the published code, where it belongs to one token; here [P, C]."""
+
+IMAGE_VIT = re.compile(r"embedding\.|blocks\.\d+\.(?:spatial|ffn)\.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """AdamW with a warm-up and half a cosine; defaults are those of the published B/16 on Kinetics-400.
+
+    Args:
+        learning_rate: Highest rate, at a global batch of ``batch_size``.
+        batch_size: Videos of the global batch that all rates here are meant for; they are multiplied by the real one
+            (videos a device x devices x accumulated batches) divided by this. None takes them as they are.
+        warmup_start_rate: Rate of the first step.
+        end_rate: Rate the cosine falls to.
+        warmup_epochs: Epochs from the first rate to the highest, linear in the steps.
+        weight_decay: Of all parameters but the free ones: one-dimensional ones, BatchNorm and the class token.
+        decay_tokens: Decay of the learnt positions and of the video token too, as published.
+        layer_decay: Rate of a layer divided by that of the one above it; 1 is the published one.
+        armour_scale: Rate of what the image ViT did not have (local steps, global UniBlocks, head) divided by the
+            image ViT's own.
+        betas: Of AdamW.
+
+    Raises:
+        ValueError: A field outside its range; the message names what is allowed.
+    """
+
+    learning_rate: float = 1e-5
+    batch_size: int | None = 256
+    warmup_start_rate: float = 1e-6
+    end_rate: float = 1e-6
+    warmup_epochs: float = 5.0
+    weight_decay: float = 0.05
+    decay_tokens: bool = True
+    layer_decay: float = 1.0
+    armour_scale: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not 0 <= value < math.inf:
+                raise ValueError(f"{field.name} must be 0 or more, and finite, got {value}.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1 video, or None, got {self.batch_size}.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}.")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay lies above 0 and up to 1 (none), got {self.layer_decay}.")
+
+    def batch_factor(self, global_batch_size: int) -> float:
+        """What all rates are multiplied by.
+
+        Args:
+            global_batch_size: Videos of one optimiser step, over all devices and accumulated batches.
+        """
+        return 1.0 if self.batch_size is None else global_batch_size / self.batch_size
+
+    def rate(self, epoch: float, num_epochs: float) -> float:
+        """The published rate at a fractional epoch, before ``batch_factor``.
+
+        Args:
+            epoch: Epochs done, for instance 2.5 in the middle of the third.
+            num_epochs: Epochs of the whole training.
+        """
+        return learning_rate(
+            epoch,
+            highest=self.learning_rate,
+            start=self.warmup_start_rate,
+            end=self.end_rate,
+            warmup_epochs=self.warmup_epochs,
+            num_epochs=num_epochs,
+        )
+
+
+def learning_rate(
+    epoch: float, *, highest: float, start: float, end: float, warmup_epochs: float, num_epochs: float
+) -> float:
+    """Linear warm-up, then half a cosine.
+
+    ::
+
+        highest       .--.
+                    /      `.
+        start     /           `-.__   end
+                  0  warmup       num_epochs
+
+    Args:
+        epoch: Epochs done, with their fraction.
+        highest: Rate at the end of the warm-up.
+        start: Rate at epoch 0; not used where ``warmup_epochs`` is 0.
+        end: Rate at ``num_epochs`` and after it.
+        warmup_epochs: May be 0.
+        num_epochs: Of the whole training.
+
+    Returns:
+        The rate.
+    """
+    if epoch < warmup_epochs:
+        return start + (highest - start) * epoch / warmup_epochs
+    if epoch >= num_epochs:
+        return end
+    progress = (epoch - warmup_epochs) / (num_epochs - warmup_epochs)
+    return end + (highest - end) * (math.cos(math.pi * progress) + 1) / 2
+
+
+def parameter_groups(network: UniFormerV2, optimization: Optimization) -> list[dict[str, Any]]:
+    """Trainable parameters, grouped by what the optimiser does to them.
+
+    Args:
+        network: Frozen parameters are left out.
+        optimization: Decides the groups.
+
+    Returns:
+        Groups for a ``torch.optim`` optimiser, each with ``params``, ``lr`` and ``weight_decay``; lowest rate first.
+
+    Raises:
+        ValueError: Nothing is trainable.
+    """
+    free = _free_of_decay(network, decay_tokens=optimization.decay_tokens)
+    scales = rate_scales(network, layer_decay=optimization.layer_decay, armour_scale=optimization.armour_scale)
+    members: defaultdict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decay = 0.0 if name in free else optimization.weight_decay
+            members[scales[name], decay].append(parameter)
+    if not members:
+        raise ValueError("No parameter of the network is trainable.")
+    return [
+        {"params": members[scale, decay], "lr": optimization.learning_rate * scale, "weight_decay": decay}
+        for scale, decay in sorted(members)
+    ]
+
+
+def rate_scales(network: UniFormerV2, *, layer_decay: float = 1.0, armour_scale: float = 1.0) -> Mapping[str, float]:
+    """What the learning rate of each parameter is multiplied by.
+
+    Layers are those of ``network.group_matcher()``: the embedding and each block, the last one with all above it.
+
+    Args:
+        network: Whose parameters.
+        layer_decay: From a layer to the one below it.
+        armour_scale: For parameters that the image ViT did not have.
+
+    Returns:
+        Name of the parameter -> factor.
+    """
+    layers = group_parameters(network, network.group_matcher(), reverse=True)
+    top = max(layers.values())
+    return {
+        name: layer_decay ** (top - layer) * (1.0 if IMAGE_VIT.match(name) else armour_scale)
+        for name, layer in layers.items()
+    }
+
+
+def _free_of_decay(network: UniFormerV2, *, decay_tokens: bool) -> set[str]:
+    free = {name for name, parameter in network.named_parameters() if parameter.ndim <= 1}
+    return free | {CLASS_TOKEN} | (set() if decay_tokens else network.no_weight_decay())

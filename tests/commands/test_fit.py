@@ -1,0 +1,132 @@
+"""``uniformerv2 fit``, ``validate`` and ``test``: a recipe with a small network laid over it, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.training.test_recipes import write_noise
+from uniformerv2 import load_model
+from uniformerv2.cli import main
+from uniformerv2.commands.fit import with_recipe_files
+from uniformerv2.commands.options import UsageError
+from uniformerv2.training.recipes import recipe_path
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+]
+
+RECIPE = "uniformerv2_b16_k400_8x224"
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file that makes the recipe small, and a list of four videos."""
+    for index in range(4):
+        write_noise(tmp_path / f"clip_{index}.mp4", seed=index)
+    rows = [f"clip_{index}.mp4,{'ab'[index % 2]}\n" for index in range(4)]
+    (tmp_path / "list.csv").write_text("".join(["path,label\n", *rows]))
+    size = {"image_size": 32}
+    network = {**size, "dim": 48, "depth": 4, "num_heads": 4, "num_frames": 4, "num_classes": 2}
+    content = {
+        "model": {"network": {**network, "fusion_stages": [0, 1, 2, 3]}, "weights": None, "new_head": False},
+        "data": {
+            "train": str(tmp_path / "list.csv"),
+            "val": str(tmp_path / "list.csv"),
+            "classes": None,
+            "preprocessing": {**size, "num_frames": 4},
+            "augmentation": size,
+            "batch_size": 2,
+            "num_workers": 0,
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "devices": 1,
+            "strategy": "auto",
+            "precision": "32-true",
+            "max_epochs": 1,
+            "default_root_dir": str(tmp_path / "run"),
+            "enable_progress_bar": False,
+            "logger": {
+                "class_path": "lightning.pytorch.loggers.CSVLogger",
+                "init_args": {"save_dir": str(tmp_path / "run")},
+            },
+        },
+    }
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+def test_fit_then_test(small, capsys):
+    words = ["--config", RECIPE, f"--config={small / 'small.yaml'}"]
+    assert main(["fit", *words, "--model.optimization.learning_rate", "3e-4"]) == 0
+    (log,) = (small / "run").glob("lightning_logs/version_*")
+    saved = yaml.safe_load((log / "config.yaml").read_text())
+    assert saved["model"]["optimization"]["learning_rate"] == 3e-4
+    assert saved["model"]["optimization"]["weight_decay"] == 0.05
+    assert saved["data"]["augmentation"]["rand_augment"] == "rand-m7-n4-mstd0.5-inc1"
+    model = load_model(small / "run" / "model")
+    assert model.info.class_names == ("a", "b")
+    assert model.info.preprocessing["num_clips"] == 4
+    assert model.config.num_frames == 4
+    assert model.info.source == "trained from random weights"
+    assert 0 <= model.info.metrics["val_top1"] <= 1
+
+    (checkpoint,) = log.glob("checkpoints/*.ckpt")
+    capsys.readouterr()
+    assert main(["test", *words, "--ckpt_path", str(checkpoint)]) == 0
+    assert "test_top1" in capsys.readouterr().out
+    assert main(["fit", *words, "--ckpt_path", str(checkpoint), "--trainer.max_epochs", "2"]) == 0
+    assert list((small / "run").glob("lightning_logs/version_2/checkpoints/epoch=1-step=4.ckpt"))
+    trained = ["--model.weights", str(small / "run" / "model"), "--model.network", "null"]
+    assert main(["validate", *words, *trained]) == 0
+    assert "val_top1" in capsys.readouterr().out
+
+
+def test_checkpoints_run_no_code(small, tmp_path):
+    """A pickle that would leave a trace is refused."""
+    evil = tmp_path / "evil.ckpt"
+
+    class Trace:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "trace",)
+
+    torch.save({"state_dict": Trace()}, evil)
+    with pytest.raises(pickle.UnpicklingError):
+        main(["validate", "--config", RECIPE, f"--config={small / 'small.yaml'}", "--ckpt_path", str(evil)])
+    assert not (tmp_path / "trace").exists()
+
+
+def test_near_misses(capsys):
+    assert main(["fit", "--config", "uniformerv2_b16_k400_8x225"]) == 2
+    assert f"Did you mean '{RECIPE}'?" in capsys.readouterr().err
+
+
+def test_unknown_options_are_usage_errors(small, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", RECIPE, "--config", str(small / "small.yaml"), "--model.optimization.rate", "1"])
+    assert stopped.value.code == 2
+    assert "rate" in capsys.readouterr().err
+    assert not (small / "run").exists()
+
+
+def test_recipe_names_become_files():
+    file = str(recipe_path(RECIPE))
+    assert with_recipe_files(["-c", RECIPE, f"--config={RECIPE}", "--ckpt_path", RECIPE]) == [
+        "-c",
+        file,
+        f"--config={file}",
+        "--ckpt_path",
+        RECIPE,
+    ]
+    assert json.dumps(with_recipe_files(["--config"])) == '["--config"]'
+    with pytest.raises(UsageError, match=r"no file other\.yaml"):
+        with_recipe_files(["--config", "other.yaml"])

@@ -1,0 +1,320 @@
+"""``VideoClassifier`` with Lightning's Trainer on fake clips."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import lightning.pytorch as lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
+from torch.nn import functional as F
+
+from tests.training.fake_clips import NUM_CLASSES, FakeClips, batch_of, loader, tiny_network
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.mixing import BatchMixing
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.epoch_metrics import MultiLabelMetrics, SingleLabelMetrics
+from uniformerv2.training.module import NonFiniteLossError, VideoClassifier
+from uniformerv2.training.optim import Optimization
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+]
+
+FAST = Optimization(learning_rate=1e-3, batch_size=None, warmup_epochs=0, end_rate=0)
+
+
+class Recorder(Callback):
+    """Losses and rates of every step, and the weights at the end of every epoch."""
+
+    def __init__(self):
+        self.losses, self.rates = [], []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(float(trainer.callback_metrics["train_loss"]))
+        self.rates.append(float(trainer.callback_metrics["learning_rate"]))
+
+
+def trainer(tmp_path, **options):
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return lightning.Trainer(
+        **{"accelerator": "cpu", "max_epochs": 1, "default_root_dir": tmp_path, **quiet, **options}
+    )
+
+
+def fit(tmp_path, classifier, *, count=12, batch_size=4, val=None, **options):
+    recorder = Recorder()
+    engine = trainer(tmp_path, **{**options, "callbacks": [recorder, *options.get("callbacks", [])]})
+    engine.fit(classifier, loader(FakeClips(count), batch_size=batch_size), val)
+    return recorder, engine
+
+
+def test_learns(tmp_path):
+    recorder, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST), max_epochs=8)
+    assert len(recorder.losses) == 24
+    assert recorder.losses[-1] < 0.3 * recorder.losses[0]
+
+
+def test_pixels_are_normalised_as_the_network_says():
+    network = tiny_network().eval()
+    batch = batch_of(FakeClips(2), [0, 1])
+    expected = network((batch.video / 255 - 0.45) / 0.225)
+    torch.testing.assert_close(VideoClassifier(network).eval()(batch.video), expected)
+
+
+def test_every_step_has_its_rate(tmp_path):
+    optimization = Optimization(learning_rate=1e-3, batch_size=4, warmup_start_rate=1e-4, end_rate=0, warmup_epochs=1)
+    recorder, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=optimization), max_epochs=3)
+    expected = [optimization.rate(step / 3, 3) for step in range(9)]
+    assert recorder.rates == pytest.approx(expected, rel=1e-6)
+
+
+def test_rates_follow_accumulation_and_epochs_are_of_steps(tmp_path):
+    optimization = Optimization(learning_rate=1e-3, batch_size=32, warmup_epochs=1)
+    classifier = VideoClassifier(tiny_network(), optimization=optimization)
+    recorder, engine = fit(tmp_path, classifier, count=24, accumulate_grad_batches=2, max_epochs=2)
+    assert classifier.global_batch_size == 8
+    assert engine.global_step == 6
+    expected = [8 / 32 * optimization.rate(step / 3, 2) for step in range(6) for _ in range(2)]
+    assert recorder.rates == pytest.approx(expected, rel=1e-6)
+
+
+def test_accumulation_equals_a_larger_batch(tmp_path):
+    whole, parts = (VideoClassifier(tiny_network(), optimization=FAST) for _ in range(2))
+    fit(tmp_path, whole, count=16, batch_size=8)
+    fit(tmp_path, parts, count=16, batch_size=4, accumulate_grad_batches=2)
+    for ours, theirs in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_numbers_and_of_soft_targets(weights, smoothing):
+    classifier = VideoClassifier(tiny_network(), label_smoothing=smoothing, class_weights=weights)
+    logits, label = torch.randn(4, NUM_CLASSES), torch.tensor([0, 1, 2, 1])
+    target = F.one_hot(label, NUM_CLASSES) * (1 - smoothing) + smoothing / NUM_CLASSES
+    weight = torch.tensor(weights or [1.0] * NUM_CLASSES)
+    total = -(target * weight * logits.log_softmax(-1)).sum()
+    torch.testing.assert_close(classifier.criterion(logits, label), total / weight[label].sum())
+    soft = classifier.criterion(logits, F.one_hot(label, NUM_CLASSES).float())
+    torch.testing.assert_close(soft, total / 4)
+
+
+def test_binary_cross_entropy_weighs_positives():
+    classifier = VideoClassifier(
+        tiny_network(), loss="binary_cross_entropy", class_weights=[1.0, 3.0, 1.0], label_smoothing=0.2
+    )
+    logits, label = torch.randn(2, NUM_CLASSES), torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    target = label * 0.8 + 0.1
+    positive = torch.tensor([1.0, 3.0, 1.0]) * target * F.logsigmoid(logits)
+    expected = -(positive + (1 - target) * F.logsigmoid(-logits)).mean()
+    torch.testing.assert_close(classifier.criterion(logits, label), expected)
+
+
+def test_mixed_batches_train(tmp_path):
+    mixing = BatchMixing(num_classes=NUM_CLASSES)
+    plain, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST))
+    mixed, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST, mixing=mixing))
+    again, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST, mixing=mixing))
+    assert mixed.losses == again.losses
+    assert mixed.losses != plain.losses
+
+
+def test_several_labels(tmp_path):
+    labels = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 1.0]]
+    clips = FakeClips(4, labels=labels)
+    classifier = VideoClassifier(tiny_network(), optimization=FAST, loss="binary_cross_entropy")
+    engine = trainer(tmp_path, max_epochs=15)
+    engine.fit(classifier, loader(clips, batch_size=4), loader(clips, batch_size=2))
+    assert engine.callback_metrics["val_mean_ap"] > 0.9
+    assert "val_top1" not in engine.callback_metrics
+
+
+def test_views_are_averaged_as_probabilities():
+    classifier = VideoClassifier(tiny_network()).eval()
+    video = batch_of(FakeClips(2, num_views=3), [0, 1]).video
+    expected = torch.stack([classifier(video[:, view]).softmax(-1) for view in range(3)]).mean(0)
+    torch.testing.assert_close(classifier.log_scores(video).exp(), expected)
+    torch.testing.assert_close(classifier.log_scores(video[:, 0]).exp(), classifier(video[:, 0]).softmax(-1))
+
+
+def test_validation_counts_each_video_once_and_unreadable_ones_as_failed():
+    metrics = SingleLabelMetrics()
+    log_scores = torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.5, 0.3, 0.2]]).log()
+    label, readable = torch.tensor([0, 1, 2, 2]), torch.tensor([True, True, False, True])
+    metrics.update(index=torch.tensor([4, 1, 0, 7]), log_scores=log_scores, label=label, readable=readable)
+    metrics.update(index=torch.tensor([4]), log_scores=log_scores[:1], label=label[:1], readable=readable[:1])
+    metrics.update(index=torch.tensor([9]), log_scores=log_scores[:1], label=torch.tensor([-1]), readable=readable[:1])
+    computed = metrics.compute()
+    assert computed["top1"] == 2 / 4
+    assert computed["top5"] == 3 / 4
+    assert computed["top1_readable"] == pytest.approx(2 / 3)
+    expected = -sum(map(math.log, (0.9, 0.7, 0.2))) / 3
+    assert computed["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_mean_ap_leaves_out_classes_that_do_not_occur():
+    metrics = MultiLabelMetrics()
+    scores = torch.tensor([[0.9, 0.2, 0.3], [0.8, 0.6, 0.4], [0.1, 0.7, 0.5]])
+    label = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    metrics.update(index=torch.arange(3), log_scores=scores.log(), label=label, readable=torch.ones(3).bool())
+    assert metrics.compute()["mean_ap"] == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_a_whole_test_pass(tmp_path):
+    clips = FakeClips(9, num_views=2, unreadable=[5])
+    classifier = VideoClassifier(tiny_network(), optimization=FAST)
+    fit(tmp_path, classifier, max_epochs=8)
+    (result,) = trainer(tmp_path).test(classifier, loader(clips, batch_size=4), verbose=False)
+    assert result["test_top1"] == pytest.approx(8 / 9)
+    assert result["test_top1_readable"] == 1.0
+
+
+def test_ema_is_lightnings(tmp_path):
+    classifier = VideoClassifier(tiny_network(), optimization=FAST)
+    average = EMAWeightAveraging(decay=0.5)
+    shadow = {name: value.clone() for name, value in classifier.network.state_dict().items()}
+
+    class Follow(Callback):
+        steps = 0
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            for name, value in pl_module.network.state_dict().items():
+                if value.is_floating_point():  # the first update takes the weights as they are
+                    shadow[name] = value.clone() if self.steps == 0 else shadow[name].lerp(value, 0.5)
+            self.steps += 1
+
+    fit(tmp_path, classifier, callbacks=[Follow(), average], max_epochs=2)
+    for name, value in classifier.network.state_dict().items():
+        torch.testing.assert_close(value, shadow[name])
+
+
+def test_checkpointed_blocks_change_no_number(tmp_path):
+    plain, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST))
+    saving, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST, num_checkpointed=3))
+    assert saving.losses == pytest.approx(plain.losses, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiling_changes_no_number(tmp_path):
+    plain, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST))
+    compiled, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST, compiled=True))
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-4)
+
+
+def test_frozen_image_vit_stays(tmp_path):
+    network = tiny_network(num_local_steps=1)
+    network.freeze_image_vit()
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    fit(tmp_path, VideoClassifier(network, optimization=FAST))
+    changed = {name for name, parameter in network.named_parameters() if not torch.equal(parameter, before[name])}
+    frozen = {name for name in before if name.startswith("embedding.") or ".spatial." in name or ".ffn.fn" in name}
+    frozen = {name for name in frozen if not name.startswith("fusion.")}
+    assert frozen
+    assert not changed & frozen
+    assert {"head.weight", "fusion.video_token", "blocks.0.local.0.proj.weight"} <= changed
+
+
+def test_synchronised_batch_norm_converts():
+    network = tiny_network(num_local_steps=2)
+    video = torch.randn(1, 4, 3, 32, 32)
+    expected = network.eval()(video)
+    converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    norms = [module for module in converted.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    assert len(norms) == 8
+    torch.testing.assert_close(converted.eval()(video), expected)
+
+
+def records(*labels):
+    return [VideoRecord(f"{index}.mp4", label=label) for index, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        ((0, 1, 2, 3), {}, "The data have 4 classes, the network has 3"),
+        ((0, (1, 2)), {}, "several classes: the loss is binary_cross_entropy then, got cross_entropy"),
+        ((0, 1, 2), {"loss": "binary_cross_entropy"}, "one class: the loss is cross_entropy then"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_before_the_first_step(tmp_path, labels, options, message):
+    data = VideoDataModule(records(*labels), Preprocessing(num_frames=4, image_size=32), num_workers=0, batch_size=1)
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path).fit(VideoClassifier(tiny_network(), **options), datamodule=data)
+
+
+def test_what_the_data_know_travels_with_the_network():
+    preprocessing = Preprocessing(num_frames=4, image_size=32, mean=(0.5, 0.4, 0.3), num_crops=3)
+    data = VideoDataModule(records(0, 1, 2), preprocessing, classes=["a", "b", "c"], num_workers=0)
+    network = tiny_network()
+    network.info = replace(network.info, source="CLIP", metrics={"published_top1": 84.4})
+    classifier = VideoClassifier(network)
+    classifier._trainer = type("Fitted", (), {"datamodule": data})()
+    classifier.setup("fit")
+    assert classifier.network.info.class_names == ("a", "b", "c")
+    assert (classifier.network.info.source, classifier.network.info.metrics) == ("trained from CLIP", {})
+    assert classifier.network.info.preprocessing["mean"] == [0.5, 0.4, 0.3]
+    batch = batch_of(FakeClips(2), [0, 1])
+    expected = classifier.network.eval()(preprocessing.normalize(batch.video))
+    torch.testing.assert_close(classifier.eval()(batch.video), expected)
+
+
+class Poison(FakeClips):
+    """One clip whose pixels are not numbers."""
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return replace(sample, video=sample.video.float() * (math.nan if index == 9 else 1))
+
+
+def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path):
+    classifier = VideoClassifier(tiny_network(), optimization=FAST)
+    checkpoint = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=1, filename="{step}")
+    engine = trainer(tmp_path, enable_checkpointing=True, callbacks=[checkpoint])
+    with pytest.raises(NonFiniteLossError) as stopped:
+        engine.fit(classifier, loader(Poison(12), batch_size=4))
+    message = str(stopped.value)
+    assert "step 2 (epoch 0, learning rate 0.00025)" in message
+    assert [f"clip_{index}.mp4" in message for index in range(12)] == [False] * 8 + [True] * 4
+    good = tmp_path / "step=2.ckpt"
+    assert f"Last good checkpoint: {good}" in message
+    saved = torch.load(good, weights_only=True)["state_dict"]
+    for name, value in classifier.state_dict().items():
+        torch.testing.assert_close(value, saved[name], rtol=0, atol=0)
+        assert value.isfinite().all()
+
+
+def test_endless_data_need_an_end(tmp_path):
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            clips = FakeClips(4)
+            while True:
+                yield from (clips[index] for index in range(4))
+
+    classifier = VideoClassifier(tiny_network())
+    with pytest.raises(ValueError, match="limit_train_batches"):
+        trainer(tmp_path, max_steps=3).fit(classifier, loader(Endless(), batch_size=2))
+    trainer(tmp_path, limit_train_batches=2).fit(classifier, loader(Endless(), batch_size=2))
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("label_smoothing", 1.0, r"\[0, 1\)"),
+        ("class_weights", [1.0, 2.0], "one per class: 3, got 2"),
+        ("num_checkpointed", 5, "0 to the 4 blocks, got 5"),
+    ],
+)
+def test_refuses(argument, value, message):
+    with pytest.raises(ValueError, match=f"{argument}.*{message}"):
+        VideoClassifier(tiny_network(), **{argument: value})
