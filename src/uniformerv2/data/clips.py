@@ -1,0 +1,310 @@
+"""From a record to its clips: the one path from disk to tensor, for training, testing and shards.
+
+Letters: K clips, T frames, C colours, h x w of the network's input, V views (K times crops).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.augmentation import Label, TrainAugmentation
+from uniformerv2.data.decoding import Decoder, VideoError, VideoErrorKind, VideoReader, open_video
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.watch import Watch
+
+__all__ = [
+    "ClipReader",
+    "SampleKey",
+    "TooManyFailuresError",
+    "VideoFailure",
+    "VideoSample",
+    "VideoSource",
+    "segment_frames",
+]
+
+FailureKind = VideoErrorKind | Literal["timeout"]
+
+MAX_ATTEMPTS = 10
+"""Records drawn for one sample. Where one in a hundred is broken, so many in a row have a chance of 1e-20."""
+
+ROUNDING_SECONDS = 1e-4
+"""Lists round their times; a frame that starts so little after a segment's bound counts as on it."""
+
+
+class TooManyFailuresError(RuntimeError):
+    """More videos cannot be read than is allowed."""
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """Which sample: together with the dataset's seed it decides every random draw.
+
+    Attributes:
+        index: Number of the record (of the view, where every view is an item).
+        epoch: From 0 on.
+        draw: How often the record came before in this epoch, where sampling repeats records.
+    """
+
+    index: int
+    epoch: int = 0
+    draw: int = 0
+
+
+@dataclass(frozen=True)
+class VideoFailure:
+    """A video that could not be read.
+
+    Attributes:
+        index: Number of its record.
+        path: The file, or the shard and the member of it.
+        kind: As in ``VideoError``, or ``"timeout"``.
+        detail: What was found.
+        attempt: 0 for the record that was drawn, 1 and more for those drawn in its place.
+    """
+
+    index: int
+    path: str
+    kind: FailureKind
+    detail: str
+    attempt: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.kind}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """Where the video of a record lies.
+
+    Attributes:
+        index: Number of the record.
+        record: What is known about it.
+        path: What the decoder opens.
+        name: What failures call it.
+    """
+
+    index: int
+    record: VideoRecord
+    path: str
+    name: str
+
+
+@dataclass(frozen=True)
+class VideoSample:
+    """One item of a dataset.
+
+    Attributes:
+        video: [T, C, h, w] in training, [V, T, C, h, w] in testing; 0 to 255, not normalised. uint8, except where
+            the test protocol does not round: then float32.
+        label: Class number; -1 where there is none. Multi-label: one float per class, 0.0 or 1.0.
+        index: Number of the record that is shown; in training not always the one that was drawn.
+        readable: False in testing where the video cannot be read; it is all zeros then.
+        failures: What could not be read on the way.
+    """
+
+    video: Tensor
+    label: Tensor
+    index: int
+    readable: bool = True
+    failures: tuple[VideoFailure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipReader:
+    """Reads records: decode, sample, augment or crop.
+
+    Attributes:
+        preprocessing: What the network wants; in testing also how many clips and crops.
+        augmentation: Training where given, testing where None.
+        repeats: Augmented clips from one decode, in training.
+        num_classes: Makes labels multi-hot vectors of this length; None: class numbers.
+        seed: From 0 on.
+        decoder: See ``open_video``. One thread decodes.
+        timeout_seconds: How long one video may take to decode; None: for ever.
+    """
+
+    preprocessing: Preprocessing
+    augmentation: TrainAugmentation | None = None
+    repeats: int = 1
+    num_classes: int | None = None
+    seed: int = 0
+    decoder: Decoder = "auto"
+    timeout_seconds: float | None = 60.0
+    _hung: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _watch: Watch = field(default_factory=Watch, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0")
+        if self.timeout_seconds is not None and not self.timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0, or None for no limit")
+        if self.repeats < 1 or (self.repeats > 1 and self.augmentation is None):
+            raise ValueError(f"repeats is {self.repeats}; it must be at least 1, and more only with an augmentation")
+        if self.augmentation is None:
+            return
+        size = self.augmentation.image_size
+        if (size, size) != self.preprocessing.input_size and size != self.preprocessing.input_size:
+            wanted = self.preprocessing.image_size
+            raise ValueError(f"The augmentation's image_size is {size}, the preprocessing's {wanted}; make them equal")
+
+    @property
+    def num_views(self) -> int:
+        """V in testing."""
+        return self.preprocessing.num_clips * self.preprocessing.num_crops
+
+    def first_readable(self, candidates: Iterable[VideoSource], *, key: SampleKey) -> list[VideoSample]:
+        """Train on the first of a few records that can be read.
+
+        Args:
+            candidates: The first is the one that was drawn.
+            key: Decides the draws, whichever record is shown.
+
+        Returns:
+            One sample per repeat; the first names what could not be read.
+
+        Raises:
+            TooManyFailuresError: None of the first ten can be read.
+        """
+        failures: list[VideoFailure] = []
+        for attempt, source in zip(range(MAX_ATTEMPTS), candidates, strict=False):
+            try:
+                clips = self._train_clips(source, key, attempt)
+            except (VideoError, TimeoutError) as error:
+                failures.append(_failure(error, source, attempt))
+                continue
+            noted = [tuple(failures), *[()] * (len(clips) - 1)]
+            return [
+                VideoSample(clip, self._target(label), source.index, True, failed)
+                for (clip, label), failed in zip(clips, noted, strict=True)
+            ]
+        listed = "\n".join(f"  {failure}" for failure in failures)
+        raise TooManyFailuresError(f"{len(failures)} videos in a row cannot be read:\n{listed}")
+
+    def test(self, source: VideoSource, *, view: int | None = None) -> VideoSample:
+        """Test on a record, or on one view of it; where it can't be read, the sample says so and is never replaced.
+
+        Args:
+            source: What to read.
+            view: Gives [T, C, h, w]: the crops of the first clip come first. None: all, [V, T, C, h, w].
+
+        Returns:
+            The sample.
+        """
+        failures: tuple[VideoFailure, ...] = ()
+        try:
+            video = self._test_views(source, view)
+        except (VideoError, TimeoutError) as error:
+            failures = (_failure(error, source),)
+            video = self._blank(view)
+        return VideoSample(video, self._target(source.record.label), source.index, not failures, failures)
+
+    def _train_clips(self, source: VideoSource, key: SampleKey, attempt: int) -> list[tuple[Tensor, Label]]:
+        if self.augmentation is None:
+            raise TypeError("ClipReader has no augmentation: it reads for testing")
+        rng = np.random.default_rng((self.seed, key.epoch, key.index, key.draw, attempt))
+
+        def sample(num_frames: int, start: int) -> list[list[int]]:
+            return self.preprocessing.indices(num_frames, self.repeats, rng=rng, start=start)
+
+        clips = self._decode(source, sample)
+        return [self.augmentation(clip, source.record.label, rng=rng) for clip in clips]
+
+    def _test_views(self, source: VideoSource, view: int | None) -> Tensor:
+        num_crops = self.preprocessing.num_crops
+        wanted = slice(None) if view is None else slice(view // num_crops, view // num_crops + 1)
+
+        def sample(num_frames: int, start: int) -> list[list[int]]:
+            return self.preprocessing.indices(num_frames, start=start)[wanted]
+
+        clips = self._decode(source, sample)
+        views = torch.cat([self.preprocessing.resize_and_crop(clip) for clip in clips])
+        return views if view is None else views[view % num_crops]
+
+    def _blank(self, view: int | None) -> Tensor:
+        """Zeros of the shape and type of ``_test_views``."""
+        frames = torch.zeros(self.preprocessing.num_frames, 3, *self.preprocessing.input_size, dtype=torch.uint8)
+        one = self.preprocessing.resize_and_crop(frames, 1)
+        return one.repeat(self.num_views, 1, 1, 1, 1) if view is None else one[0]
+
+    def _decode(self, source: VideoSource, sample: Callable[[int, int], list[list[int]]]) -> Tensor:
+        """The frames that ``sample`` (number of frames, first frame) picks, [K, T, C, H, W] uint8.
+
+        Raises:
+            TimeoutError: It takes too long, or did before.
+        """
+
+        def read() -> Tensor:
+            with open_video(source.path, decoder=self.decoder) as reader:
+                start, stop = segment_frames(source.record, reader)
+                clips = sample(stop - start, start)
+                frames = reader.frames([number for clip in clips for number in clip])
+            return frames.unflatten(0, (len(clips), -1))
+
+        if self.timeout_seconds is None:
+            return read()
+        if source.name in self._hung:
+            raise TimeoutError(f"it took more than {self.timeout_seconds} s before")
+        try:
+            return self._watch(read, seconds=self.timeout_seconds)
+        except TimeoutError as error:
+            self._hung.add(source.name)
+            raise TimeoutError(f"it took more than {self.timeout_seconds} s") from error
+
+    def _target(self, label: Label) -> Tensor:
+        if self.num_classes is None:
+            return torch.tensor(-1 if label is None else label)
+        classes = [] if label is None else [label] if isinstance(label, int) else list(label)
+        target = torch.zeros(self.num_classes)
+        target[classes] = 1.0
+        return target
+
+
+def segment_frames(record: VideoRecord, reader: VideoReader) -> tuple[int, int]:
+    """First frame of the record's segment, and one past its last; what reaches beyond the video is cut off.
+
+    Seconds become frames by the video's own timestamps: the first is the one on the screen at the start::
+
+        frames at    0.0   0.4   0.8   1.2   1.6
+        segment          [ 0.5 ....... 1.2 )           ->  1, 3
+
+    Args:
+        record: With the segment in seconds or in frames, or without one.
+        reader: The open video.
+
+    Returns:
+        Two numbers, the second the larger.
+
+    Raises:
+        VideoError: The segment starts after the end, or is in seconds where the frames have no times.
+    """
+    start, stop = record.start_frame or 0, len(reader) if record.end_frame is None else record.end_frame
+    if record.start_seconds is not None or record.end_seconds is not None:
+        times = reader.timestamps
+        if not times:
+            detail = "its segment is given in seconds, and its frames have no times: give start_frame and end_frame"
+            raise VideoError(reader.path, "unsupported", detail)
+        if record.start_seconds is not None:
+            start = max(bisect_right(times, record.start_seconds + ROUNDING_SECONDS) - 1, 0)
+            if record.start_seconds >= reader.info.duration_seconds:
+                start = len(reader)
+        if record.end_seconds is not None:
+            stop = bisect_left(times, record.end_seconds - ROUNDING_SECONDS)
+    if start >= len(reader):
+        bound = f"{record.start_seconds} s" if record.start_seconds is not None else f"frame {start}"
+        has = f"{len(reader)} frames, {reader.info.duration_seconds:.2f} s"
+        raise VideoError(reader.path, "truncated", f"its segment starts at {bound}, the video has {has}")
+    return start, max(min(stop, len(reader)), start + 1)
+
+
+def _failure(error: VideoError | TimeoutError, source: VideoSource, attempt: int = 0) -> VideoFailure:
+    if isinstance(error, VideoError):
+        return VideoFailure(source.index, source.name, error.kind, error.detail, attempt)
+    return VideoFailure(source.index, source.name, "timeout", str(error), attempt)

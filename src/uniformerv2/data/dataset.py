@@ -1,0 +1,274 @@
+"""``VideoDataset``: records -> clips by number, and ``VideoBatch``, what a training or test step receives.
+
+    dataset = VideoDataset(read_records("videos", split="train"), preprocessing, augmentation=TrainAugmentation())
+    for batch in VideoLoader(dataset, batch_size=8):
+        logits = model(preprocessing.normalize(batch.video))
+
+An item is a function of the dataset's seed and of its ``SampleKey`` (index, epoch, draw) alone: the same clip in any
+number of workers, and after a resume.
+
+Letters: B samples of a batch, V views, T frames, C colours, h x w of the network's input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Any, Literal, Self, get_args, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.clips import ClipReader, SampleKey, TooManyFailuresError, VideoFailure, VideoSample, VideoSource
+from uniformerv2.data.decoding import Decoder
+from uniformerv2.data.transforms import Preprocessing
+
+__all__ = [
+    "SampleKey",
+    "TooManyFailuresError",
+    "VideoBatch",
+    "VideoDataset",
+    "VideoFailure",
+    "VideoSample",
+    "balanced_weights",
+    "collate",
+]
+
+Views = Literal["stacked", "separate"]
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """Samples of a batch; see ``VideoSample``.
+
+    Attributes:
+        video: [B, T, C, h, w], or [B, V, T, C, h, w] with stacked views; 0 to 255, not normalised.
+        label: Class numbers [B], or multi-hot [B, num_classes].
+        index: Numbers of the records shown, [B].
+        readable: [B]; where False the video is all zeros, and its score counts as failed.
+        failures: What could not be read, of the whole batch.
+    """
+
+    video: Tensor
+    label: Tensor
+    index: Tensor
+    readable: Tensor
+    failures: tuple[VideoFailure, ...] = ()
+
+    def to(self, device: torch.device | str) -> Self:
+        """On another device; from pinned memory to a GPU without waiting."""
+        non_blocking = torch.device(device).type == "cuda"
+        return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """In memory that a GPU reads directly; a ``DataLoader`` calls it."""
+        return self._with(Tensor.pin_memory)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return dataclasses.replace(
+            self,
+            video=change(self.video),
+            label=change(self.label),
+            index=change(self.index),
+            readable=change(self.readable),
+        )
+
+
+class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
+    """Records by number. With an ``augmentation`` it trains, without one it tests.
+
+    ============  =======================================  ==========================================
+    what          training                                 testing
+    ============  =======================================  ==========================================
+    frames        drawn                                    the published ones
+    an item       a clip; with repeats a list of clips     all views, or one view
+    broken video  noted, and another record is drawn       noted, zeros, ``readable`` is False
+    ============  =======================================  ==========================================
+
+    A video of which the decoding takes longer than ``timeout_seconds`` counts as broken; the worker goes on, does not
+    try it again, and loses the thread that hangs. A decoder that crashes takes the worker with it: ``uniformerv2 data
+    check`` finds such files.
+
+    Args:
+        records: What a reader of ``uniformerv2.data.annotations`` returns. Workers share one packed copy.
+        preprocessing: What the network wants.
+        augmentation: For training.
+        num_clips: For testing; None is the preprocessing's own.
+        num_crops: For testing, 1 or 3; None is the preprocessing's own.
+        views: For testing: ``"stacked"`` gives a video's views in one item, ``"separate"`` makes each of them an item.
+        repeats: For training: clips with draws of their own from one decode (repeated augmentation).
+        num_classes: Length of multi-hot labels; needed where a record has several labels.
+        seed: From 0 on.
+        decoder: See ``open_video``.
+        timeout_seconds: None: for ever.
+
+    Raises:
+        ValueError: No records; several labels without ``num_classes``; labels beyond it; an argument not allowed.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[VideoRecord],
+        preprocessing: Preprocessing,
+        *,
+        augmentation: TrainAugmentation | None = None,
+        num_clips: int | None = None,
+        num_crops: int | None = None,
+        views: Views = "stacked",
+        repeats: int = 1,
+        num_classes: int | None = None,
+        seed: int = 0,
+        decoder: Decoder = "auto",
+        timeout_seconds: float | None = 60.0,
+    ) -> None:
+        if views not in get_args(Views):
+            raise ValueError(f"views is {views!r}; it must be 'stacked' or 'separate'")
+        counts = {"num_clips": num_clips, "num_crops": num_crops}
+        given: dict[str, Any] = {name: count for name, count in counts.items() if count is not None}
+        if augmentation is not None and (given or views != "stacked"):
+            raise ValueError("num_clips, num_crops and views are for testing; training clips are drawn: give repeats")
+        check_labels(records, num_classes)
+        self.records = PackedRecords(records)
+        self.reader = ClipReader(
+            preprocessing=dataclasses.replace(preprocessing, **given),
+            augmentation=augmentation,
+            repeats=repeats,
+            num_classes=num_classes,
+            seed=seed,
+            decoder=decoder,
+            timeout_seconds=timeout_seconds,
+        )
+        self.views = views
+
+    def __len__(self) -> int:
+        return len(self.records) * (self.reader.num_views if self.views == "separate" else 1)
+
+    def __getitem__(self, key: SampleKey | int) -> VideoSample | list[VideoSample]:
+        """The item of a record, or of a view: ``index`` is then record * V + view.
+
+        Args:
+            key: An index alone is of epoch 0.
+
+        Returns:
+            One sample; in training with repeats a list of them.
+
+        Raises:
+            IndexError: There is no such item.
+            TooManyFailuresError: Training drew ten records in a row that cannot be read.
+        """
+        key = key if isinstance(key, SampleKey) else SampleKey(key)
+        if not 0 <= key.index < len(self):
+            raise IndexError(f"there is no item {key.index}: the {len(self)} items are 0 to {len(self) - 1}")
+        if self.reader.augmentation is not None:
+            samples = self.reader.first_readable(self._candidates(key), key=key)
+            return samples if self.reader.repeats > 1 else samples[0]
+        index, view = key.index, None
+        if self.views == "separate":
+            index, view = divmod(key.index, self.reader.num_views)
+        return self.reader.test(self._source(index), view=view)
+
+    def _source(self, index: int) -> VideoSource:
+        record = self.records[index]
+        return VideoSource(index, record, record.path, record.path)
+
+    def _candidates(self, key: SampleKey) -> Iterator[VideoSource]:
+        """The record itself, then any others."""
+        yield self._source(key.index)
+        rng = np.random.default_rng((self.reader.seed, key.epoch, key.index, key.draw))
+        while True:
+            yield self._source(int(rng.integers(len(self.records))))
+
+
+def collate(samples: Sequence[VideoSample | list[VideoSample]]) -> VideoBatch:
+    """Items -> batch. Clips of one video come B places apart, so that mixing neighbours does not mix it with itself.
+
+    >>> sample = VideoSample(torch.zeros(2, 3, 4, 4), torch.tensor(1), index=5)
+    >>> collate([sample, sample]).video.shape
+    torch.Size([2, 2, 3, 4, 4])
+    """
+    repeats = [[item] if isinstance(item, VideoSample) else item for item in samples]
+    flat = [sample for group in zip(*repeats, strict=True) for sample in group]
+    return VideoBatch(
+        video=default_collate([sample.video for sample in flat]),  # a worker stacks right into shared memory
+        label=default_collate([sample.label for sample in flat]),
+        index=torch.tensor([sample.index for sample in flat]),
+        readable=torch.tensor([sample.readable for sample in flat]),
+        failures=tuple(chain.from_iterable(sample.failures for sample in flat)),
+    )
+
+
+def balanced_weights(records: Sequence[VideoRecord]) -> list[float]:
+    """A weight per record with which all classes are drawn equally often: 1 / records of its class.
+
+    A record of several classes has the weight of its rarest, one without a label that of a class of its own.
+
+    >>> balanced_weights([VideoRecord("a", label=0), VideoRecord("b", label=0), VideoRecord("c", label=1)])
+    [0.5, 0.5, 1.0]
+    """
+    counts: dict[int, int] = {}
+    for record in records:
+        for label in _labels(record):
+            counts[label] = counts.get(label, 0) + 1
+    return [1 / min((counts[label] for label in _labels(record)), default=1) for record in records]
+
+
+def check_labels(records: Sequence[VideoRecord], num_classes: int | None) -> None:
+    """Refuse what would fail in the middle of an epoch.
+
+    Raises:
+        ValueError: No records, several labels without ``num_classes``, or a label beyond it.
+    """
+    if not records:
+        raise ValueError("There are no records; a dataset needs at least one")
+    for record in records:
+        if num_classes is None and isinstance(record.label, tuple):
+            raise ValueError(f"{record.path} has several labels, {record.label}; give num_classes")
+        worst = max(_labels(record), default=0)
+        if num_classes is not None and worst >= num_classes:
+            raise ValueError(
+                f"{record.path} has label {worst}; num_classes={num_classes} allows 0 to {num_classes - 1}"
+            )
+
+
+def _labels(record: VideoRecord) -> tuple[int, ...]:
+    if record.label is None:
+        return ()
+    return record.label if isinstance(record.label, tuple) else (record.label,)
+
+
+class PackedRecords(Sequence[VideoRecord]):
+    """Records as bytes in two tensors, which worker processes share: a million cost 200 MB once, not in each worker.
+
+    Args:
+        records: At least one.
+    """
+
+    def __init__(self, records: Sequence[VideoRecord]) -> None:
+        packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in records]
+        self._ends = torch.tensor(list(accumulate(map(len, packed))))
+        self._bytes = torch.frombuffer(bytearray().join(packed), dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> VideoRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[VideoRecord]: ...
+
+    def __getitem__(self, index: int | slice) -> VideoRecord | list[VideoRecord]:
+        """Unpack; nothing but this process and its parent wrote the bytes."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        start = int(self._ends[number - 1]) if number else 0
+        record: VideoRecord = pickle.loads(self._bytes[start : int(self._ends[number])].numpy().tobytes())
+        return record

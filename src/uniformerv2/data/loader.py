@@ -1,0 +1,356 @@
+"""``VideoLoader``: batches from worker processes, resumable in the middle of an epoch, with failures counted.
+
+    loader = VideoLoader(dataset, batch_size=8, num_workers=4)
+    for batch in loader:  # epoch 0; the next pass is epoch 1
+        ...
+
+Workers start as processes of their own (forkserver, or spawn where there is none), never as a copy of this one, whose
+decoder and CUDA state would not survive it: a script needs ``if __name__ == "__main__":`` around what uses them. Each
+worker decodes and transforms with one thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from uniformerv2.data.clips import SampleKey, TooManyFailuresError, VideoFailure
+from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
+from uniformerv2.data.shards import ShardDataset
+
+__all__ = ["EpochReport", "EpochSampler", "VideoLoader", "available_cores"]
+
+logger = logging.getLogger(__name__)
+
+SHOWN: Final = 10
+"""Failures that a message lists."""
+
+WATCH_FACTOR: Final = 10
+"""A worker that gives nothing for so many times the time of one video is beyond the help of its own watch."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class EpochSampler(Sampler[SampleKey]):
+    """The keys of an epoch: in order, shuffled, or drawn by weight; the same for the same seed and epoch.
+
+    Args:
+        num_items: Of the dataset.
+        shuffle: False: in order.
+        weights: One per item: ``num_items`` items are drawn with replacement. None: each item comes once.
+        seed: From 0 on.
+        rank: Number of this process, where several work together.
+        world_size: Processes. All get equally many keys: the first ones are repeated to fill up.
+
+    Raises:
+        ValueError: Weights of another number, or not above 0; ``rank`` outside of ``world_size``.
+    """
+
+    def __init__(
+        self,
+        num_items: int,
+        *,
+        shuffle: bool = True,
+        weights: Sequence[float] | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank}; with world_size={world_size} it must be from 0 to {world_size - 1}")
+        self.num_items = num_items
+        self.shuffle = shuffle
+        self.chances = None if weights is None else _chances(weights, num_items)
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self._skip = 0
+
+    def __len__(self) -> int:
+        return -(-self.num_items // self.world_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is this epoch, from its beginning."""
+        self.epoch, self._skip = epoch, 0
+
+    def start_at(self, num_batches: int, *, batch_size: int) -> None:
+        """The next pass leaves out so many batches."""
+        self._skip = num_batches * batch_size
+
+    def num_batches(self, *, batch_size: int, num_workers: int, drop_last: bool) -> int:
+        """Batches of an epoch, however many workers there are."""
+        return len(self) // batch_size if drop_last else -(-len(self) // batch_size)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        skip, self._skip = self._skip, 0
+        return iter(self._keys()[skip:])
+
+    def _keys(self) -> list[SampleKey]:
+        order = self._order()
+        order += order[: len(self) * self.world_size - len(order)]
+        times: dict[int, int] = {}
+        keys = []
+        for index in order:
+            keys.append(SampleKey(index, self.epoch, times.get(index, 0)))
+            times[index] = keys[-1].draw + 1
+        return keys[self.rank :: self.world_size]
+
+    def _order(self) -> list[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.chances is not None:
+            drawn: list[int] = rng.choice(self.num_items, size=self.num_items, p=self.chances).tolist()
+            return drawn
+        order = rng.permutation(self.num_items) if self.shuffle else np.arange(self.num_items)
+        return [int(index) for index in order]
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """How an epoch went.
+
+    Attributes:
+        epoch: Its number.
+        num_samples: Samples given so far.
+        num_failed: How many of them could not be read: replaced in training, scored as failed in testing.
+        failures: Each file that could not be read, once.
+    """
+
+    epoch: int
+    num_samples: int
+    num_failed: int
+    failures: tuple[VideoFailure, ...]
+
+    def __str__(self) -> str:
+        """The count and the first ten files."""
+        lines = [f"epoch {self.epoch}: {self.num_failed} of {self.num_samples} samples could not be read"]
+        lines += [f"  {failure}" for failure in self.failures[:SHOWN]]
+        more = len(self.failures) - SHOWN
+        return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
+
+
+class VideoLoader:
+    """Batches of a dataset, epoch after epoch.
+
+    Each pass is the next epoch, unless ``set_epoch`` says another. ``state_dict`` is the position after the last batch
+    that was given; a loader that loads it goes on with exactly the next one, whatever the number of workers (for
+    shards: with the same number). At the end of an epoch the videos that could not be read are logged; see ``report``.
+
+    Args:
+        dataset: A ``VideoDataset`` or a ``ShardDataset``.
+        batch_size: Samples of a batch; with repeats a batch has so many times more clips.
+        num_workers: Processes; None is one per available core, up to 8. 0 works in this process.
+        weights: For training: how often each record is drawn; see ``balanced_weights``.
+        drop_last: Leave out a last batch that is not full; None: in training, where there is at least one full one.
+        max_failed: For training: which part of an epoch's samples may be unreadable.
+        rank: Number of this process, where several work together; a ``ShardDataset`` has its own.
+        world_size: Processes. The first records are repeated to give all of them equally many: in testing, count a
+            record once, by its ``index``.
+        pin_memory: None: where there is a CUDA device.
+        prefetch_batches: Batches that each worker prepares ahead.
+
+    Raises:
+        ValueError: An argument outside what is allowed, or more than one process of shards has work for.
+    """
+
+    def __init__(
+        self,
+        dataset: VideoDataset | ShardDataset,
+        *,
+        batch_size: int,
+        num_workers: int | None = None,
+        weights: Sequence[float] | None = None,
+        drop_last: bool | None = None,
+        max_failed: float = 0.01,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool | None = None,
+        prefetch_batches: int = 2,
+    ) -> None:
+        if not 0 <= max_failed <= 1:
+            raise ValueError(f"max_failed is {max_failed}; it must be a part, from 0 to 1")
+        self.is_training = dataset.reader.augmentation is not None
+        if weights is not None and not (self.is_training and isinstance(dataset, VideoDataset)):
+            raise ValueError("weights are for training from records; testing and shards give each record once")
+        if batch_size < 1 or prefetch_batches < 1:
+            raise ValueError(
+                f"batch_size and prefetch_batches are {batch_size}, {prefetch_batches}; at least 1 is needed"
+            )
+        num_workers = min(available_cores(), 8) if num_workers is None else num_workers
+        self.dataset = dataset
+        self.sampler = (
+            dataset
+            if isinstance(dataset, ShardDataset)
+            else EpochSampler(
+                len(dataset),
+                shuffle=self.is_training,
+                weights=weights,
+                seed=dataset.reader.seed,
+                rank=rank,
+                world_size=world_size,
+            )
+        )
+        self.batch_sampler = None  # Lightning asks for it; it tells ``sampler`` the epoch
+        self.max_failed = max_failed
+        self.batch_size = batch_size
+        drop_last = self.is_training and batch_size <= len(self.sampler) if drop_last is None else drop_last
+        self.num_workers = num_workers
+        self._length = self.sampler.num_batches(batch_size=batch_size, num_workers=num_workers, drop_last=drop_last)
+        timeout = dataset.reader.timeout_seconds
+        self._loader = DataLoader(
+            dataset if isinstance(dataset, VideoDataset) else _Stream(dataset),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            drop_last=drop_last,
+            sampler=self.sampler if isinstance(self.sampler, EpochSampler) else None,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            multiprocessing_context=_worker_context() if num_workers else None,
+            persistent_workers=num_workers > 0,
+            prefetch_factor=prefetch_batches if num_workers else None,
+            timeout=WATCH_FACTOR * timeout if num_workers and timeout else 0,
+            generator=torch.Generator(),  # of the workers' seeds, which nothing uses: torch's own stays as it is
+        )
+        self._epoch: int | None = None  # of the pass that has begun
+        self._num_batches = 0
+        self._num_samples = 0
+        self._num_failed = 0
+        self._failures: dict[str, VideoFailure] = {}
+        self._resumes = False
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch in this process."""
+        return self._length
+
+    def __iter__(self) -> Iterator[VideoBatch]:
+        self._begin()
+        try:
+            for batch in self._loader:
+                self._count(batch)
+                if self._num_batches == len(self) and self._failures:  # a trainer does not ask for the end
+                    logger.warning("%s", self.report)
+                yield batch
+        except Exception:
+            self.close()  # left to the garbage collector, workers wait for five seconds
+            raise
+
+    def close(self) -> None:
+        """End the workers now; the next pass starts new ones. Closing twice is harmless."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
+
+    @property
+    def report(self) -> EpochReport:
+        """Of the epoch that has begun last, so far."""
+        return EpochReport(self._epoch or 0, self._num_samples, self._num_failed, tuple(self._failures.values()))
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is this epoch, from its beginning."""
+        self.sampler.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is, in plain values."""
+        return {
+            "epoch": self.sampler.epoch if self._epoch is None else self._epoch,
+            "num_batches": self._num_batches,
+            "num_samples": self._num_samples,
+            "num_failed": self._num_failed,
+            "failures": [dataclasses.asdict(failure) for failure in self._failures.values()],
+            **self._fixed,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there at the next pass.
+
+        Args:
+            state: From ``state_dict``.
+
+        Raises:
+            ValueError: It was saved with another batch size, seed or number of processes.
+        """
+        for name, value in self._fixed.items():
+            if state[name] != value:
+                raise ValueError(f"The loader was saved with {name}={state[name]}, now it is {value}; make them equal")
+        is_complete = state["num_batches"] >= len(self)
+        self.sampler.set_epoch(state["epoch"] + is_complete)
+        self._resumes = not is_complete
+        self._epoch, self._num_batches = self.sampler.epoch, 0
+        if self._resumes:
+            self._num_batches = state["num_batches"]
+            self._num_samples, self._num_failed = state["num_samples"], state["num_failed"]
+            self._failures = {failure["path"]: VideoFailure(**failure) for failure in state["failures"]}
+        else:
+            self._epoch = None
+
+    @property
+    def _fixed(self) -> dict[str, Any]:
+        """What must be the same where a state is loaded."""
+        fixed = {"batch_size": self.batch_size, "seed": self.dataset.reader.seed, "world_size": self.sampler.world_size}
+        return fixed if isinstance(self.sampler, EpochSampler) else {**fixed, "num_workers": self.num_workers}
+
+    def _begin(self) -> None:
+        if self._resumes and self.sampler.epoch == self._epoch:
+            self.sampler.start_at(self._num_batches, batch_size=self.batch_size)
+        else:
+            if self.sampler.epoch == self._epoch:
+                self.sampler.set_epoch(self._epoch + 1)
+            self._num_batches = self._num_samples = self._num_failed = 0
+            self._failures = {}
+        self._epoch, self._resumes = self.sampler.epoch, False
+
+    def _count(self, batch: VideoBatch) -> None:
+        self._num_batches += 1
+        self._num_samples += len(batch.index) // self.dataset.reader.repeats
+        for failure in batch.failures:
+            self._failures.setdefault(failure.path, failure)
+            self._num_failed += failure.attempt == 0
+        allowed = self.max_failed * len(self.sampler) if self.is_training else len(self.sampler)
+        if self._num_failed > allowed or (self._num_batches == len(self) and self._num_failed == self._num_samples):
+            limit = f"\nmax_failed={self.max_failed:g} allows {int(allowed)}" if self.is_training else ""
+            raise TooManyFailuresError(f"{self.report}{limit}")
+
+
+class _Stream(IterableDataset[Any]):
+    """Shards for a ``DataLoader``; not ``ShardDataset`` itself, as Lightning distrusts the lengths of such datasets."""
+
+    def __init__(self, shards: ShardDataset) -> None:
+        self.shards = shards
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.shards)
+
+
+def _chances(weights: Sequence[float], num_items: int) -> NDArray[np.float64]:
+    chances = np.asarray(weights, dtype=np.float64)
+    if chances.shape != (num_items,):
+        raise ValueError(
+            f"weights have the shape {list(chances.shape)}, there are {num_items} items; give one per item"
+        )
+    if not (np.isfinite(chances).all() and (chances >= 0).all() and chances.sum() > 0):
+        raise ValueError("weights must be finite and not below 0, and one at least above it")
+    return chances / chances.sum()
+
+
+def _worker_context() -> BaseContext:
+    """Where workers come from: a server that has imported what they need, in a few milliseconds each."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "uniformerv2.data.loader"])
+    return context

@@ -1,0 +1,287 @@
+"""Shards: many videos in a few tar files in WebDataset's layout, for file systems and stores that dislike small files.
+
+    write_shards(records, "shards", max_count=500)
+    loader = VideoLoader(ShardDataset("shards", preprocessing, augmentation=TrainAugmentation()), batch_size=8)
+
+A folder of shards holds ``index.json`` and ``000000.tar`` on; a tar holds for each record its video as it was
+(``00000017.mp4``) and what was known about it (``00000017.json``). WebDataset: https://github.com/webdataset/webdataset
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any, Final
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from uniformerv2._require import require
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.clips import ClipReader, SampleKey, VideoSample, VideoSource
+from uniformerv2.data.decoding import Decoder
+from uniformerv2.data.shard_files import INDEX, Shard, ShardIndex, write_shards
+from uniformerv2.data.transforms import Preprocessing
+
+__all__ = ["Shard", "ShardDataset", "ShardIndex", "write_shards"]
+
+SCHEMES: Final = ("http", "https", "gs", "hf", "ais", "sftp", "ftps", "scp")
+"""Addresses that are handed to WebDataset. Its ``pipe:`` runs a shell and is not among them."""
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A member of a shard: its video in memory, and what was known about it."""
+
+    index: int
+    record: VideoRecord
+    video: bytes
+    name: str
+    draw: int
+
+    @classmethod
+    def from_tar(cls, sample: dict[str, Any], draw: int) -> _Packed:
+        name = f"{sample['__url__']}/{sample['__key__']}"
+        videos = {suffix: value for suffix, value in sample.items() if not suffix.startswith("__") and suffix != "json"}
+        if "json" not in sample or len(videos) != 1:
+            raise ValueError(f"{name} holds {sorted(videos)}; one video and a json are needed: see write_shards")
+        fields = json.loads(sample["json"])
+        index = int(fields.pop("index"))
+        for several in ("label", "label_name"):
+            if isinstance(fields[several], list):
+                fields[several] = tuple(fields[several])
+        ((suffix, video),) = videos.items()
+        return cls(index, VideoRecord(**fields), video, f"{name}.{suffix}", draw)
+
+
+class ShardDataset:
+    """The items of a ``VideoDataset``, read from shards: the same record, seed and epoch give the same clip.
+
+    Training: the shards are shuffled and dealt to the workers of all processes; each worker gives equally many samples,
+    and to that end leaves some out or starts its shards again, others in each epoch. A broken video is replaced by the
+    next one. Testing: each sample comes once, in order.
+
+    Args:
+        shards: Folder that ``write_shards`` made, or the address of one: http, https, gs, hf, sftp (needs ``curl``, for
+            ``gs`` ``gsutil``).
+        preprocessing: What the network wants; for testing also how many clips and crops.
+        augmentation: For training.
+        repeats: See ``VideoDataset``; this and the following.
+        num_classes: See there.
+        seed: See there.
+        decoder: See there.
+        timeout_seconds: See there.
+        shuffle_buffer: Videos that a worker holds in memory to draw the next one from.
+        rank: Number of this process, where several work together.
+        world_size: Processes.
+
+    Raises:
+        FileNotFoundError: The folder, or one of its shards, is not there.
+        ValueError: An argument outside what is allowed, or an index that is none.
+    """
+
+    def __init__(
+        self,
+        shards: str | Path,
+        preprocessing: Preprocessing,
+        *,
+        augmentation: TrainAugmentation | None = None,
+        repeats: int = 1,
+        num_classes: int | None = None,
+        seed: int = 0,
+        decoder: Decoder = "auto",
+        timeout_seconds: float | None = 60.0,
+        shuffle_buffer: int = 100,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if shuffle_buffer < 1:
+            raise ValueError(f"shuffle_buffer is {shuffle_buffer}; it must be at least 1")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank is {rank}; with world_size={world_size} it must be from 0 to {world_size - 1}")
+        self.root = str(shards).rstrip("/")
+        self.index = self._read_index()
+        self.reader = ClipReader(
+            preprocessing=preprocessing,
+            augmentation=augmentation,
+            repeats=repeats,
+            num_classes=num_classes,
+            seed=seed,
+            decoder=decoder,
+            timeout_seconds=timeout_seconds,
+        )
+        self.shuffle_buffer = shuffle_buffer
+        self.rank = rank
+        self.world_size = world_size
+        # Epoch, batches to leave out, and their size: in memory that workers which stay alive see.
+        self._start = torch.zeros(3, dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """Of the next pass."""
+        return int(self._start[0])
+
+    def __len__(self) -> int:
+        """Samples of this process in an epoch, were it to read with one worker."""
+        return sum(self._counts(1))
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next pass is this epoch, from its beginning."""
+        self._start[:] = torch.tensor([epoch, 0, 1])
+
+    def start_at(self, num_batches: int, *, batch_size: int) -> None:
+        """The next pass leaves out so many batches.
+
+        Raises:
+            ValueError: In testing; its order is not that of whole rounds of workers.
+        """
+        if self.reader.augmentation is None:
+            raise ValueError("Testing on shards can't go on in the middle; start it again")
+        self._start[1:] = torch.tensor([num_batches, batch_size])
+
+    def num_batches(self, *, batch_size: int, num_workers: int, drop_last: bool) -> int:
+        """Batches of an epoch in this process.
+
+        Raises:
+            ValueError: In training, fewer shards than workers.
+        """
+        counts = self._counts(num_workers)
+        if self.reader.augmentation is not None and len(self.index.shards) < self.world_size * len(counts):
+            workers = f"{len(counts)} workers" + (f" in {self.world_size} processes" if self.world_size > 1 else "")
+            raise ValueError(
+                f"{self.root} has {len(self.index.shards)} shards for {workers}; each needs one: "
+                "take fewer workers, or write more shards with a smaller max_count"
+            )
+        return sum(number // batch_size if drop_last else -(-number // batch_size) for number in counts)
+
+    def __iter__(self) -> Iterator[VideoSample | list[VideoSample]]:
+        worker = get_worker_info()
+        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        epoch, num_batches, batch_size = self._start.tolist()
+        if self.reader.augmentation is None:
+            return self._test(self._dealt(epoch, number, num_workers))
+        # Workers take turns, batch by batch, and the first one always begins: it plays the one whose turn it is.
+        played = (number + num_batches) % num_workers
+        given = -(-(num_batches - played) // num_workers) * batch_size
+        return islice(self._train(epoch, played, num_workers, skip=given), self._counts(num_workers)[played] - given)
+
+    def _train(
+        self, epoch: int, worker: int, num_workers: int, *, skip: int
+    ) -> Iterator[VideoSample | list[VideoSample]]:
+        packed = islice(self._shuffled(epoch, worker, num_workers), skip, None)
+        ahead: deque[_Packed] = deque()
+
+        def following() -> Iterator[_Packed]:
+            """The next one, and those after it, which keep their own turns."""
+            for position in count():
+                if position == len(ahead):
+                    ahead.append(next(packed))
+                yield ahead[position]
+
+        with TemporaryDirectory(prefix="uniformerv2-") as folder:
+            while True:
+                drawn = next(following())
+                with closing(_on_disk(following(), Path(folder))) as candidates:
+                    key = SampleKey(drawn.index, epoch, drawn.draw)
+                    samples = self.reader.first_readable(candidates, key=key)
+                ahead.popleft()
+                yield samples if self.reader.repeats > 1 else samples[0]
+
+    def _test(self, shards: list[Shard]) -> Iterator[VideoSample]:
+        packed = (member for shard in shards for member in self._members(shard, 0))
+        with TemporaryDirectory(prefix="uniformerv2-") as folder, closing(_on_disk(packed, Path(folder))) as sources:
+            for source in sources:
+                yield self.reader.test(source)
+
+    def _shuffled(self, epoch: int, worker: int, num_workers: int) -> Iterator[_Packed]:
+        """Without end: the worker's shards again and again, drawn from a buffer."""
+        wds = require("webdataset", extra="shards")
+        shards = self._dealt(epoch, worker, num_workers)
+        slot = self.rank * num_workers + worker
+        rng = random.Random(int(np.random.default_rng((self.reader.seed, epoch, slot)).integers(2**63)))
+        shuffle = wds.filters.shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=rng)
+        for draw in count():
+            yield from shuffle(member for shard in shards for member in self._members(shard, draw))
+
+    def _dealt(self, epoch: int, worker: int, num_workers: int) -> list[Shard]:
+        """The shards of a worker in this epoch."""
+        shards = self.index.shards
+        order = np.arange(len(shards))
+        if self.reader.augmentation is not None:
+            order = np.random.default_rng((self.reader.seed, epoch)).permutation(order)
+        dealt = order[self.rank * num_workers + worker :: self.world_size * num_workers]
+        return [shards[number] for number in dealt]
+
+    def _counts(self, num_workers: int) -> list[int]:
+        """Samples of each worker of this process."""
+        num_workers = max(num_workers, 1)
+        if self.reader.augmentation is not None:
+            return [self.index.num_samples // (self.world_size * num_workers)] * num_workers
+        dealt = (self._dealt(0, worker, num_workers) for worker in range(num_workers))
+        return [sum(shard.num_samples for shard in shards) for shards in dealt]
+
+    def _members(self, shard: Shard, draw: int) -> Iterator[_Packed]:
+        """The members of a shard, of which there must be as many as the index says.
+
+        Raises:
+            ValueError: There are more or fewer.
+        """
+        wds = require("webdataset", extra="shards")
+        address = f"{self.root}/{shard.name}"
+        num_members = 0
+        with _open(address) as stream:
+            files = wds.tariterators.tar_file_expander([{"url": address, "stream": stream}])
+            for sample in wds.tariterators.group_by_keys(files):
+                num_members += 1
+                yield _Packed.from_tar(sample, draw)
+        if num_members != shard.num_samples:
+            raise ValueError(
+                f"{address} holds {num_members} videos, its index says {shard.num_samples}; fetch it again"
+            )
+
+    def _read_index(self) -> ShardIndex:
+        with _open(f"{self.root}/{INDEX}") as stream:
+            index = ShardIndex.from_json(stream.read().decode("utf-8", "replace"), where=f"{self.root}/{INDEX}")
+        if "://" not in self.root:
+            absent = [shard.name for shard in index.shards if not Path(self.root, shard.name).is_file()]
+            if absent:
+                raise FileNotFoundError(
+                    f"{self.root} lacks {len(absent)} of {len(index.shards)} shards, {absent[0]} first: "
+                    "run write_shards again, it goes on where it stopped"
+                )
+        return index
+
+
+def _open(address: str) -> IO[bytes]:
+    """A file, or an address by way of WebDataset.
+
+    Raises:
+        ValueError: An address of another kind.
+    """
+    scheme, found, _ = address.partition("://")
+    if not found:
+        return Path(address).open("rb")
+    if scheme not in SCHEMES:
+        raise ValueError(f"{address}: shards come from a folder or from {', '.join(SCHEMES)}")
+    stream: IO[bytes] = require("webdataset.gopen", extra="shards").gopen(address)
+    return stream
+
+
+def _on_disk(packed: Iterable[_Packed], folder: Path) -> Generator[VideoSource]:
+    """Each video as a file, as long as it is looked at."""
+    for number, member in enumerate(packed):
+        path = folder / str(number)
+        path.write_bytes(member.video)
+        try:
+            yield VideoSource(member.index, member.record, str(path), member.name)
+        finally:
+            path.unlink()

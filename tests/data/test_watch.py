@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import gc
+import pickle
+import threading
+import time
+
+import pytest
+
+from uniformerv2.data.watch import Watch
+
+
+def watched_threads():
+    return {thread for thread in threading.enumerate() if thread.name == "watched"}
+
+
+def test_the_same_thread_serves_call_after_call():
+    watch = Watch()
+    names = {watch(threading.get_ident, seconds=5) for _ in range(5)}
+    assert len(names) == 1
+    assert names != {threading.get_ident()}
+
+
+def test_an_error_is_that_of_the_call():
+    watch = Watch()
+    with pytest.raises(ZeroDivisionError):
+        watch(lambda: 1 / 0, seconds=5)
+    with pytest.raises(TimeoutError, match="its own"):
+        watch(lambda: (_ for _ in ()).throw(TimeoutError("its own")), seconds=5)
+    assert watch(lambda: 3, seconds=5) == 3
+
+
+def test_what_hangs_is_left_behind_and_its_thread_ends_with_it():
+    watch, go_on = Watch(), threading.Event()
+    before = watched_threads()
+    start = time.monotonic()
+    with pytest.raises(TimeoutError):
+        watch(go_on.wait, seconds=0.1)
+    assert watch(lambda: 3, seconds=5) == 3
+    assert time.monotonic() - start < 3
+    started = watched_threads() - before
+    assert len(started) == 2
+    go_on.set()
+    del watch
+    gc.collect()
+    wait_for(lambda: not started & watched_threads())
+
+
+def test_another_process_begins_anew():
+    watch = Watch()
+    watch(lambda: 3, seconds=5)
+    assert pickle.loads(pickle.dumps(watch))(lambda: 4, seconds=5) == 4
+
+
+def test_callers_do_not_wait_for_each_other():
+    watch, go_on = Watch(), threading.Event()
+    slow = threading.Thread(target=watch, args=(go_on.wait,), kwargs={"seconds": 5})
+    slow.start()
+    assert watch(lambda: 3, seconds=1) == 3
+    go_on.set()
+    slow.join()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
