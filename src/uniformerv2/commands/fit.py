@@ -72,6 +72,7 @@ def run(verb: str, words: Sequence[str]) -> int:
         build_classifier,
         VideoDataModule,
         args=[verb, *with_recipe_files(words)],
+        parser_kwargs={"prog": "uniformerv2"},
         trainer_defaults={"precision": default_precision()},
         save_config_kwargs={"overwrite": True},
         auto_configure_optimizers=False,

@@ -1,0 +1,312 @@
+"""``uniformerv2 train``: from a folder or list of videos to a trained model, without configuration."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+import warnings
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.prompt import Prompt
+from rich.table import Table
+
+from uniformerv2.commands.fit import default_precision
+from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.progress import Progress
+from uniformerv2.commands.train_progress import TrainProgress, duration
+from uniformerv2.data.check import check_videos
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.choose import Asked, make_plan
+from uniformerv2.training.measure import Estimate, best_device, estimate
+from uniformerv2.training.plan import Preset, TrainingPlan
+from uniformerv2.training.run import RunFolder, TrainingResult, augmentation_of, train
+from uniformerv2.training.splits import Splits, read_splits
+from uniformerv2.training.stopping import TrainingStoppedError, start_worker_server
+
+__all__ = ["add_arguments", "run"]
+
+CHECKED: Final = 5000
+"""More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
+SHOWN: Final = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("data", type=Path, metavar="DATA", help="folder of class folders, list, CSV, folder of lists")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: runs/NAME_OF_DATA)")
+    parser.add_argument("--preset", choices=("scene", "motion"), help="what tells the classes apart (default: scene)")
+    parser.add_argument(
+        "--backbone", metavar="NAME|FILE", help="timm's image ViT, a model of the zoo, or a checkpoint to start from"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the image ViT (default: fetched)")
+    parser.add_argument("--trainable", default="all", choices=("all", "armour"), help="armour: freeze the image ViT")
+    parser.add_argument("--num-frames", type=int, metavar="T", help="frames of a clip")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the input")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="videos of a step (default: tried out)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the videos")
+    parser.add_argument("--learning-rate", type=float, metavar="RATE", help="of the image ViT; frozen: of the armour")
+    parser.add_argument("--clips", type=int, metavar="K", help="clips of a video in the final test")
+    parser.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip in the final test")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: 0)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that read videos")
+    parser.add_argument("--resume", action="store_true", help="go on where this command was stopped")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
+    parser.add_argument("--json", action="store_true", help="one line of JSON at the end; all else goes to stderr")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Plan, train, test; 130 or 143 where a signal stopped it.
+
+    Args:
+        options: As ``add_arguments`` made them.
+
+    Raises:
+        UsageError: There are no such data, the folder is taken, or options contradict each other.
+    """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    console = _console(options)
+    out = options.out or Path("runs") / options.data.resolve().stem
+    folder = RunFolder(out)
+    _check_options(options, folder)
+    start_worker_server()
+    splits, broken = _readable(read_splits(options.data), options)
+    if options.resume and folder.last.exists():
+        plan, network = _planned(options, folder, splits)
+        console.print(f"Going on from {folder.last}", markup=False)
+        cost = None
+    else:
+        plan, network = _plan(options, out, splits, broken)
+        cost = _estimate(network, plan, splits)
+    _show_plan(console, plan, cost)
+    if options.dry_run:
+        _write_json(options, plan=plan.to_dict(), estimate=asdict(cost) if cost else None)
+        return 0
+    if cost:
+        folder.write(plan, network, _request(options))
+    try:
+        result = _train(network, splits, plan, resume=cost is None)
+    except TrainingStoppedError as stopped:
+        sys.stderr.write(f"{stopped} The same command with --resume goes on from there.\n")
+        return 128 + stopped.signal_number
+    _show_result(console, plan, splits, result)
+    paths = {name: str(getattr(result, name)) for name in ("model", "best", "last", "log")}
+    _write_json(options, metrics=dict(result.metrics), chosen=result.chosen, **paths)
+    return 0
+
+
+def _console(options: argparse.Namespace) -> Console:
+    """As wide as needed where it is no terminal."""
+    console = Console(stderr=options.json, highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(stderr=options.json, highlight=False, soft_wrap=True, width=1000)
+
+
+def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
+    if not options.data.exists():
+        raise UsageError(f"There is no file or folder {options.data}.")
+    for name in ("num_frames", "image_size", "batch_size", "epochs", "learning_rate", "clips"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0.")
+    for name in ("workers", "seed"):
+        value = getattr(options, name)
+        if value is not None and value < 0:
+            raise UsageError(f"--{name} is {value}; it must be 0 or more.")
+    if options.weights is not None and not options.weights.is_file():
+        raise UsageError(f"There is no file {options.weights}.")
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UsageError(f"{folder.path} is a file; --out names a folder.")
+    if folder.last.exists() and not (options.resume or options.dry_run):
+        raise UsageError(
+            f"{folder.path} holds a training already: add --resume to go on with it, or give another folder with --out."
+        )
+    if options.resume and not folder.record.exists():
+        raise UsageError(
+            f"{folder.path} holds no training to resume; leave --resume out, or give its folder with --out."
+        )
+
+
+def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list[str]]:
+    """Open every video, and leave out those that cannot be read, told in a sentence.
+
+    Raises:
+        ValueError: What is left cannot be trained on.
+    """
+    paths = {record.path for record in splits.every if "://" not in record.path}
+    if len(paths) > CHECKED:
+        return splits, [f"{len(paths)} videos are too many to open each beforehand: see uniformerv2 data check."]
+    bad: dict[str, str] = {}
+    running = check_videos(splits.every, num_workers=options.workers or None)
+    with closing(running), Progress("look at videos", len(paths)) as progress:
+        for check in running:
+            progress.advance(is_bad=check.status != "ok")
+            if check.status != "ok":
+                bad[check.path] = f"{check.path}: {check.detail or check.status}"
+    if not bad:
+        return splits, []
+    told = f"{len(bad)} of {len(paths)} videos cannot be read and are left out: " + "; ".join(
+        sorted(bad.values())[:SHOWN]
+    )
+    told += f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    try:
+        return splits.without(set(bad)), [told]
+    except ValueError as error:
+        raise ValueError(f"{told}\n{error}") from error
+
+
+def _request(options: argparse.Namespace) -> dict[str, Any]:
+    return asdict(_asked(options))
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+    return Asked(
+        data=str(options.data.resolve()),
+        preset=options.preset,
+        backbone=options.backbone,
+        weights=str(options.weights) if options.weights else None,
+        trainable=options.trainable,
+        num_frames=options.num_frames,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        num_clips=options.clips,
+        num_crops=options.crops,
+        seed=options.seed,
+    )
+
+
+def _planned(options: argparse.Namespace, folder: RunFolder, splits: Splits) -> tuple[TrainingPlan, UniFormerV2]:
+    """What the stopped run had planned.
+
+    Raises:
+        UsageError: The command or the data are not the same.
+    """
+    plan, network, before = folder.read()
+    changed = [
+        f"--{name.replace('_', '-')} (was {before.get(name)}, is {value})"
+        for name, value in _request(options).items()
+        if before.get(name) != value and not (name == "preset" and value is None)
+    ]
+    if changed:
+        raise UsageError(f"--resume goes on with the same command; changed: {', '.join(changed)}.")
+    if (plan.num_train, plan.num_val, plan.class_names) != (len(splits.train), len(splits.val), splits.class_names):
+        raise UsageError(
+            f"--resume goes on with the same videos: there were {plan.num_train} to train and {plan.num_val} to "
+            f"validate, now there are {len(splits.train)} and {len(splits.val)}, or the classes have changed."
+        )
+    return plan if options.workers is None else replace(plan, num_workers=options.workers), network
+
+
+def _plan(
+    options: argparse.Namespace, out: Path, splits: Splits, broken: list[str]
+) -> tuple[TrainingPlan, UniFormerV2]:
+    if options.preset is None and not options.json and sys.stdin.isatty() and sys.stdout.isatty():
+        options.preset = _ask_preset()
+    plan, network = make_plan(
+        _asked(options),
+        splits,
+        out=str(out),
+        device=best_device(),
+        precision=default_precision(),
+        num_workers=options.workers,
+    )
+    return replace(plan, warnings=(*broken, *plan.warnings)), network
+
+
+def _ask_preset() -> Preset:
+    answer = Prompt.ask(
+        "What tells the classes apart: what is seen (scene), or how it moves (motion)?",
+        choices=["scene", "motion"],
+        default="scene",
+    )
+    return "motion" if answer == "motion" else "scene"
+
+
+def _estimate(network: UniFormerV2, plan: TrainingPlan, splits: Splits) -> Estimate:
+    size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
+    preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
+    return estimate(network, plan, preprocessing, augmentation_of(plan), splits.train, device=best_device())
+
+
+def _train(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: bool) -> TrainingResult:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of Lightning's own making, not the user's
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # it is resumed
+        warnings.filterwarnings("ignore", message="The dirpath has changed")  # --out was moved
+        return train(network, splits, plan, callbacks=[TrainProgress(plan.monitor)], resume=resume)
+
+
+def _show_plan(console: Console, plan: TrainingPlan, cost: Estimate | None) -> None:
+    names = ", ".join(plan.class_names[:SHOWN])
+    more = f" and {len(plan.class_names) - SHOWN} more" if len(plan.class_names) > SHOWN else ""
+    frozen = "image ViT frozen" if plan.trainable == "armour" else f"armour times {plan.armour_scale:g}"
+    rows = [
+        ("classes", f"{len(plan.class_names)}: {names}{more}", ""),
+        (
+            "videos",
+            f"{plan.num_train} train, {plan.num_val} val" + f", {plan.num_test} test" * bool(plan.num_test),
+            "split",
+        ),
+        ("preset", plan.preset, "preset"),
+        ("start from", plan.backbone + (f", weights {Path(plan.weights).name}" if plan.weights else ""), "backbone"),
+        ("frames", str(plan.num_frames), "num_frames"),
+        ("image size", str(plan.image_size), "image_size"),
+        ("batch size", str(plan.batch_size), "batch_size"),
+        ("learning rate", f"{plan.learning_rate:.3g}, {frozen}", "learning_rate"),
+        ("epochs", f"{plan.epochs} of {plan.steps_per_epoch} steps", "epochs"),
+        ("augmentation", "RandAugment, crop" + ", flip" * bool(plan.flip), ""),
+        ("final test", f"{plan.num_clips} clips x {plan.num_crops} crops", "num_clips"),
+        ("precision", plan.precision, ""),
+    ]
+    if cost:
+        rows += [
+            ("parameters", f"{cost.num_parameters / 1e6:.1f} M, {cost.num_trainable / 1e6:.1f} M of them learn", ""),
+            ("memory", f"about {cost.memory_bytes / 2**30:.2f} GiB for the network", ""),
+            ("time", f"about {duration(cost.total_seconds)}, {cost.step_seconds:.2f} s a step", "measured"),
+        ]
+    rows.append(("written to", plan.out, ""))
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold", max_width=60)
+    table.add_column(style="dim", overflow="fold")
+    for name, value, reason in rows:
+        table.add_row(name, value, plan.why.get(reason, "measured on a few steps" if reason == "measured" else ""))
+    console.print(table, markup=False)
+    for warning in plan.warnings:
+        console.print(f"! {warning}", style="yellow", markup=False)
+
+
+def _show_result(console: Console, plan: TrainingPlan, splits: Splits, result: TrainingResult) -> None:
+    measure = plan.monitor.removeprefix("val_")
+    where = "test videos" if plan.num_test else "validation videos"
+    console.print(f"\nKept: {result.chosen}.", markup=False)
+    console.print(
+        f"{measure} {result.metrics[f'test_{measure}']:.4f} on {plan.num_test or plan.num_val} {where}, "
+        f"{plan.num_clips} clips x {plan.num_crops} crops; one view: {result.metrics[plan.monitor]:.4f} on the "
+        "validation videos.",
+        style="bold",
+        markup=False,
+    )
+    if not plan.num_test:
+        console.print(
+            "These videos chose the epoch too, so new videos may do a little worse.", style="dim", markup=False
+        )
+    console.print(f"Model: {result.model}   log: {result.log}", markup=False)
+    example = splits.val[0].path
+    command = shlex.join(["uniformerv2", "predict", example, "--model", str(result.model)])
+    console.print(f"Use it: {command}", markup=False)
+
+
+def _write_json(options: argparse.Namespace, **content: Any) -> None:
+    if options.json:
+        sys.stdout.write(json.dumps(content) + "\n")

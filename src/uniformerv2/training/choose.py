@@ -1,0 +1,175 @@
+"""From what was asked for to a ``TrainingPlan`` and the network it trains: each choice with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from uniformerv2.data.loader import available_cores
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.measure import largest_batch_size
+from uniformerv2.training.plan import (
+    DEFAULT_BACKBONES,
+    Preset,
+    Trainable,
+    TrainingPlan,
+    default_batch_size,
+    default_epochs,
+    default_num_frames,
+    default_rate,
+    default_views,
+)
+from uniformerv2.training.splits import Splits
+from uniformerv2.training.start import arm_image_vit, is_image_vit, load_video_network
+
+__all__ = ["Asked", "make_plan"]
+
+MANY = 64
+"""No larger batch is of use to a fine-tuning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the user decided; None leaves the choice to us. See ``TrainingPlan`` for the fields."""
+
+    data: str
+    preset: Preset | None = None
+    backbone: str | None = None
+    weights: str | None = None
+    trainable: Trainable = "all"
+    num_frames: int | None = None
+    image_size: int | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    num_clips: int | None = None
+    num_crops: int | None = None
+    seed: int = 0
+
+
+class _Choices:
+    """Chooses, and keeps the reasons of what the user left open."""
+
+    def __init__(self) -> None:
+        self.why: dict[str, str] = {}
+
+    def take(self, name: str, asked: Any, default: Any, why: str) -> Any:
+        """What was asked for, else the default, with its reason."""
+        if asked is not None:
+            return asked
+        self.why[name] = why
+        return default
+
+
+def make_plan(
+    asked: Asked, splits: Splits, *, out: str, device: torch.device, precision: str, num_workers: int | None = None
+) -> tuple[TrainingPlan, UniFormerV2]:
+    """Every choice, and the network to train.
+
+    Args:
+        asked: What the user decided.
+        splits: The videos.
+        out: Folder to write.
+        device: Where training will run.
+        precision: Lightning's word.
+        num_workers: Processes that read videos; None: up to 8, without a GPU up to 2, as they share the cores.
+
+    Returns:
+        The plan, and the network before its first step.
+
+    Raises:
+        ValueError: Choices that contradict each other, or weights that cannot be had.
+    """
+    choices = _Choices()
+    choices.why["split"] = splits.rule
+    has_gpu = device.type == "cuda"
+    preset: Preset = choices.take("preset", asked.preset, "scene", "most data are told apart by what is seen")
+    hardware = "a GPU" if has_gpu else "no GPU, so a small one"
+    backbone = choices.take("backbone", asked.backbone, DEFAULT_BACKBONES[preset, has_gpu], f"for {preset}, {hardware}")
+    is_armed_anew = is_image_vit(backbone)
+    network = _network(asked, splits, choices, preset=preset, backbone=backbone, has_gpu=has_gpu)
+    size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
+    preprocessing = Preprocessing.from_dict({**size, **network.info.preprocessing})
+    num_train = len(splits.train)
+    batch_size = asked.batch_size
+    if batch_size is None:
+        wanted = default_batch_size(num_train, largest=MANY)
+        batch_size = largest_batch_size(network, preprocessing, wanted=wanted, device=device, precision=precision)
+        choices.why["batch_size"] = "four steps an epoch or more, up to " + (
+            "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
+        )
+    rate, scale = default_rate(max(1, batch_size), trainable=asked.trainable, is_armed_anew=is_armed_anew)
+    clips, crops = default_views(preset)
+    plan = TrainingPlan(
+        data=asked.data,
+        out=out,
+        class_names=splits.class_names,
+        num_train=num_train,
+        num_val=len(splits.val),
+        num_test=len(splits.test),
+        preset=preset,
+        backbone=backbone,
+        weights=asked.weights,
+        trainable=asked.trainable,
+        num_frames=preprocessing.num_frames,
+        image_size=preprocessing.image_size,
+        batch_size=batch_size,
+        learning_rate=choices.take("learning_rate", asked.learning_rate, rate, _rate_rule(asked.trainable)),
+        armour_scale=scale,
+        epochs=choices.take("epochs", asked.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50"),
+        num_clips=choices.take("num_clips", asked.num_clips, clips, f"as published for {preset}"),
+        num_crops=choices.take("num_crops", asked.num_crops, crops, f"as published for {preset}"),
+        flip=0.0 if preset == "motion" else 0.5,
+        label_smoothing=0.1,
+        is_multi_label=splits.is_multi_label,
+        precision=precision,
+        seed=asked.seed,
+        num_workers=min(available_cores(), 8 if has_gpu else 2) if num_workers is None else num_workers,
+        why=choices.why,
+        warnings=tuple(splits.warnings()),
+    )
+    return plan, network
+
+
+def _network(
+    asked: Asked, splits: Splits, choices: _Choices, *, preset: Preset, backbone: str, has_gpu: bool
+) -> UniFormerV2:
+    """Armed, or loaded; its ``info.preprocessing`` has the frames and the size of this training.
+
+    Raises:
+        ValueError: Weights of an image ViT for something that is none.
+    """
+    if is_image_vit(backbone):
+        num_frames = default_num_frames(preset, has_gpu=has_gpu)
+        torch.manual_seed(asked.seed)  # of the armour
+        network = arm_image_vit(
+            backbone,
+            weights=asked.weights,
+            preset=preset,
+            class_names=splits.class_names,
+            num_frames=choices.take("num_frames", asked.num_frames, num_frames, f"for {preset}"),
+            image_size=choices.take("image_size", asked.image_size, 224 if has_gpu else 112, "224; 112 without a GPU"),
+        )
+    elif asked.weights is not None:
+        raise ValueError(
+            f"--weights is a file for an image ViT, but {backbone} is a video network that has its own: name the "
+            "image ViT with --backbone, for instance vit_small_patch14_dinov2, or leave --weights out."
+        )
+    else:
+        torch.manual_seed(asked.seed)  # of the head
+        network = load_video_network(
+            backbone, class_names=splits.class_names, num_frames=asked.num_frames, image_size=asked.image_size
+        )
+        for name in ("num_frames", "image_size"):
+            choices.take(name, getattr(asked, name), None, "the checkpoint's own")
+    if asked.trainable == "armour":
+        network.freeze_image_vit()
+    return network
+
+
+def _rate_rule(trainable: Trainable) -> str:
+    rate = "5e-4, armour alone" if trainable == "armour" else "2e-5"
+    return f"{rate} at a batch of 16, times the root of batch / 16"

@@ -1,0 +1,247 @@
+"""What a training will cost: memory counted, and tried where there is a GPU; time measured on a few steps."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import operator
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.dataset import VideoDataset
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.summary import summarize
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.plan import TrainingPlan
+
+__all__ = ["Estimate", "best_device", "estimate", "largest_batch_size"]
+
+MEMORY_SHARE: Final = {"cpu": 0.5, "cuda": 0.85}
+"""Of all memory, what a step may take."""
+LARGEST: Final = {"cpu": 16, "cuda": 64}
+READ: Final = 3
+"""Videos that are read to learn how long one takes."""
+BYTES: Final = 4
+COPIES: Final = 3
+"""Gradient and two moments of AdamW, beside each trainable weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a plan will cost on this machine.
+
+    Attributes:
+        num_parameters: All weights.
+        num_trainable: Those that learn.
+        memory_bytes: Of the network in a training step: measured on a GPU, counted elsewhere.
+        step_seconds: A training step, reading included.
+        total_seconds: Training, validation after each epoch, the final test.
+    """
+
+    num_parameters: int
+    num_trainable: int
+    memory_bytes: int
+    step_seconds: float
+    total_seconds: float
+
+
+def best_device() -> torch.device:
+    """A CUDA GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def largest_batch_size(
+    network: UniFormerV2, preprocessing: Preprocessing, *, wanted: int, device: torch.device, precision: str
+) -> int:
+    """The largest batch that the memory holds: tried on a GPU, counted elsewhere; never above 64, or 16 without a GPU.
+
+    Args:
+        network: Left as it is.
+        preprocessing: Decides the size of a clip.
+        wanted: No larger one is of use.
+        device: Where training will run.
+        precision: Lightning's word.
+
+    Returns:
+        A power of two, from 1 on.
+
+    Raises:
+        ValueError: Not even one clip fits.
+    """
+    size = 1 << (min(wanted, LARGEST[device.type]).bit_length() - 1)
+    while size >= 1:
+        if device.type == "cpu":
+            fits = _counted_bytes(network, preprocessing, size) < MEMORY_SHARE["cpu"] * _memory_bytes()
+        else:
+            fits = _is_held(network, preprocessing, size, device, precision)
+        if fits:
+            return size
+        size //= 2
+    raise ValueError(
+        "The memory does not hold a single clip: take a smaller --image-size or --num-frames, or --trainable armour."
+    )
+
+
+def estimate(
+    network: UniFormerV2,
+    plan: TrainingPlan,
+    preprocessing: Preprocessing,
+    augmentation: TrainAugmentation,
+    records: Sequence[VideoRecord],
+    *,
+    device: torch.device,
+) -> Estimate:
+    """Measure two steps and the reading of three videos, and multiply.
+
+    Args:
+        network: Left as it is.
+        plan: What will be done.
+        preprocessing: Of the network.
+        augmentation: Of the training clips.
+        records: Training videos.
+        device: Where training will run.
+    """
+    with torch.random.fork_rng():
+        trial = _Trial(network, preprocessing, plan.batch_size, device, plan.precision)
+        step_seconds, eval_seconds = trial.step_seconds(), trial.eval_seconds() / plan.batch_size
+    memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
+    reading = _reading_seconds(records, preprocessing, augmentation) / max(1, plan.num_workers)
+    both: Callable[[float, float], float] = max if device.type == "cuda" else operator.add  # they share the cores
+    step = both(step_seconds, reading * plan.batch_size)
+    views = plan.num_clips * plan.num_crops
+    val = both(eval_seconds, reading) * plan.num_val
+    test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)
+    weights = list(network.parameters())
+    return Estimate(
+        num_parameters=sum(weight.numel() for weight in weights),
+        num_trainable=sum(weight.numel() for weight in weights if weight.requires_grad),
+        memory_bytes=memory,
+        step_seconds=step,
+        total_seconds=plan.num_steps * step + plan.epochs * val + test,
+    )
+
+
+class _Trial:
+    """Training steps of a copy of the network on noise.
+
+    Args:
+        network: Left as it is.
+        preprocessing: Decides the size of a clip.
+        batch_size: Clips.
+        device: Where.
+        precision: Lightning's word.
+    """
+
+    def __init__(
+        self, network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, device: torch.device, precision: str
+    ) -> None:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self.device = device
+        self.is_bfloat16 = precision.startswith("bf16")
+        self.network = copy.deepcopy(network).to(device).train()
+        self.optimizer = torch.optim.AdamW([weight for weight in self.network.parameters() if weight.requires_grad])
+        self.video = torch.randn(batch_size, preprocessing.num_frames, 3, *_sides(preprocessing), device=device)
+
+    def step(self) -> None:
+        """Forward, backward, update."""
+        with self._autocast():
+            loss = self.network(self.video).float().square().mean()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def step_seconds(self) -> float:
+        """The quicker of two steps, after one that warms up."""
+        self.step()
+        return min(self._timed(), self._timed())
+
+    @torch.no_grad()
+    def eval_seconds(self) -> float:
+        """A forward pass of the batch."""
+        self.network.eval()
+        start = time.perf_counter()
+        with self._autocast():
+            self._wait(self.network(self.video))
+        return time.perf_counter() - start
+
+    def peak_bytes(self) -> int:
+        """Of the GPU; 0 where there is none."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if not self.is_bfloat16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _timed(self) -> float:
+        start = time.perf_counter()
+        self.step()
+        self._wait(self.video)
+        return time.perf_counter() - start
+
+    def _wait(self, result: Tensor) -> None:
+        if result.is_cuda:
+            torch.cuda.synchronize(self.device)
+
+
+def _is_held(
+    network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, device: torch.device, precision: str
+) -> bool:
+    """Whether two steps fit: the second has the optimiser's moments."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    try:
+        trial = _Trial(network, preprocessing, batch_size, device, precision)
+        trial.step()
+        trial.step()
+        return trial.peak_bytes() < MEMORY_SHARE["cuda"] * total
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        torch.cuda.empty_cache()
+
+
+def _counted_bytes(network: UniFormerV2, preprocessing: Preprocessing, batch_size: int) -> int:
+    """Weights, gradients and moments, and what the backward pass of so many clips needs."""
+    size = network.config.image_size
+    area = size * size if isinstance(size, int) else size[0] * size[1]
+    height, width = _sides(preprocessing)
+    summary = summarize(network, num_frames=preprocessing.num_frames)
+    weights = BYTES * (summary.num_parameters + COPIES * summary.num_trainable)
+    return weights + round(batch_size * summary.activation_bytes * height * width / area)
+
+
+def _sides(preprocessing: Preprocessing) -> tuple[int, int]:
+    size = preprocessing.image_size
+    return (size, size) if isinstance(size, int) else size
+
+
+def _memory_bytes() -> float:
+    """Of the machine; without a limit where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+
+
+def _reading_seconds(
+    records: Sequence[VideoRecord], preprocessing: Preprocessing, augmentation: TrainAugmentation
+) -> float:
+    """Decoding and augmenting one training clip, the mean over videos from all over the list."""
+    chosen = records[:: max(1, len(records) // READ)][:READ]
+    dataset = VideoDataset(
+        [replace(record, label=0) for record in chosen], preprocessing, augmentation=augmentation, num_classes=None
+    )
+    start = time.perf_counter()
+    for index in range(len(chosen)):
+        dataset[index]
+    return (time.perf_counter() - start) / len(chosen)

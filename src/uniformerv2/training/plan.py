@@ -1,0 +1,215 @@
+"""``TrainingPlan``: every choice of ``uniformerv2 train``, with its reason. Pure: numbers in, a plan out.
+
+Sources:
+    Defaults without another remark are the published ones (Li et al., UniFormerV2, 2022,
+    https://arxiv.org/abs/2211.09552, and its recipes). Learning rates are ours, see ``default_rate``: the published
+    1e-5 at a batch of 256 is made for 50 epochs of 240,000 videos, and small data would be over before it moves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, Self
+
+from uniformerv2.training.optim import Optimization
+
+__all__ = [
+    "DEFAULT_BACKBONES",
+    "Preset",
+    "Trainable",
+    "TrainingPlan",
+    "default_batch_size",
+    "default_epochs",
+    "default_num_frames",
+    "default_rate",
+    "default_views",
+]
+
+Preset = Literal["scene", "motion"]
+Trainable = Literal["all", "armour"]
+
+DEFAULT_BACKBONES: Final[Mapping[tuple[Preset, bool], str]] = {
+    ("scene", True): "uniformerv2_b16_k400_k710_8x224",
+    ("motion", True): "vit_base_patch16_clip_224.openai",
+    ("scene", False): "vit_small_patch14_dinov2.lvd142m",
+    ("motion", False): "vit_small_patch14_dinov2.lvd142m",
+}
+"""(preset, whether there is a GPU) -> what training starts from. The authors start scenes from Kinetics-710 weights and
+motion from the image ViT; without a GPU a base-size network takes days, a small one minutes."""
+
+REFERENCE_BATCH: Final = 16
+IMAGE_VIT_RATE: Final = 2e-5
+FROZEN_RATE: Final = 5e-4
+NEW_ARMOUR_SCALE: Final = 10.0
+TRAINED_ARMOUR_SCALE: Final = 5.0
+VIDEOS_SHOWN: Final = 5000
+WARMUP: Final = 0.1
+"""Of all epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """What will be done; ``why`` has a reason for each choice that the user did not make.
+
+    Attributes:
+        data: The folder or list.
+        out: Folder of everything that is written.
+        class_names: In head order.
+        num_train: Videos.
+        num_val: Videos.
+        num_test: Videos; 0: the validation videos are tested on.
+        preset: The authors' advice to follow.
+        backbone: What training starts from.
+        weights: File with the weights of the image ViT; None: those that belong to the name.
+        trainable: "armour": the image ViT stays as it is.
+        num_frames: Of a clip.
+        image_size: Pixels of a square input, or (height, width).
+        batch_size: Videos of a step.
+        learning_rate: Highest rate: of the image ViT, or where it is frozen of the armour.
+        armour_scale: Rate of the armour divided by ``learning_rate``.
+        epochs: Passes over the training videos.
+        num_clips: Clips of a video in the final test.
+        num_crops: Crops of a clip in the final test.
+        flip: Probability that a training clip is mirrored.
+        label_smoothing: Of the loss.
+        is_multi_label: Videos have several classes.
+        precision: Lightning's word.
+        seed: Of every draw.
+        num_workers: Processes that read videos.
+        why: Name of a field -> reason.
+        warnings: Sentences.
+
+    Raises:
+        ValueError: A number outside its range; the message names what is allowed.
+    """
+
+    data: str
+    out: str
+    class_names: tuple[str, ...]
+    num_train: int
+    num_val: int
+    num_test: int
+    preset: Preset
+    backbone: str
+    weights: str | None
+    trainable: Trainable
+    num_frames: int
+    image_size: int | tuple[int, int]
+    batch_size: int
+    learning_rate: float
+    armour_scale: float
+    epochs: int
+    num_clips: int
+    num_crops: int
+    flip: float
+    label_smoothing: float
+    is_multi_label: bool
+    precision: str
+    seed: int
+    num_workers: int
+    why: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "batch_size", "epochs", "num_clips"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}.")
+        for name in ("seed", "num_workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is 0 or more, got {getattr(self, name)}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is above 0, got {self.learning_rate}.")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps; a last batch that is not full is left out where there is a full one."""
+        return max(1, self.num_train // self.batch_size)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def monitor(self) -> str:
+        """The measure by which the best checkpoint is chosen; higher is better."""
+        return "val_mean_ap" if self.is_multi_label else "val_top1"
+
+    @property
+    def optimization(self) -> Optimization:
+        """AdamW with the rates of this plan, which are meant for its batch."""
+        return Optimization(
+            learning_rate=self.learning_rate,
+            batch_size=None,
+            warmup_start_rate=self.learning_rate / 10,
+            end_rate=self.learning_rate / 100,
+            warmup_epochs=WARMUP * self.epochs,
+            armour_scale=self.armour_scale,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The plan that ``to_dict`` gave, also after a way through JSON."""
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**{**values, **lists})
+
+
+def default_batch_size(num_train: int, *, largest: int) -> int:
+    """A power of two with four steps or more an epoch, and two videos or more.
+
+    Args:
+        num_train: Training videos.
+        largest: What the memory holds.
+
+    >>> default_batch_size(529, largest=16), default_batch_size(24, largest=16), default_batch_size(3, largest=16)
+    (16, 4, 2)
+    """
+    wanted = min(largest, max(2, num_train // 4))
+    return 1 << (max(1, wanted).bit_length() - 1)
+
+
+def default_epochs(num_train: int) -> int:
+    """As many as show the network 5000 videos, from 5 (the published fine-tuning) to 50 (the published training).
+
+    >>> default_epochs(24), default_epochs(529), default_epochs(240_000)
+    (50, 10, 5)
+    """
+    return min(50, max(5, math.ceil(VIDEOS_SHOWN / num_train)))
+
+
+def default_num_frames(preset: Preset, *, has_gpu: bool) -> int:
+    """8, as published for scenes; 16 for motion, where a GPU computes them."""
+    return 16 if preset == "motion" and has_gpu else 8
+
+
+def default_rate(batch_size: int, *, trainable: Trainable, is_armed_anew: bool) -> tuple[float, float]:
+    """The highest rate, and that of the armour divided by it.
+
+    At a batch of 16 it is 2e-5 for the image ViT and ten times that for a new armour (five times for one that was
+    trained on videos, whose head is new); 5e-4 for the armour of a frozen image ViT. Other batches: times the square
+    root of batch / 16, the rule for Adam's kind of optimiser (Malladi et al., 2022,
+    https://arxiv.org/abs/2205.10287).
+
+    Args:
+        batch_size: Videos of a step.
+        trainable: What learns.
+        is_armed_anew: The armour has random weights.
+
+    >>> default_rate(64, trainable="all", is_armed_anew=True)
+    (4e-05, 10.0)
+    """
+    factor = math.sqrt(batch_size / REFERENCE_BATCH)
+    if trainable == "armour":
+        return FROZEN_RATE * factor, 1.0
+    return IMAGE_VIT_RATE * factor, NEW_ARMOUR_SCALE if is_armed_anew else TRAINED_ARMOUR_SCALE
+
+
+def default_views(preset: Preset) -> tuple[int, int]:
+    """Clips and crops of the published tests: 4 x 3 for scenes, 1 x 3 for motion."""
+    return (4, 3) if preset == "scene" else (1, 3)

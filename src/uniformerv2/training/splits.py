@@ -1,0 +1,171 @@
+"""Which videos train, which validate: what the data say, else one source in five of each class held out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from re import search
+from typing import Final
+
+from uniformerv2.data.annotations import VideoRecord, class_names, detect_format, read_records
+from uniformerv2.data.annotations.folder import GROUP_PATTERNS, has_split_folders
+
+__all__ = ["Splits", "read_splits"]
+
+HELD_OUT: Final = 0.2
+FEW: Final = 5
+"""Training videos of a class below which a warning is due."""
+
+SHOWN: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Videos to train, to validate and to test on.
+
+    Attributes:
+        train: At least one video of two classes.
+        val: At least one.
+        test: Empty where the data have none.
+        class_names: In head order.
+        rule: Who decided the split, in words.
+    """
+
+    train: tuple[VideoRecord, ...]
+    val: tuple[VideoRecord, ...]
+    test: tuple[VideoRecord, ...]
+    class_names: tuple[str, ...]
+    rule: str
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a training video has several classes."""
+        return any(isinstance(record.label, tuple) for record in self.train)
+
+    @property
+    def every(self) -> tuple[VideoRecord, ...]:
+        """All records."""
+        return self.train + self.val + self.test
+
+    def without(self, paths: set[str]) -> Splits:
+        """Leave out the videos at these paths.
+
+        Raises:
+            ValueError: What is left cannot be trained on.
+        """
+
+        def kept(records: Sequence[VideoRecord]) -> tuple[VideoRecord, ...]:
+            return tuple(record for record in records if record.path not in paths)
+
+        left = replace(self, train=kept(self.train), val=kept(self.val), test=kept(self.test))
+        left.check()
+        return left
+
+    def check(self) -> None:
+        """Refuse what cannot be trained on.
+
+        Raises:
+            ValueError: Fewer than two classes, or no video to train or to validate on.
+        """
+        if len(self.class_names) < 2:
+            raise ValueError(f"There is one class, {self.class_names[0]!r}; to tell classes apart, two are needed.")
+        if len(_counts(self.train)) < 2:
+            raise ValueError("The training videos are all of one class; to tell classes apart, two are needed.")
+        if not self.val:
+            raise ValueError(
+                "No video is left to validate on: each class has videos of one source only, and that one trains. Give "
+                "two or more a class (twenty make sense), or a list or folder that says which are 'val'."
+            )
+
+    def warnings(self) -> list[str]:
+        """What can be trained on, but will not give what is hoped for; a sentence each."""
+        train, val = _counts(self.train), _counts(self.val)
+        untrained = [name for number, name in enumerate(self.class_names) if not train[number]]
+        unseen = [name for number, name in enumerate(self.class_names) if train[number] and not val[number]]
+        few = [f"{name} ({train[number]})" for number, name in enumerate(self.class_names) if 0 < train[number] < FEW]
+        found = []
+        if untrained:
+            found.append(f"No training video of {_few(untrained)}: they will never be recognised.")
+        if unseen:
+            found.append(f"No validation video of {_few(unseen)}: the accuracy says nothing about them.")
+        if few:
+            found.append(f"Fewer than {FEW} training videos of {_few(few)}: expect little of them.")
+        shared = {record.path for record in self.train} & {record.path for record in (*self.val, *self.test)}
+        whole = {record.path for record in self.every if record.start_seconds is None and record.start_frame is None}
+        if shared & whole:
+            found.append(f"{len(shared & whole)} videos train and validate: the accuracy will be too good to be true.")
+        return found
+
+
+def read_splits(data: str | Path) -> Splits:
+    """The videos of a folder or a list, in any format that ``read_records`` knows.
+
+    Args:
+        data: Folder of class folders, list, CSV, folder of lists.
+
+    Returns:
+        Splits that can be trained on.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: Videos without a class, fewer than two classes, nothing to validate on.
+    """
+    records = read_records(data)
+    unlabelled = [record.path for record in records if record.label is None]
+    if unlabelled:
+        raise ValueError(f"{len(unlabelled)} of {len(records)} videos have no class, for instance {unlabelled[0]}.")
+    val = [record for record in records if record.split == "val"]
+    test = [record for record in records if record.split == "test"]
+    train = [record for record in records if record.split in {None, "train"}]
+    if not train:
+        raise ValueError(f"{data} has no videos to train on: nothing of it is 'train'. Give the list that has them.")
+    rule = _rule(Path(data))
+    if not val:
+        rule = "one video in five of each class held out by a hash of its name"
+        train, val = _hold_out(train)
+    splits = Splits(train=tuple(train), val=tuple(val), test=tuple(test), class_names=class_names(records), rule=rule)
+    splits.check()
+    return splits
+
+
+def _rule(data: Path) -> str:
+    """Who says which videos are for validation, where the reader found some."""
+    is_hashed = data.is_dir() and detect_format(data) == "folder" and not has_split_folders(data)
+    return "one video in five of each class held out by a hash of its name" if is_hashed else "as the data say"
+
+
+def _hold_out(records: Sequence[VideoRecord]) -> tuple[list[VideoRecord], list[VideoRecord]]:
+    """As ``read_folder`` does it, for lists: clips of one source stay together, each class keeps one source."""
+    sources: defaultdict[object, set[str]] = defaultdict(set)
+    for record in records:
+        sources[record.label].add(_source(record))
+    chosen: set[tuple[object, str]] = set()
+    for label, names in sources.items():
+        order = sorted(names, key=lambda name: blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest())
+        count = min(max(round(HELD_OUT * len(order)), 1), len(order) - 1)
+        chosen |= {(label, name) for name in order[:count]}
+    is_held = [(record.label, _source(record)) in chosen for record in records]
+    train = [record for record, held in zip(records, is_held, strict=True) if not held]
+    return train, [replace(record, split="val") for record, held in zip(records, is_held, strict=True) if held]
+
+
+def _source(record: VideoRecord) -> str:
+    """What the clips of one source share; without their folder, which may differ from machine to machine."""
+    path = Path(record.path)
+    found = next((match for pattern in GROUP_PATTERNS if (match := search(pattern, path.stem))), None)
+    return found.group() if found else f"{path.parent.name}/{path.name}"
+
+
+def _counts(records: Sequence[VideoRecord]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for record in records:
+        counts.update(record.label if isinstance(record.label, tuple) else [int(record.label or 0)])
+    return counts
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,0 +1,232 @@
+"""``uniformerv2 train`` as a user types it, on small real videos, and what it says where something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.media import write_video
+from tests.training.fake_clips import tiny_network
+from uniformerv2 import load_model, save_model
+from uniformerv2.cli import main
+from uniformerv2.commands.train import add_arguments
+from uniformerv2.commands.train_progress import duration
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+]
+
+CLASSES = ("jump", "run")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Two classes of five videos, one folder each."""
+    top = tmp_path_factory.mktemp("data") / "videos"
+    for label, name in enumerate(CLASSES):
+        (top / name).mkdir(parents=True)
+        for index in range(5):
+            write_video(top / name / f"clip_{index}.mp4", num_frames=8, seed=10 * label + index)
+    return top
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A small video network of other classes."""
+    network = tiny_network()
+    network.info = replace(network.info, licence="MIT", source="a test")
+    return save_model(network, tmp_path_factory.mktemp("checkpoint") / "network")
+
+
+@pytest.fixture
+def words(tmp_path, checkpoint):
+    """Options of every run here."""
+    fixed = "--workers 0 --batch-size 4 --clips 2 --crops 1 --json"
+    return ["--backbone", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
+
+
+def last_line(capsys):
+    """The JSON, and all that was said."""
+    captured = capsys.readouterr()
+    return json.loads(captured.out), captured.err
+
+
+def list_of(videos, path, labels=CLASSES, suffix=""):
+    rows = [f"{videos}/{name}/clip_{index}.mp4,{name}{suffix}" for name in labels for index in range(5)]
+    path.write_text("\n".join(["path,label", *rows]) + "\n")
+    return path
+
+
+def test_folder_to_model_to_prediction(videos, words, tmp_path, capsys):
+    assert main(["train", str(videos), *words, "--epochs", "2"]) == 0
+    result, told = last_line(capsys)
+    for part in ("2: jump, run", "8 train, 2 val", "held out", "armour times 5", "epochs", "of them learn", "about"):
+        assert part in told
+    assert "epoch 2 of 2: loss" in told
+    assert f"--model {result['model']}" in told
+    metrics = result["metrics"]
+    assert set(metrics) >= {"val_top1", "test_top1", "test_loss"}
+    assert 0 <= metrics["test_top1"] <= 1
+
+    model = load_model(result["model"])
+    assert model.info.class_names == CLASSES
+    assert model.info.source == "trained from a test"
+    assert model.info.licence == "MIT"
+    assert model.info.preprocessing["num_clips"] == 2
+    assert model.info.metrics["test_protocol"] == "2 clips x 1 crops of the 2 validation videos"
+    assert model.info.metrics["test_top1"] == metrics["test_top1"]
+    kept = "last" if result["chosen"].startswith("last") else "best"
+    state = torch.load(result[kept], weights_only=True)["state_dict"]
+    assert torch.equal(state["network.head.weight"], model.head.weight)
+    with pathlib.Path(result["log"]).open(newline="") as file:
+        logged = [row["val_top1"] for row in csv.DictReader(file) if row["val_top1"]]
+    assert len(logged) == 2
+    assert max(map(float, logged)) == metrics["val_top1"]
+    (command,) = [line.removeprefix("Use it: ") for line in told.splitlines() if line.startswith("Use it: ")]
+    assert main(shlex.split(command)[1:]) == 0
+    assert "jump" in capsys.readouterr().out
+
+    weights = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    assert main(["train", str(videos), *words, "--epochs", "2"]) == 2
+    assert "add --resume" in capsys.readouterr().err
+    assert main(["train", str(videos), *words, "--epochs", "3", "--resume"]) == 2
+    assert "--epochs (was 2, is 3)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == weights
+
+    assert main(["train", str(videos), *words, "--epochs", "2", "--resume"]) == 0  # nothing is left to train
+    result, _ = last_line(capsys)
+    assert result["chosen"].startswith("best of 2 epochs by val_top1")
+    state = torch.load(result["best"], weights_only=True)["state_dict"]
+    assert torch.equal(state["network.head.weight"], load_model(result["model"]).head.weight)
+
+
+def test_dry_run_writes_nothing(videos, words, tmp_path, capsys):
+    data = list_of(videos, tmp_path / "clips.csv")
+    assert main(["train", str(data), *words, "--dry-run", "--trainable", "armour"]) == 0
+    result, told = last_line(capsys)
+    assert result["plan"]["num_train"] == 8
+    assert result["plan"]["trainable"] == "armour"
+    assert 0 < result["estimate"]["num_trainable"] < result["estimate"]["num_parameters"]
+    assert "image ViT frozen" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_broken_clip_and_missing_class(videos, words, tmp_path, capsys):
+    """A folder of lists; one clip is no video, and the validation videos are all of one class."""
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
+    train = [f"{videos}/{name}/clip_{index}.mp4 {label}" for label, name in enumerate(CLASSES) for index in range(4)]
+    (tmp_path / "train.txt").write_text("\n".join([*train, "broken.mp4 0"]) + "\n")
+    (tmp_path / "val.txt").write_text(f"{videos}/jump/clip_4.mp4 0\n")
+    assert main(["train", str(tmp_path), *words, "--epochs", "1"]) == 0
+    result, told = last_line(capsys)
+    assert "1 of 10 videos cannot be read and are left out" in told
+    assert "broken.mp4" in told
+    assert "No validation video of 1" in told
+    assert "8 train, 1 val" in told
+    assert result["metrics"]["test_top1"] in {0.0, 1.0}
+
+
+def test_nothing_left_names_the_broken_files(videos, words, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
+    rows = [f"{videos}/jump/clip_0.mp4,jump,train", f"{videos}/run/clip_0.mp4,run,train", "broken.mp4,run,val"]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    assert main(["train", str(tmp_path / "clips.csv"), *words]) == 1
+    told = capsys.readouterr().err
+    assert "broken.mp4" in told
+    assert "No video is left to validate on" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_clip_a_class_is_refused(videos, words, tmp_path, capsys):
+    rows = [f"{videos}/{name}/clip_0.mp4,{name}" for name in CLASSES]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    assert main(["train", str(tmp_path / "clips.csv"), *words]) == 1
+    assert "Give two or more a class" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--epochs", "0"], "--epochs is 0; it must be above 0"),
+        (["--workers", "-1"], "--workers is -1"),
+        (["--weights", "gone.safetensors"], "There is no file gone.safetensors"),
+        (["--resume"], "holds no training to resume"),
+    ],
+)
+def test_usage_errors(videos, words, extra, message, capsys):
+    assert main(["train", str(videos), *words, *extra]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_such_data(words, capsys):
+    assert main(["train", "gone", *words]) == 2
+    assert "There is no file or folder gone" in capsys.readouterr().err
+
+
+def test_weights_that_cannot_be_fetched(videos, words, tmp_path):
+    """Without a network the message says what to do, and nothing is written."""
+    command = [sys.executable, "-m", "uniformerv2", "train", str(videos), *words, "--backbone", "vit_tiny_patch16_224"]
+    cache = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **cache}, timeout=120)
+    assert ended.returncode == 1
+    assert "add --weights FILE" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT to a group of processes is POSIX")
+def test_interrupt_then_resume(videos, words, tmp_path, capsys):
+    """Ctrl-C goes to every process of a terminal; resumed, each step is made once."""
+    words = ["train", str(videos), *words, "--epochs", "4"]
+    command = [sys.executable, "-m", "uniformerv2", *words, "--workers", "1"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        told = ""
+        for line in running.stderr:
+            told += line
+            if line.startswith("epoch 1 of 4"):
+                os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(timeout=60) == 130, told
+        assert running.stdout.read() == ""
+    assert "Traceback" not in told
+    assert "The same command with --resume goes on from there." in told
+    stopped = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert f"Stopped after step {stopped} " in told
+    assert 2 < stopped < 8
+
+    assert main([*words, "--resume"]) == 0
+    result, told = last_line(capsys)
+    assert "Going on from" in told
+    assert "epoch 1 of 4" not in told
+    assert torch.load(result["last"], weights_only=True)["global_step"] == 8
+    assert load_model(result["model"]).info.class_names == CLASSES
+
+
+def test_the_page_names_options_that_exist():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    page = (Path(__file__).parents[2] / "docs" / "fine_tune.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"--[a-z][a-z-]+", page))
+    known = {option for action in parser._actions for option in action.option_strings}
+    assert named - {"--model"} <= known  # of predict
+    assert known - named == {"--help", "-h"}
+
+
+def test_duration():
+    assert [duration(seconds) for seconds in (0, 119, 120, 7200)] == ["0 s", "119 s", "2.0 min", "2.0 h"]

@@ -1,0 +1,310 @@
+"""The choices of ``uniformerv2 train``: splits, plan, start, cost, and what is kept when it stops."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from tests.media import write_video
+from tests.training.fake_clips import NUM_FRAMES, SIZE, tiny_network
+from uniformerv2 import Preprocessing, save_model
+from uniformerv2.data.annotations import VideoRecord, read_folder
+from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.training.choose import Asked, make_plan
+from uniformerv2.training.measure import estimate, largest_batch_size
+from uniformerv2.training.plan import (
+    TrainingPlan,
+    default_batch_size,
+    default_epochs,
+    default_num_frames,
+    default_rate,
+    default_views,
+)
+from uniformerv2.training.run import RunFolder, _choose
+from uniformerv2.training.splits import Splits, read_splits
+from uniformerv2.training.start import arm_image_vit, is_image_vit, load_video_network
+
+CPU = torch.device("cpu")
+TINY_VIT = "vit_tiny_patch16_224"
+
+
+def records(split, counts):
+    """So many videos of each class."""
+    return tuple(
+        VideoRecord(f"{split}/{label}_{index}.mp4", label=label, label_name="abc"[label], split=split)
+        for label, count in enumerate(counts)
+        for index in range(count)
+    )
+
+
+def splits(train=(8, 8, 8), val=(2, 2, 2), test=(0, 0, 0)) -> Splits:
+    every = {"train": records("train", train), "val": records("val", val), "test": records("test", test)}
+    return Splits(**every, class_names=("a", "b", "c"), rule="made")
+
+
+def write_list(path, rows, header="path,label"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A video network of three classes a, b, c."""
+    network = tiny_network()
+    network.info = replace(network.info, class_names=("a", "b", "c"))
+    return str(save_model(network, tmp_path / "network"))
+
+
+class TestSplits:
+    def test_a_list_without_split_holds_out_whole_sources(self, tmp_path):
+        rows = [
+            f"{name}/v_{name}_g{group:02d}_c{clip:02d}.avi,{name}"
+            for name in ("Run", "Swim")
+            for group in range(10)
+            for clip in (1, 2)
+        ]
+        found = read_splits(write_list(tmp_path / "clips.csv", rows))
+        assert (len(found.train), len(found.val), found.class_names) == (32, 8, ("Run", "Swim"))
+        source = {record.path[-11:-8] + str(record.label) for record in found.train}
+        assert not source & {record.path[-11:-8] + str(record.label) for record in found.val}
+        assert "held out" in found.rule
+        assert read_splits(tmp_path / "clips.csv") == found
+
+    def test_a_folder_is_split_as_its_reader_does(self, tmp_path):
+        for name in ("run", "swim"):
+            (tmp_path / name).mkdir()
+            for index in range(5):
+                (tmp_path / name / f"{index}.mp4").touch()
+        found = read_splits(tmp_path)
+        assert list(found.val) == read_folder(tmp_path, split="val")
+        assert len(found.val) == 2
+        assert "held out" in found.rule
+
+    def test_what_the_data_say_is_kept(self, tmp_path):
+        (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 1\n")
+        (tmp_path / "val.txt").write_text("c.mp4 1\n")
+        found = read_splits(tmp_path)
+        assert [record.path for record in found.val] == [str(tmp_path / "c.mp4")]
+        assert found.rule == "as the data say"
+        assert any("No validation video of 0" in warning for warning in found.warnings())
+
+    def test_test_videos_do_not_choose(self, tmp_path):
+        rows = [f"{index}.mp4,{'ab'[index % 2]},{'test' if index < 4 else 'train'}" for index in range(14)]
+        found = read_splits(write_list(tmp_path / "clips.csv", rows, "path,label,split"))
+        assert (len(found.train), len(found.val), len(found.test)) == (8, 2, 4)
+        assert not {record.path for record in found.val} & {record.path for record in found.test}
+
+    @pytest.mark.parametrize(
+        ("rows", "message"),
+        [
+            (["0.mp4,a", "1.mp4,b"], "No video is left to validate on"),
+            (["0.mp4,a", "1.mp4,a"], "There is one class, 'a'"),
+            (["0.mp4,", "1.mp4,"], "2 of 2 videos have no class"),
+        ],
+    )
+    def test_refused(self, tmp_path, rows, message):
+        with pytest.raises(ValueError, match=message):
+            read_splits(write_list(tmp_path / "clips.csv", rows))
+
+    def test_only_validation_videos(self, tmp_path):
+        with pytest.raises(ValueError, match="nothing of it is 'train'"):
+            read_splits(write_list(tmp_path / "clips.csv", ["0.mp4,a,val", "1.mp4,b,val"], "path,label,split"))
+
+    def test_warnings(self):
+        assert splits().warnings() == []
+        assert splits(train=(8, 8, 0)).warnings() == ["No training video of c: they will never be recognised."]
+        assert "No validation video of c" in splits(val=(2, 2, 0)).warnings()[0]
+        assert "Fewer than 5 training videos of b (1)" in splits(train=(8, 1, 8)).warnings()[0]
+        twice = splits()
+        assert "1 videos train and validate" in replace(twice, val=(*twice.val, twice.train[0])).warnings()[0]
+
+    def test_without(self):
+        left = splits().without({"train/0_0.mp4", "val/1_1.mp4"})
+        assert (len(left.train), len(left.val)) == (23, 5)
+        with pytest.raises(ValueError, match="left to validate on"):
+            splits(val=(1, 0, 0)).without({"val/0_0.mp4"})
+
+
+class TestRules:
+    def test_batch_has_four_steps_an_epoch(self):
+        assert [default_batch_size(count, largest=64) for count in (1, 8, 30, 100, 10_000)] == [2, 2, 4, 16, 64]
+        assert default_batch_size(10_000, largest=24) == 16
+
+    def test_epochs(self):
+        assert [default_epochs(count) for count in (1, 529, 5000, 240_000)] == [50, 10, 5, 5]
+
+    def test_rates_follow_the_root_of_the_batch(self):
+        assert default_rate(16, trainable="all", is_armed_anew=True) == (2e-5, 10)
+        assert default_rate(16, trainable="all", is_armed_anew=False) == (2e-5, 5)
+        assert default_rate(16, trainable="armour", is_armed_anew=True) == (5e-4, 1)
+        assert default_rate(4, trainable="all", is_armed_anew=True)[0] == pytest.approx(1e-5)
+
+    def test_published_views_and_frames(self):
+        assert (default_views("scene"), default_views("motion")) == ((4, 3), (1, 3))
+        assert (default_num_frames("scene", has_gpu=True), default_num_frames("motion", has_gpu=True)) == (8, 16)
+
+
+class TestMakePlan:
+    def make(self, checkpoint, found=None, **asked):
+        asked = Asked(data="videos", backbone=checkpoint, **asked)
+        return make_plan(asked, found or splits(), out="runs/x", device=CPU, precision="32-true", num_workers=0)
+
+    def test_every_open_choice_has_a_reason(self, checkpoint):
+        plan, network = self.make(checkpoint)
+        assert (plan.num_frames, plan.image_size) == (NUM_FRAMES, SIZE)
+        assert (plan.batch_size, plan.epochs, plan.preset) == (4, 50, "scene")
+        assert plan.learning_rate == pytest.approx(1e-5)
+        assert (plan.num_steps, plan.monitor) == (300, "val_top1")
+        assert set(plan.why) == {
+            "split",
+            "preset",
+            "num_frames",
+            "image_size",
+            "batch_size",
+            "learning_rate",
+            "epochs",
+            "num_clips",
+            "num_crops",
+        }
+        assert network.info.class_names == plan.class_names
+        assert TrainingPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+    def test_what_was_asked_for_is_done(self, checkpoint):
+        asked = {
+            "epochs": 3,
+            "batch_size": 5,
+            "learning_rate": 1e-3,
+            "num_clips": 2,
+            "num_crops": 1,
+            "num_frames": 6,
+            "image_size": 48,
+            "preset": "motion",
+            "trainable": "armour",
+            "seed": 7,
+        }
+        plan, network = self.make(checkpoint, **asked)
+        assert {name: getattr(plan, name) for name in asked} == asked
+        assert set(plan.why) == {"split"}
+        assert plan.flip == 0  # left and right may be classes
+        assert not any(weight.requires_grad for weight in network.embedding.parameters())
+        assert network.head.weight.requires_grad
+
+    def test_schedule_is_of_this_batch(self, checkpoint):
+        optimization = self.make(checkpoint, epochs=10)[0].optimization
+        assert optimization.batch_factor(123) == 1
+        assert optimization.rate(1.0, 10) == pytest.approx(1e-5)
+        assert optimization.rate(0.0, 10) == pytest.approx(1e-6)
+        assert optimization.rate(10, 10) == pytest.approx(1e-7)
+
+    def test_several_classes_a_video(self, checkpoint):
+        found = splits()
+        several = replace(found.train[0], label=(0, 1), label_name=("a", "b"))
+        plan, _ = self.make(checkpoint, replace(found, train=(several, *found.train[1:])))
+        assert plan.is_multi_label
+        assert plan.monitor == "val_mean_ap"
+
+    def test_refused(self, checkpoint):
+        with pytest.raises(ValueError, match="has its own: name the image ViT"):
+            self.make(checkpoint, weights="vit.safetensors")
+        with pytest.raises(ValueError, match="learning_rate is above 0"):
+            self.make(checkpoint, learning_rate=-1.0)
+
+
+class TestStart:
+    def test_own_head_stays_where_the_classes_are_the_same(self, checkpoint):
+        before = tiny_network().head.weight
+        same = load_video_network(checkpoint, class_names=("a", "b", "c"), num_frames=None, image_size=None)
+        assert torch.equal(same.head.weight, before)
+        other = load_video_network(checkpoint, class_names=("x", "y"), num_frames=8, image_size=64)
+        assert other.head.weight.shape == (2, 48)
+        assert other.info.class_names == ("x", "y")
+        assert (other.info.preprocessing["num_frames"], other.info.preprocessing["image_size"]) == (8, 64)
+
+    def test_names(self, checkpoint):
+        assert is_image_vit("vit_small_patch14_dinov2.lvd142m")
+        assert not is_image_vit("uniformerv2_b16_k400_8x224")
+        assert not is_image_vit(checkpoint)
+        with pytest.raises(ValueError, match=r"'vit_tiny_patch61_224' is no checkpoint, no model of the zoo"):
+            is_image_vit("vit_tiny_patch61_224")
+
+    def test_image_vit_from_a_file(self, tmp_path):
+        vit = timm.create_model(TINY_VIT, num_classes=0)
+        save_file(vit.state_dict(), tmp_path / "vit.safetensors")
+        wanted = {"preset": "scene", "class_names": ("a", "b"), "num_frames": 4, "image_size": 32}
+        network = arm_image_vit(TINY_VIT, weights=str(tmp_path / "vit.safetensors"), **wanted)
+        assert any(torch.equal(weight, vit.blocks[3].mlp.fc1.weight) for weight in network.blocks[3].parameters())
+        assert network.config.num_classes == 2
+
+    def test_no_network_says_what_to_do(self, monkeypatch):
+        def offline(*_, **__):
+            raise ConnectionError("offline.")
+
+        monkeypatch.setattr("uniformerv2.training.start.arm", offline)
+        with pytest.raises(ValueError, match="add --weights FILE"):
+            arm_image_vit(TINY_VIT, weights=None, preset="scene", class_names="ab", num_frames=4, image_size=32)
+
+
+class TestCost:
+    def test_batch_shrinks_until_the_memory_holds_it(self, monkeypatch):
+        network, preprocessing = tiny_network(), Preprocessing(num_frames=NUM_FRAMES, image_size=SIZE)
+        arguments = {"wanted": 50, "device": CPU, "precision": "32-true"}
+        assert largest_batch_size(network, preprocessing, **arguments) == 16
+        sizes = []
+        monkeypatch.setattr(
+            "uniformerv2.training.measure._memory_bytes", lambda: sizes.append(0) or (0 if len(sizes) < 3 else 1e12)
+        )
+        assert largest_batch_size(network, preprocessing, **arguments) == 4
+        monkeypatch.setattr("uniformerv2.training.measure._memory_bytes", lambda: 0)
+        with pytest.raises(ValueError, match="does not hold a single clip"):
+            largest_batch_size(network, preprocessing, **arguments)
+
+    def test_estimate_leaves_the_network_and_the_draws_alone(self, tmp_path, checkpoint):
+        video = str(write_video(tmp_path / "a.mp4"))
+        found = splits()
+        found = replace(found, train=tuple(replace(record, path=video) for record in found.train))
+        plan, network = TestMakePlan().make(checkpoint, found, epochs=7)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        torch.manual_seed(3)
+        preprocessing = Preprocessing(num_frames=NUM_FRAMES, image_size=SIZE)
+        augmentation = TrainAugmentation(image_size=SIZE)
+        cost = estimate(network, plan, preprocessing, augmentation, found.train, device=CPU)
+        drawn = torch.rand(1)
+        assert torch.equal(torch.manual_seed(3) and torch.rand(1), drawn)
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+        assert all(weight.grad is None for weight in network.parameters())
+        assert cost.num_parameters == sum(weight.numel() for weight in network.parameters()) == cost.num_trainable
+        assert cost.total_seconds > plan.num_steps * cost.step_seconds > 0
+        assert cost.memory_bytes > 16 * cost.num_parameters
+
+
+def test_run_folder_brings_back_plan_and_architecture(tmp_path, checkpoint):
+    plan, network = TestMakePlan().make(checkpoint, trainable="armour")
+    folder = RunFolder(tmp_path / "run")
+    folder.write(plan, network, {"epochs": None})
+    again, rebuilt, request = folder.read()
+    assert again == plan
+    assert request == {"epochs": None}
+    assert rebuilt.config == network.config
+    assert rebuilt.info.preprocessing == network.info.preprocessing
+    assert [weight.requires_grad for weight in rebuilt.parameters()] == [
+        weight.requires_grad for weight in network.parameters()
+    ]
+
+
+@pytest.mark.parametrize(("last", "kept"), [(0.8, "last"), (0.75, "best"), (None, "best")])
+def test_last_epoch_is_kept_unless_another_was_better(tmp_path, checkpoint, last, kept):
+    plan, _ = TestMakePlan().make(checkpoint)
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    torch.save({"epoch": 4}, folder.best)
+    trainer = SimpleNamespace(callback_metrics={} if last is None else {"val_top1": torch.tensor(last)})
+    choice = _choose(trainer, SimpleNamespace(best_model_score=torch.tensor(0.8)), folder, plan)
+    assert choice.path == tmp_path / "checkpoints" / f"{kept}.ckpt"
+    assert choice.score == pytest.approx(0.8)
+    assert ("epoch 5" in choice.words) == (kept == "best")
