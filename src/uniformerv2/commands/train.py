@@ -29,7 +29,7 @@ from uniformerv2.training.measure import Estimate, best_device, estimate
 from uniformerv2.training.plan import Preset, TrainingPlan
 from uniformerv2.training.run import RunFolder, TrainingResult, augmentation_of, train
 from uniformerv2.training.splits import Splits, read_splits
-from uniformerv2.training.stopping import TrainingStoppedError, start_worker_server
+from uniformerv2.training.stopping import TrainingStoppedError
 
 __all__ = ["add_arguments", "run"]
 
@@ -76,7 +76,6 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or Path("runs") / options.data.resolve().stem
     folder = RunFolder(out)
     _check_options(options, folder)
-    start_worker_server()
     splits, broken = _readable(read_splits(options.data), options)
     if options.resume and folder.last.exists():
         plan, network = _planned(options, folder, splits)

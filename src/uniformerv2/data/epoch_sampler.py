@@ -22,7 +22,8 @@ class EpochSampler(Sampler[SampleKey]):
         weights: One per item: ``num_items`` items are drawn with replacement. None: each item comes once.
         seed: From 0 on.
         rank: Number of this process, where several work together.
-        world_size: Processes. All get equally many keys: the first ones are repeated to fill up.
+        world_size: Processes. All get equally many keys.
+        drop_last: Where the processes do not divide the keys, leave out the last ones; else repeat the first ones.
 
     Raises:
         ValueError: Weights of another number, or not above 0; ``rank`` outside of ``world_size``.
@@ -37,6 +38,7 @@ class EpochSampler(Sampler[SampleKey]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        drop_last: bool = False,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank}; with world_size={world_size} it must be from 0 to {world_size - 1}")
@@ -46,11 +48,12 @@ class EpochSampler(Sampler[SampleKey]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.drop_last = drop_last
         self.epoch = 0
         self._skip = 0
 
     def __len__(self) -> int:
-        return -(-self.num_items // self.world_size)
+        return self.num_items // self.world_size if self.drop_last else -(-self.num_items // self.world_size)
 
     def set_epoch(self, epoch: int) -> None:
         """The next pass is this epoch, from its beginning."""
@@ -70,7 +73,8 @@ class EpochSampler(Sampler[SampleKey]):
 
     def _keys(self) -> list[SampleKey]:
         order = self._order()
-        order += order[: len(self) * self.world_size - len(order)]
+        num_keys = len(self) * self.world_size
+        order = (order + order[: max(0, num_keys - len(order))])[:num_keys]
         times: dict[int, int] = {}
         keys = []
         for index in order:

@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -117,6 +118,8 @@ class VideoLoader:
                 f"batch_size and prefetch_batches are {batch_size}, {prefetch_batches}; at least 1 is needed"
             )
         num_workers = min(available_cores(), 8) if num_workers is None else num_workers
+        if drop_last is None:
+            drop_last = self.is_training and batch_size * world_size <= len(dataset)
         self.dataset = dataset
         self.sampler = (
             dataset
@@ -128,12 +131,12 @@ class VideoLoader:
                 seed=dataset.reader.seed,
                 rank=rank,
                 world_size=world_size,
+                drop_last=drop_last,
             )
         )
         self.batch_sampler = None  # Lightning asks for it; it tells ``sampler`` the epoch
         self.max_failed = max_failed
         self.batch_size = batch_size
-        drop_last = self.is_training and batch_size <= len(self.sampler) if drop_last is None else drop_last
         self.num_workers = num_workers
         self._length = self.sampler.num_batches(batch_size=batch_size, num_workers=num_workers, drop_last=drop_last)
         timeout = dataset.reader.timeout_seconds
@@ -146,6 +149,7 @@ class VideoLoader:
             collate_fn=collate,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
             multiprocessing_context=_worker_context() if num_workers else None,
+            worker_init_fn=_ignore_interrupt,
             persistent_workers=num_workers > 0,
             prefetch_factor=prefetch_batches if num_workers else None,
             timeout=WATCH_FACTOR * timeout if num_workers and timeout else 0,
@@ -259,6 +263,11 @@ class _Stream(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.shards)
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Ctrl-C goes to every process of a terminal; what it means is decided in the main one, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _worker_context() -> BaseContext:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 else:
     lightning = require("lightning.pytorch", extra="train")
 
-__all__ = ["StopCleanly", "TrainingStoppedError", "start_worker_server"]
+__all__ = ["StopCleanly", "TrainingStoppedError"]
 
 
 class TrainingStoppedError(RuntimeError):
@@ -94,22 +92,6 @@ class StopCleanly(lightning.Callback):
             raise KeyboardInterrupt
         self.signal_number = number
         sys.stderr.write("\nStopping after this step; a second signal stops at once, and loses the epoch.\n")
-
-
-def start_worker_server() -> None:
-    """Start the process that workers come from, so that they do not hear the terminal's Ctrl-C.
-
-    It goes to every process of the terminal: a worker that ended by it would leave the step it reads for without its
-    videos. To be called before any other worker is started.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods() or not _is_main_thread():
-        return
-    forkserver.set_forkserver_preload(["__main__", "uniformerv2.data.loader"])
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which it inherits
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def _is_main_thread() -> bool:
