@@ -1,9 +1,12 @@
 """How near a forward pass comes to its matrix products alone, in float32 and bfloat16.
 
-    python benchmarks/forward.py --json benchmarks/results/forward.json
+    MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000 \
+        python benchmarks/forward.py --json benchmarks/results/forward.json
 
-The bound is the time of every ``linear`` of the network on inputs of the same shapes, and of nothing else. Model and
-bound are timed in turn in one process, three calls each after one that does not count, and compared as medians.
+The bound is the time of the network's matrix products on inputs of the same shapes, and of nothing else: every
+``linear``, and the two products of each block's attention. Model and bound are timed in turn in one process, three
+calls each after one that does not count, and compared as medians. The variables keep glibc from giving memory back
+between calls: else page faults, which come and go with what else the process holds, cost up to a tenth.
 """
 
 from __future__ import annotations
@@ -58,18 +61,32 @@ def measure(name: str, dtype: torch.dtype, *, repeats: int) -> dict[str, float]:
     patches = patches[:: model.config.tubelet_size].repeat(1, 1, model.config.tubelet_kernel_size)
     kernel = model.embedding.weight.flatten(1)
 
-    def bound() -> None:
+    steps, heads, tokens = len(patches), model.config.num_heads, 1 + patches.shape[1]
+    queries = torch.randn(steps * heads, tokens, model.config.dim // heads, dtype=dtype)
+    weights = torch.randn(steps * heads, tokens, tokens, dtype=dtype)
+
+    def linears() -> None:
         F.linear(patches, kernel)
         for layer, x in calls:
             F.linear(x, layer.weight, layer.bias)
 
-    runs = {"forward": lambda: model(video), "bound": bound}
+    def attention() -> None:
+        for _ in model.blocks:
+            torch.bmm(queries, queries.transpose(1, 2))
+            torch.bmm(weights, queries)
+
+    runs = {"forward": lambda: model(video), "linears": linears, "attention": attention}
     times: dict[str, list[float]] = {key: [] for key in runs}
     for _ in range(repeats):
         for key, run in runs.items():
             run()  # also gives the allocator what it will give again
             times[key] += [seconds(run) for _ in range(3)]
     return {key: median(values) for key, values in times.items()}
+
+
+def bound(times: dict[str, float]) -> float:
+    """Seconds of all matrix products."""
+    return times["linears"] + times["attention"]
 
 
 def main() -> None:
@@ -87,14 +104,18 @@ def main() -> None:
             {
                 "model": MODELS[name],
                 "seconds": times,
-                "bound_over_forward": {key: value["bound"] / value["forward"] for key, value in times.items()},
+                "forward_over_bound": {key: value["forward"] / bound(value) for key, value in times.items()},
+                "forward_over_linears": {key: value["forward"] / value["linears"] for key, value in times.items()},
                 "bf16_speedup": exact["forward"] / low["forward"],
             }
         )
         print(f"{MODELS[name]}: bf16 is {results[-1]['bf16_speedup']:.2f} x fp32")
         for key, value in times.items():
-            share = 100 * value["bound"] / value["forward"]
-            print(f"  {key}: {value['forward']:.3f} s a clip, matrix products {value['bound']:.3f} s ({share:.0f} %)")
+            ratios = value["forward"] / bound(value), value["forward"] / value["linears"]
+            print(
+                f"  {key}: {value['forward']:.3f} s a clip, {ratios[0]:.3f} x its matrix products, "
+                f"{ratios[1]:.3f} x its linear layers alone"
+            )
     machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     report = {"torch": torch.__version__, "machine": machine, "results": results}
     if options.json:

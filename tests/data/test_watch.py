@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import gc
 import pickle
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -59,6 +62,29 @@ def test_callers_do_not_wait_for_each_other():
     assert watch(lambda: 3, seconds=1) == 3
     go_on.set()
     slow.join()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a system that stops processes")
+def test_time_in_which_the_process_is_stopped_does_not_count():
+    code = """
+import time
+from uniformerv2.data.watch import Watch
+
+def work():
+    print("begun", flush=True)
+    for _ in range(10):
+        time.sleep(0.05)
+    return "done"
+
+print(Watch()(work, seconds=2.5), flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2.6)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == "done\n"
+    assert process.returncode == 0
 
 
 def wait_for(condition):

@@ -10,6 +10,9 @@ from typing import Any, Self, TypeVar
 
 __all__ = ["Watch"]
 
+SLICE_SECONDS = 1.0
+"""The clock runs on while a process is stopped; of waiting in slices, at most one is lost."""
+
 Result = TypeVar("Result")
 Calls = SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
 
@@ -18,7 +21,8 @@ class Watch(local):
     """Runs calls in a second thread, the same one again and again, and leaves it behind where a call takes too long.
 
     A decoder that hangs in C cannot be interrupted, but it does not hold Python's lock. Its thread stays until the call
-    returns or the process ends, which it does not delay. Each thread that calls has a second thread of its own.
+    returns or the process ends, which it does not delay. Each thread that calls has a second thread of its own. Time in
+    which the whole process is stopped (Ctrl-Z, a suspended job) does not count.
     """
 
     _helper: _Helper | None = None
@@ -33,12 +37,18 @@ class Watch(local):
             self._helper = _Helper()
         result: Future[Result] = Future()
         self._helper.calls.put((call, result))
-        try:
-            return result.result(timeout=seconds)
-        except TimeoutError:
-            if not result.done():
-                self._helper = None
-            raise
+        left = seconds
+        while True:
+            step = min(left, SLICE_SECONDS)
+            try:
+                return result.result(timeout=step)
+            except TimeoutError:
+                if result.done():
+                    return result.result()
+                left -= step
+                if left <= 0:
+                    self._helper = None
+                    raise
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         """Another process starts its own thread."""
