@@ -16,8 +16,9 @@ from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import SampleKey
 from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset, balanced_weights
 from uniformerv2.data.epoch_sampler import EpochSampler
-from uniformerv2.data.loader import VideoLoader, available_cores
+from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.worker_pool import available_cores
 
 PREPROCESSING = Preprocessing(num_frames=2, image_size=16)
 AUGMENTATION = TrainAugmentation(image_size=16)

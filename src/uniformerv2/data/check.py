@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from uniformerv2.data.annotations import AnnotationError, VideoRecord, detect_format, read_records
 from uniformerv2.data.decoding import VideoError, VideoErrorKind, VideoReader, open_video
-from uniformerv2.data.worker_pool import Lost, default_num_workers, run_isolated
+from uniformerv2.data.worker_pool import Lost, available_cores, run_isolated
 
 __all__ = ["CheckStatus", "VideoCheck", "check_videos", "find_videos", "fingerprint", "probe_video", "unchanged_checks"]
 
@@ -148,7 +148,7 @@ def check_videos(
     known = known or {}
     yield from (_judged(known[path], needs[path], min_frames) for path in needs if path in known)
     if num_workers is None:
-        num_workers = default_num_workers()
+        num_workers = available_cores()
     if timeout_seconds is None:
         timeout_seconds = 600.0 if deep else 60.0
     probe = probe or partial(probe_video, deep=deep)

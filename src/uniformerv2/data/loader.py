@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,8 +28,9 @@ from uniformerv2.data.clips import TooManyFailuresError, VideoFailure
 from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
 from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.shards import ShardDataset
+from uniformerv2.data.worker_pool import available_cores
 
-__all__ = ["EpochReport", "VideoLoader", "available_cores"]
+__all__ = ["EpochReport", "VideoLoader"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,6 @@ SHOWN: Final = 10
 
 WATCH_FACTOR: Final = 10
 """A worker that gives nothing for so many times the time of one video is beyond the help of its own watch."""
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.check import fingerprint
 from uniformerv2.data.decoding import VideoError, VideoReader, open_video
 from uniformerv2.data.reencode import ENCODER, PrepareSettings, reencode
-from uniformerv2.data.worker_pool import Lost, default_num_workers, run_isolated
+from uniformerv2.data.worker_pool import Lost, available_cores, run_isolated
 
 __all__ = [
     "PrepareSettings",
@@ -122,7 +122,7 @@ def prepare_videos(
     parts.mkdir(parents=True, exist_ok=True)
     tasks = [_Task(source, target, parts) for source, target in targets.items() if source not in known]
     if num_workers is None:
-        num_workers = default_num_workers()
+        num_workers = available_cores()
     work: Callable[[_Task], PreparedVideo] = partial(_prepare, settings=settings, encode=encode)
     try:
         for task, answer in run_isolated(work, tasks, num_workers=num_workers, timeout_seconds=timeout_seconds):

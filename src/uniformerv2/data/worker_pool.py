@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final, Generic, Literal, TypeVar
 
-__all__ = ["Lost", "default_num_workers", "run_isolated"]
+__all__ = ["Lost", "available_cores", "run_isolated"]
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -44,7 +44,7 @@ class Lost:
     detail: str
 
 
-def default_num_workers() -> int:
+def available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from uniformerv2.data.loader import available_cores
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.measure import largest_batch_size
 from uniformerv2.training.plan import (
