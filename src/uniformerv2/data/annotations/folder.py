@@ -69,24 +69,35 @@ def folder_rows(path: str | Path, *, val_fraction: float = 0.2, group_pattern: s
     """One row per video, in the order of the sorted names.
 
     Raises:
-        AnnotationError: There is no such folder.
+        AnnotationError: There is no such folder, or no class folder in it holds a video.
     """
     top = Path(path)
     if not top.is_dir():
         raise AnnotationError("is no folder.", file=path)
+    row = None
+    for row in _class_rows(top, val_fraction=val_fraction, group_pattern=group_pattern):
+        yield row
+    if row is None:
+        raise AnnotationError(
+            "holds no videos in class folders: put each class's videos into a folder with its name, or give a list.",
+            file=path,
+        )
+
+
+def _class_rows(top: Path, *, val_fraction: float, group_pattern: str | None) -> Iterator[Row]:
     if has_split_folders(top):
         for folder in _folders(top):
             if standard_split(folder) in _SPLITS:
                 for name in _folders(top / folder):
                     for video in _videos(top, f"{folder}/{name}"):
-                        yield Row(str(path), None, video, name, split=standard_split(folder))
+                        yield Row(str(top), None, video, name, split=standard_split(folder))
         return
     patterns = GROUP_PATTERNS if group_pattern is None else (group_pattern,)
     for name in _folders(top):
         videos = _videos(top, name)
         held_out = _held_out({video: _group(video, patterns) for video in videos}, val_fraction)
         for video in videos:
-            yield Row(str(path), None, video, name, split="val" if video in held_out else "train")
+            yield Row(str(top), None, video, name, split="val" if video in held_out else "train")
 
 
 def _folders(top: Path) -> list[str]:
