@@ -128,7 +128,7 @@ class GlobalSpatialMHRA(nn.Module):
         """[B, T, N, C] -> [B, T, N, C]."""
         qkv = self.qkv(x).flatten(0, 1).unflatten(-1, (3, self.num_heads, -1))
         q, k, v = qkv.transpose(1, 3).unbind(2)  # [B * T, heads, N, C / heads]
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        y = ops.frame_attention(q, k, v).transpose(1, 2).flatten(2)
         return self.proj(y).view(x.shape)
 
 

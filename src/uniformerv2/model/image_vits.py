@@ -5,7 +5,7 @@ Source:
 
 Attention and FFN modules are timm's own, not copies: the tokens of a frame are the image ViT's, bit for bit.
 
-Letters of this file: B videos, T frames, N tokens a frame, C channels.
+Letters of this file: B videos, T frames, N tokens a frame, C channels, h heads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.layers.attention import Attention
 from timm.models.beit import Beit
 from timm.models.beit import Block as BeitBlock
 from timm.models.eva import Eva, EvaBlock
@@ -24,6 +25,7 @@ from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding, inflate
 from uniformerv2.model.residual import Residual
 from uniformerv2.model.uniformerv2 import ImageViT, block_drop_paths
+from uniformerv2.ops import functional as ops
 
 __all__ = ["SUPPORTED", "TimmViT", "check_supported", "take_apart"]
 
@@ -34,6 +36,7 @@ SUPPORTED = (
 
 TimmViT = Any  # timm gives its models no attribute types
 TimmBlock = Any
+TimmAttention = Any
 
 
 def take_apart(vit: TimmViT, config: UniFormerV2Config) -> ImageViT:
@@ -73,6 +76,24 @@ class ImageAttention(nn.Module):
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """[B, T, N, C] -> [B, T, N, C]."""
         return self.attn(x.flatten(0, 1)).view(x.shape)
+
+
+class PlainAttention(nn.Module):
+    """An image ViT's attention without extras, frame by frame: timm's weights, our operation.
+
+    Args:
+        attn: timm's module; see ``_is_plain``.
+    """
+
+    def __init__(self, attn: TimmAttention) -> None:
+        super().__init__()
+        self.attn = attn
+
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[B, T, N, C] -> [B, T, N, C]."""
+        qkv = self.attn.qkv(x.flatten(0, 1)).unflatten(-1, (3, self.attn.num_heads, -1))
+        q, k, v = qkv.transpose(1, 3).unbind(2)  # [B * T, h, N, C / h]
+        return self.attn.proj(ops.frame_attention(q, k, v).transpose(1, 2).flatten(2)).view(x.shape)
 
 
 class RotaryAttention(nn.Module):
@@ -184,13 +205,22 @@ def _embedding(vit: TimmViT, config: UniFormerV2Config) -> VideoEmbedding:
     )
 
 
-def _attention(vit: TimmViT, attn: nn.Module) -> nn.Module:
+def _attention(vit: TimmViT, attn: TimmAttention) -> nn.Module:
     rope = getattr(vit, "rope", None)
     if rope is not None:
         return RotaryAttention(attn, rope)
     if isinstance(vit, Beit) and attn.window_size:
         return RelativeAttention(attn)
-    return ImageAttention(attn)
+    return PlainAttention(attn) if _is_plain(attn) else ImageAttention(attn)
+
+
+def _is_plain(attn: TimmAttention) -> bool:
+    """Whether it is projection, attention, projection and nothing else."""
+    if type(attn) is not Attention:
+        return False
+    extras = (attn.q_norm, attn.k_norm, attn.norm)
+    has_dropout = attn.attn_drop.p > 0 or attn.proj_drop.p > 0
+    return all(isinstance(extra, nn.Identity) for extra in extras) and attn.gate is None and not has_dropout
 
 
 def _scales(block: TimmBlock) -> tuple[nn.Module | None, nn.Module | None]:
