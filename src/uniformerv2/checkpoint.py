@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 from torch import Tensor, nn
 
 from uniformerv2.data.labels import label_map, label_names
@@ -118,7 +117,12 @@ def save_model(model: UniFormerV2, folder: str | Path) -> Path:
 
     Returns:
         The folder.
+
+    Raises:
+        ValueError: The model is fused.
     """
+    if model.is_fused:
+        raise ValueError("A fused network has lost its batch norms and can't be saved: save before fuse().")
     folder = Path(folder)
     info = asdict(model.info)
     info["preprocessing"] = _explicit(model.info.preprocessing, model.config)
@@ -153,7 +157,9 @@ def push_to_hub(model: UniFormerV2, repository: str, *, private: bool = False, t
     Returns:
         The address of the commit.
     """
-    hub = huggingface_hub.HfApi(token=token)
+    from huggingface_hub import HfApi
+
+    hub = HfApi(token=token)
     hub.create_repo(repository, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, folder)
@@ -163,8 +169,10 @@ def push_to_hub(model: UniFormerV2, repository: str, *, private: bool = False, t
 
 def _load(source: str | Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     if str(source).startswith(HUB_PREFIX):
+        from huggingface_hub import snapshot_download
+
         repository = str(source).removeprefix(HUB_PREFIX)
-        folder = huggingface_hub.snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS])
+        folder = snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS])
         return _load_folder(Path(folder), overrides)
     path = Path(source)
     if path.is_dir():

@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.model.test_blocks import randomize
+from uniformerv2.checkpoint import save_model
+from uniformerv2.model.blocks import QuickGELU
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.fusion import FUSIONS
 from uniformerv2.model.summary import summarize
@@ -78,6 +81,20 @@ def test_intermediates_are_timms():
         model.forward_intermediates(clip(), indices=[3])
     with pytest.raises(IndexError, match="has 3 blocks, got the last 4"):
         model.forward_intermediates(clip(), indices=4)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize(
+    ("stages", "use_gate", "read"), [((1, 3), True, (1, 3)), ((0, 2), True, (0, 2, 3)), ((3,), False, (3,))]
+)
+def test_the_tokens_of_the_read_blocks_are_enough(fusion, stages, use_gate, read):
+    model = make(replace(TINY, depth=4, fusion=fusion, fusion_stages=stages, use_gate=use_gate, global_dropout=(0.0,)))
+    tokens = model.read_tokens(clip())
+    assert model.read_blocks == read
+    assert len(tokens) == len(read)
+    assert torch.allclose(model.forward_tokens(tokens, (4, 4)), model(clip()), atol=1e-6)
+    with pytest.raises(ValueError, match="are needed, got 0"):
+        model.forward_tokens([], (4, 4))
 
 
 def test_other_sizes_and_lengths():
@@ -166,6 +183,21 @@ def test_stochastic_depth_follows_the_published_linear_rule():
     published = UniFormerV2(replace(config, drop_path_per="token")).train()
     assert published.blocks[4].ffn.drop_path.own_dim == 2
     assert published(clip()).isfinite().all()
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_fused_it_gives_the_same_scores_and_is_neither_trained_nor_saved(config, tmp_path):
+    model = make(config)
+    video = clip()
+    wanted = model(video)
+    assert model.fuse().fuse() is model  # twice is once
+    torch.testing.assert_close(model(video), wanted, atol=1e-5, rtol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm1d | QuickGELU) for module in model.modules())
+    with pytest.raises(ValueError, match="can't be trained: load it again"):
+        model.train()
+    with pytest.raises(ValueError, match="can't be saved: save before fuse"):
+        save_model(model, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -10,12 +10,14 @@ N = P + H * W tokens a frame, C channels, Q queries, S keys.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniformerv2.model.residual import Residual
+from uniformerv2.ops import dispatch
 from uniformerv2.ops import functional as ops
 
 __all__ = [
@@ -31,11 +33,13 @@ __all__ = [
 
 
 class QuickGELU(nn.Module):
-    """The sigmoid form of GELU that CLIP was trained with."""
+    """The sigmoid form of GELU that CLIP was trained with, ``silu(FACTOR * x) / FACTOR``."""
+
+    FACTOR: Final = 1.702
 
     def forward(self, x: Tensor) -> Tensor:
         """[...] -> [...]."""
-        return x * torch.sigmoid(1.702 * x)
+        return x * torch.sigmoid(self.FACTOR * x)
 
 
 class LocalTemporalMHRA(nn.Module):
@@ -60,7 +64,7 @@ class LocalTemporalMHRA(nn.Module):
             raise ValueError(f"kernel_size must be odd, so that a frame is the centre of its own, got {kernel_size}.")
         if hidden < 1:
             raise ValueError(f"reduction must leave at least one of the {dim} channels, got {reduction}.")
-        self.norm = nn.BatchNorm1d(dim)
+        self.norm: nn.BatchNorm1d | nn.Identity = nn.BatchNorm1d(dim)
         self.value = nn.Linear(dim, hidden)
         self.affinity = TemporalAffinity(hidden, kernel_size)
         self.proj = nn.Linear(hidden, dim)
@@ -73,18 +77,30 @@ class LocalTemporalMHRA(nn.Module):
 
     def _normed_value(self, x: Tensor) -> Tensor:
         norm = self.norm
-        if norm.training or norm.running_mean is None or norm.running_var is None:
+        if isinstance(norm, nn.Identity):
+            return self.value(x)
+        if norm.training:
             return self.value(norm(x.flatten(0, 2)).view(x.shape))
-        weight, bias = ops.fold_batch_norm(
+        return F.linear(x, *self._folded(norm))
+
+    def _folded(self, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+        return ops.fold_batch_norm(
             self.value.weight,
             self.value.bias,
-            mean=norm.running_mean,
-            variance=norm.running_var,
+            mean=norm.get_buffer("running_mean"),
+            variance=norm.get_buffer("running_var"),
             scale=norm.weight,
             shift=norm.bias,
             eps=norm.eps,
         )
-        return F.linear(x, weight, bias)
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Make batch norm and ``value`` one linear map, for good."""
+        if not isinstance(self.norm, nn.Identity):
+            for parameter, folded in zip((self.value.weight, self.value.bias), self._folded(self.norm), strict=True):
+                parameter.copy_(folded)
+            self.norm = nn.Identity()
 
 
 class TemporalAffinity(nn.Module):
@@ -103,7 +119,7 @@ class TemporalAffinity(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, H * W, D] -> [B, T, H * W, D]."""
-        return ops.temporal_conv(x, self.weight, self.bias)
+        return dispatch.temporal_conv(x, self.weight, self.bias)
 
 
 class GlobalSpatialMHRA(nn.Module):
@@ -155,6 +171,15 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
         return self.fc2(self.drop(self.act(self.fc1(x))))
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Put QuickGELU's two factors into the linear maps around it, for good."""
+        if isinstance(self.act, QuickGELU):
+            self.fc1.weight.mul_(QuickGELU.FACTOR)
+            self.fc1.bias.mul_(QuickGELU.FACTOR)
+            self.fc2.weight.div_(QuickGELU.FACTOR)
+            self.act = nn.SiLU()
 
 
 class LocalUniBlock(nn.Module):
@@ -213,9 +238,7 @@ class DynamicPositionEncoding(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """[B, T, N, C] -> [B, T, N, C], with H, W = grid; prefix tokens pass unchanged."""
-        prefix, patches = x.tensor_split([x.shape[2] - grid[0] * grid[1]], dim=2)
-        encoding = ops.depthwise_conv3d(patches.unflatten(2, grid), self.weight, self.bias)
-        return torch.cat([prefix, patches + encoding.flatten(2, 3)], dim=2)
+        return dispatch.position_encoding(x, self.weight, self.bias, grid)
 
 
 class GlobalCrossMHRA(nn.Module):
@@ -245,11 +268,12 @@ class GlobalCrossMHRA(nn.Module):
         for bias in (self.q.bias, self.v.bias, self.proj.bias, self.proj.weight):
             nn.init.zeros_(bias)
 
-    def forward(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """Query [B, Q, C], tokens [B, S, C] -> [B, Q, C]."""
-        mixed = ops.cross_mhra(
+    def forward(self, query: Tensor, tokens: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+        """Query [B, Q, C], tokens [B, S, C] -> [B, Q, C]; the norm of the tokens may be left to the operation."""
+        mixed = dispatch.cross_mhra(
             self.q(query),
             tokens,
+            norm=norm,
             key_weight=self.k.weight,
             value_weight=self.v.weight,
             value_bias=self.v.bias,
@@ -295,7 +319,7 @@ class GlobalUniBlock(nn.Module):
         tokens = self.position(x, grid).flatten(1, 2)
         if extra is not None:
             tokens = torch.cat([tokens, extra], dim=1)
-        query = query + self.cross_drop_path(self.cross(self.norm_query(query), self.norm_tokens(tokens)))
+        query = query + self.cross_drop_path(self.cross(self.norm_query(query), tokens, norm=self.norm_tokens))
         return self.ffn(query)
 
 

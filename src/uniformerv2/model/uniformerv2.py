@@ -115,6 +115,7 @@ class UniFormerV2(nn.Module):
         self.head_drop = nn.Dropout(config.classifier_dropout)
         self.head = nn.Linear(config.dim, config.num_classes) if config.num_classes else nn.Identity()
         self.num_features = self.head_hidden_size = config.dim
+        self.is_fused = False
         self._num_checkpointed = 0
         self._frozen: list[nn.Module] = []
 
@@ -162,10 +163,41 @@ class UniFormerV2(nn.Module):
         for index in wanted:
             if not -depth <= index < depth:
                 raise IndexError(f"The network has blocks 0 to {depth - 1} (or -{depth} to -1), got {index}.")
-        features, tokens = self._walk(video, keep={index % depth for index in wanted})
-        return tokens if intermediates_only else (features, tokens)
+        keep = {index % depth for index in wanted}
+        if intermediates_only:
+            return self._walk(video, keep=keep, fuse=False)[1]
+        return self._walk(video, keep=keep)
 
-    def _walk(self, video: Tensor, keep: Collection[int]) -> tuple[Tensor, list[Tensor]]:
+    @property
+    def read_blocks(self) -> tuple[int, ...]:
+        """Blocks whose tokens are read by what lies above them: the fusion stages, and with a gate the last block."""
+        stages, last = self.config.fusion_stages, len(self.blocks) - 1
+        return stages if last in stages or self.fusion_gate is None else (*stages, last)
+
+    def read_tokens(self, video: Tensor) -> list[Tensor]:
+        """[B, T, 3, height, width] -> the tokens of each of ``read_blocks``, [B, T', N, C]."""
+        return self._walk(video, keep=self.read_blocks, fuse=False)[1]
+
+    def forward_tokens(self, tokens: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """What lies above the blocks: ``forward(video)`` is ``forward_tokens(read_tokens(video), grid)``.
+
+        Args:
+            tokens: Of each of ``read_blocks``, [B, T', N, C].
+            grid: Patches H, W.
+
+        Returns:
+            [B, num_classes].
+
+        Raises:
+            ValueError: Not as many as ``read_blocks``.
+        """
+        if len(tokens) != len(self.read_blocks):
+            raise ValueError(f"The tokens of the blocks {self.read_blocks} are needed, got {len(tokens)} of them.")
+        fused = self.fusion(tokens[: len(self.config.fusion_stages)], grid)
+        return self.forward_head(self._gate(fused, tokens[-1]))
+
+    def _walk(self, video: Tensor, keep: Collection[int], *, fuse: bool = True) -> tuple[Tensor, list[Tensor]]:
+        """The features and the tokens of the blocks to keep; without ``fuse`` the features have no meaning."""
         grid = self.embedding.grid(video)
         x = self.embedding(video)
         kept: list[Tensor] = []
@@ -175,9 +207,9 @@ class UniFormerV2(nn.Module):
             x = checkpoint(block, x, grid, use_reentrant=False) if recompute else block(x, grid)
             if index in keep:
                 kept.append(x)
-            if index in self.config.fusion_stages:
+            if fuse and index in self.config.fusion_stages:
                 fused = self.fusion.step(self.config.fusion_stages.index(index), fused, x, grid)
-        return self._gate(self.fusion.finish(fused), x), kept
+        return (self._gate(self.fusion.finish(fused), x) if fuse else x), kept
 
     def _gate(self, video_token: Tensor, x: Tensor) -> Tensor:
         """Mix the video token with what the image ViT itself would pool: w = sigmoid(gate), as published."""
@@ -235,8 +267,29 @@ class UniFormerV2(nn.Module):
             module.requires_grad_(False)
         self.train(self.training)
 
+    def fuse(self) -> Self:
+        """Make one of neighbouring linear maps, for inference: batch norm and ``value``, QuickGELU's factors and FFN.
+
+        In place and for good: a fused network is neither trained nor saved. ``Predictor`` fuses what it loads.
+
+        Returns:
+            The network, in eval mode.
+        """
+        self.eval()
+        for module in self.modules():
+            if isinstance(module, LocalTemporalMHRA | FeedForward):
+                module.fuse()
+        self.is_fused = True
+        return self
+
     def train(self, mode: bool = True) -> Self:
-        """As ``torch.nn.Module.train``; a frozen image ViT stays in eval mode."""
+        """As ``torch.nn.Module.train``; a frozen image ViT stays in eval mode.
+
+        Raises:
+            ValueError: The network is fused.
+        """
+        if mode and self.is_fused:
+            raise ValueError("A fused network has lost its batch norms and can't be trained: load it again.")
         super().train(mode)
         for module in self._frozen:
             module.eval()

@@ -8,10 +8,12 @@ query. Both are linear maps that commute with what follows, so here they are don
 are the same, the copies and most multiplications are gone.
 
 Letters of this file: B videos, T frames, H x W patches a frame, L = H * W, P prefix tokens a frame, N = P + L,
-C channels, D channels of the bottleneck, S tokens in all, Q queries, h heads, M frames of all videos.
+C channels, D channels of the bottleneck, S tokens in all, Q queries, h heads, R = Q * h, M frames of all videos.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,6 +25,8 @@ __all__ = [
     "fold_batch_norm",
     "frame_attention",
     "interpolate_positions",
+    "pool_tokens",
+    "position_encoding",
     "temporal_conv",
     "tubelets",
 ]
@@ -111,14 +115,53 @@ def depthwise_conv3d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return y.permute(0, 2, 3, 4, 1)
 
 
+def position_encoding(x: Tensor, weight: Tensor, bias: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Add to the patches their depth-wise 3-D convolution; prefix tokens pass unchanged.
+
+    Args:
+        x: Tokens [B, T, N, C].
+        weight: [C, 1, kernel, kernel, kernel].
+        bias: [C].
+        grid: Patches H, W.
+
+    Returns:
+        Tokens [B, T, N, C].
+    """
+    prefix, patches = x.tensor_split([x.shape[2] - grid[0] * grid[1]], dim=2)
+    encoding = depthwise_conv3d(patches.unflatten(2, grid), weight, bias)
+    return torch.cat([prefix, patches + encoding.flatten(2, 3)], dim=2)
+
+
+def pool_tokens(rows: Tensor, tokens: Tensor) -> Tensor:
+    """Softmax attention to tokens that are keys and values at once; the softmax is in float32 at least.
+
+    Args:
+        rows: Queries, scaled [B, R, C].
+        tokens: [B, S, C].
+
+    Returns:
+        Weighted sums of the tokens [B, R, C].
+    """
+    scores = rows @ tokens.transpose(1, 2)  # [B, R, S]
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(tokens.dtype)
+    return weights @ tokens
+
+
 def cross_mhra(
-    query: Tensor, tokens: Tensor, *, key_weight: Tensor, value_weight: Tensor, value_bias: Tensor, num_heads: int
+    query: Tensor,
+    tokens: Tensor,
+    *,
+    key_weight: Tensor,
+    value_weight: Tensor,
+    value_bias: Tensor,
+    num_heads: int,
+    pool: Callable[[Tensor, Tensor], Tensor] = pool_tokens,
 ) -> Tensor:
     """Cross attention of a few queries over many tokens, without ever projecting a token.
 
     With q_h the query of head h, the scores are ``(q_h W_k,h) . y`` and the output ``(softmax . y) W_v,h``: per token
     and query 2 h C multiply-adds instead of the 2 C C that keys and values cost. A bias of the keys adds the same
-    number to every score of a head and cancels in the softmax, so there is none. The softmax is in float32 at least.
+    number to every score of a head and cancels in the softmax, so there is none.
 
     Args:
         query: Projected queries [B, Q, C].
@@ -127,6 +170,7 @@ def cross_mhra(
         value_weight: [C, C].
         value_bias: [C].
         num_heads: Heads h; divides C.
+        pool: ``pool_tokens``, or another form of it.
 
     Returns:
         The heads' outputs side by side, before the output projection [B, Q, C].
@@ -134,9 +178,7 @@ def cross_mhra(
     num_queries, head_dim = query.shape[1], query.shape[2] // num_heads
     q = query.unflatten(-1, (num_heads, head_dim))  # [B, Q, h, C / h]
     absorbed = torch.einsum("bqhd,hdc->bqhc", q * head_dim**-0.5, key_weight.unflatten(0, (num_heads, head_dim)))
-    scores = absorbed.flatten(1, 2) @ tokens.transpose(1, 2)  # [B, Q h, S]
-    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(tokens.dtype)
-    mixed = (weights @ tokens).unflatten(1, (num_queries, num_heads))  # [B, Q, h, C]
+    mixed = pool(absorbed.flatten(1, 2), tokens).unflatten(1, (num_queries, num_heads))  # [B, Q, h, C]
     values = torch.einsum("bqhc,hdc->bqhd", mixed, value_weight.unflatten(0, (num_heads, head_dim)))
     return values.flatten(2) + value_bias
 
