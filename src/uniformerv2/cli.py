@@ -27,10 +27,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("uniformerv2.commands.train", "train on a folder or list of videos, without configuration"),
     "fit": ("uniformerv2.commands.fit", "train by a recipe or a configuration file"),
     "validate": ("uniformerv2.commands.fit", "measure on the validation set, one view a video"),
-    "test": ("uniformerv2.commands.fit", "measure on the test set, many views a video"),
+    "test": ("uniformerv2.commands.test", "measure a checkpoint on videos, by many views of each"),
+    "evaluate": ("uniformerv2.commands.evaluate", "measure again from dumps: intervals, ensembles, comparison"),
 }
 
-PARSED_BY_LIGHTNING = frozenset({"fit", "validate", "test"})
+PARSED_BY_LIGHTNING = frozenset({"fit", "validate"})
 """Verbs whose module takes the words as they are."""
 
 
@@ -111,7 +112,7 @@ def _call(verb: str, words: list[str]) -> int:
     parser = Parser(prog=f"uniformerv2 {verb}", description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False)
     module.add_arguments(parser)
     Parser.given = words
-    return int(module.run(parser.parse_args(words)))
+    return int(module.run(parser.parse_args(words, argparse.Namespace(words=[verb, *words]))))
 
 
 def _help() -> str:

@@ -29,6 +29,8 @@ class VideoScores:
             were not kept, or the video could not be read.
         error: Why it could not be read; empty where it could.
         duration_seconds: None where it is not known.
+        one_view_scores: Probabilities of the middle crop of the middle clip [K]; of an even number of clips the earlier
+            of the two in the middle. None where it was not kept, or the video could not be read.
     """
 
     index: int
@@ -39,6 +41,7 @@ class VideoScores:
     view_scores: NDArray[np.float32] | None = None
     error: str = ""
     duration_seconds: float | None = None
+    one_view_scores: NDArray[np.float32] | None = None
 
     @property
     def is_readable(self) -> bool:

@@ -22,15 +22,13 @@ from torch import Tensor
 from uniformerv2.checkpoint import load_model
 from uniformerv2.data.decoding import Decoder, VideoError, open_video
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.precision import gains_from_bf16
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
 __all__ = ["ClassScore", "Prediction", "Predictor", "Timings", "Video"]
 
 Video = str | Path | Tensor | NDArray[np.uint8]
 Precision = Literal["auto", "fp32", "bf16"]
-
-SMALLEST_GAIN = 10_000_000
-"""Parameters under which bfloat16 gains nothing on a CPU: what surrounds the matrix products costs more than they."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +131,12 @@ class Predictor:
             raise ValueError(f"precision is 'auto', 'fp32' or 'bf16', got {precision!r}.")
         if views_per_batch < 1:
             raise ValueError(f"views_per_batch must be at least 1, got {views_per_batch}.")
-        model = model if isinstance(model, UniFormerV2) else load_model(model)
+        model = model if isinstance(model, UniFormerV2) else load_model(model).fuse()
         self.device = torch.device(_best_device() if device == "auto" else device)
         self.model = model.to(self.device).eval()
         self.preprocessing = _preprocessing_of(model, preprocessing, num_clips=num_clips, num_crops=num_crops)
         self.class_names = model.info.class_names or tuple(str(index) for index in range(model.num_classes))
-        self.is_bf16 = precision == "bf16" or (precision == "auto" and _gains_from_bf16(model, self.device))
+        self.is_bf16 = precision == "bf16" or (precision == "auto" and gains_from_bf16(model, self.device))
         self.decoder = decoder
         self.views_per_batch = views_per_batch
 
@@ -250,12 +248,3 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _gains_from_bf16(model: UniFormerV2, device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or sum(weight.numel() for weight in model.parameters()) < SMALLEST_GAIN:
-        return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

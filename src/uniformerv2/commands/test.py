@@ -1,0 +1,302 @@
+"""``uniformerv2 test``: a checkpoint on a list of videos, many views a video, in one process or several."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from uniformerv2.commands.options import UsageError, add_model_overrides, model_overrides
+from uniformerv2.commands.processes import Place, ProcessGroup, own_place
+from uniformerv2.commands.progress import Progress
+from uniformerv2.commands.score_table import (
+    as_json,
+    failures_unlogged,
+    list_failures,
+    print_summary,
+    table_console,
+    unreadable,
+)
+from uniformerv2.commands.test_inputs import (
+    TestVideos,
+    in_head_order,
+    load_checkpoint,
+    read_classes,
+    read_videos,
+    recipe_views,
+)
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.labels import ClassNames
+from uniformerv2.data.worker_pool import available_cores
+from uniformerv2.evaluation.dumps import check_dump_path
+from uniformerv2.evaluation.scores import Evaluation
+from uniformerv2.evaluation.summary import Summary, summarize
+from uniformerv2.inference.predictor import Predictor
+from uniformerv2.inference.scoring import VideoScorer
+from uniformerv2.inference.testing import TestRun
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["add_arguments", "run"]
+
+MOST_WORKERS = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument(
+        "videos", metavar="DATA|RECIPE", help="list, folder, folder of lists; a recipe's name or a YAML"
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, file, name of the zoo, hf:user/name, *.ckpt")
+    parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores: .pkl .parquet .jsonl .npz .csv")
+    parser.add_argument("--view-scores", action="store_true", help="keep the scores of each view in the dump")
+    parser.add_argument("--json", action="store_true", help="one line of JSON; all else goes to stderr")
+    group = parser.add_argument_group("which videos")
+    group.add_argument("--data", metavar="LIST", help="videos to test on, where a recipe is given")
+    group.add_argument("--root", metavar="FOLDER", help="where the relative paths of the list start")
+    group.add_argument("--split", metavar="NAME", help="train, val, test, all (default: test, else val, else unmarked)")
+    group.add_argument("--only-classes", nargs="+", metavar="NAME", help="leave out the videos of other classes")
+    group.add_argument("--limit", type=int, metavar="N", help="the first N videos alone")
+    group = parser.add_argument_group("which class is which")
+    group.add_argument("--classes", metavar="SPACE|FILE", help="names of the list's class numbers")
+    group.add_argument("--head-classes", metavar="SPACE|FILE", help="names of the checkpoint's classes")
+    group = parser.add_argument_group("how")
+    group.add_argument("--clips", type=int, metavar="K", help="clips of a video (default: recipe, else checkpoint)")
+    group.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip")
+    group.add_argument("--average", default="softmax", choices=("softmax", "logits"), help="mean over views of what")
+    group.add_argument("--multi-label", action="store_true", help="sigmoid scores, mAP (default: where the list says)")
+    group.add_argument("--preprocessing", choices=("official", "mmaction2"), help="instead of the checkpoint's own")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    group.add_argument("--devices", type=int, default=1, metavar="N", help="processes, each with a GPU of its own")
+    group.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="default: auto")
+    group.add_argument("--views-per-batch", type=int, default=4, metavar="N", help="views at once (default: 4)")
+    group.add_argument("--decoder", default="auto", choices=("auto", "pyav", "torchcodec"), help="default: auto")
+    group.add_argument("--workers", type=int, metavar="N", help="processes that decode, for each device")
+    group.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap; 0: no intervals")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap")
+    add_model_overrides(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Test; 1 where no video could be read.
+
+    Args:
+        options: As ``add_arguments`` made them.
+
+    Raises:
+        UsageError: There are no such videos or no such checkpoint, or they do not fit each other.
+    """
+    _check(options)
+    if options.devices == 1:
+        return run_process(options)
+    if own_place().world_size > 1:
+        raise UsageError("--devices starts processes, but this one was started as one of several: leave it out.")
+    with tempfile.TemporaryDirectory() if options.dump is None else nullcontext() as folder:
+        shared = argparse.Namespace(**vars(options))
+        shared.devices, shared.dump = 1, options.dump or Path(str(folder), "test.jsonl")
+        shared.is_dump_wanted = options.dump is not None
+        return ProcessGroup(run_process, shared, options.devices).join()
+
+
+def run_process(options: argparse.Namespace) -> int:
+    """The share of this process; the first one prints."""
+    place = own_place()
+    console = table_console(stderr=options.json, quiet=place.rank > 0)
+    model = load_checkpoint(options.checkpoint, model_overrides(options))
+    if options.head_classes:
+        _name_head(model, options.head_classes)
+    videos = read_videos(
+        options.videos, data=options.data, root=options.root, classes=options.classes, split=options.split
+    )
+    records, matched = in_head_order(_subset(videos.records, options), model)
+    scorer = _scorer(options, model, videos, records, place)
+    test = _test_run(options, scorer, records, place, _info(options, videos, scorer))
+    _announce(console, options, videos, scorer, test, matched)
+    watched = Progress("test", test.num_videos, done=test.num_done) if place.rank == 0 else nullcontext()
+    with watched as progress, failures_unlogged():
+        for video in test.videos():
+            if progress is not None:
+                progress.advance(is_bad=not video.is_readable)
+    evaluation = test.finish()
+    return 0 if evaluation is None else _show(console, options, evaluation)
+
+
+def _test_run(
+    options: argparse.Namespace,
+    scorer: VideoScorer,
+    records: list[VideoRecord],
+    place: Place,
+    info: Mapping[str, Any],
+) -> TestRun:
+    try:
+        return TestRun(scorer, records, dump=options.dump, rank=place.rank, world_size=place.world_size, info=info)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("clips", "limit", "devices", "views_per_batch"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
+    for name in ("workers", "resamples", "seed"):
+        value = getattr(options, name)
+        if value is not None and value < 0:
+            raise UsageError(f"--{name} is {value}; it must be 0 or more.")
+    if options.dump is not None:
+        try:
+            check_dump_path(options.dump, view_scores=options.view_scores)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    elif options.view_scores:
+        raise UsageError("--view-scores stand in a dump: give --dump FILE.")
+    options.is_dump_wanted = options.dump is not None
+
+
+def _name_head(model: UniFormerV2, word: str) -> None:
+    names = read_classes(word)
+    if len(names) != model.num_classes:
+        raise UsageError(f"--head-classes {word} has {len(names)} names, the checkpoint {model.num_classes} classes.")
+    model.info = replace(model.info, class_names=names)
+
+
+def _subset(records: Any, options: argparse.Namespace) -> list[VideoRecord]:
+    kept = list(records)
+    if options.only_classes:
+        wanted = ClassNames(options.only_classes, called="--only-classes")
+        kept = [record for record in kept if _is_of(record, wanted)]
+    if not kept:
+        raise UsageError(f"No video is of the classes {', '.join(options.only_classes)}.")
+    return kept[: options.limit]
+
+
+def _is_of(record: VideoRecord, wanted: ClassNames) -> bool:
+    """By name, or by number where the list has no names."""
+    named = record.label if record.label_name is None else record.label_name
+    return any(wanted.find(str(name)) is not None for name in (named if isinstance(named, tuple) else (named,)))
+
+
+def _scorer(
+    options: argparse.Namespace,
+    model: UniFormerV2,
+    videos: TestVideos,
+    records: list[VideoRecord],
+    place: Place,
+) -> VideoScorer:
+    workers = options.workers
+    if workers is None:
+        workers = max(1, min(available_cores() // place.local_size, MOST_WORKERS))
+    try:
+        predictor = Predictor(
+            model,
+            options.preprocessing,
+            device=_device(options.device, place),
+            precision=options.precision,
+            decoder=options.decoder,
+            views_per_batch=options.views_per_batch,
+        )
+        own = predictor.preprocessing
+        views = recipe_views(videos.recipe, own)
+        num_clips = options.clips or views.get("num_clips", own.num_clips)
+        num_crops = options.crops or views.get("num_crops", own.num_crops)
+        predictor.preprocessing = replace(own, num_clips=num_clips, num_crops=num_crops)
+        return VideoScorer(
+            predictor,
+            average=options.average,
+            is_multi_label=options.multi_label or any(isinstance(record.label, tuple) for record in records),
+            keep_view_scores=options.view_scores,
+            num_workers=workers,
+        )
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _device(device: str, place: Place) -> str:
+    """A GPU for each process of a machine. Threads stay as many: on a CPU the last bit of a score depends on them."""
+    if place.local_size > 1 and device == "auto" and torch.cuda.is_available():
+        return f"cuda:{place.local_rank % torch.cuda.device_count()}"
+    return device
+
+
+def _info(options: argparse.Namespace, videos: TestVideos, scorer: VideoScorer) -> dict[str, Any]:
+    """What the dump says beside the scores; nothing that differs between two runs of the same test."""
+    preprocessing = scorer.predictor.preprocessing
+    words = ["uniformerv2", "test", options.videos, options.checkpoint]
+    words += ["--clips", str(preprocessing.num_clips), "--crops", str(preprocessing.num_crops)]
+    for name in ("data", "root", "split", "classes", "head_classes", "limit", "preprocessing"):
+        if getattr(options, name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    words += ["--only-classes", *options.only_classes] if options.only_classes else []
+    words += ["--average", "logits"] if options.average == "logits" else []
+    words += ["--multi-label"] if options.multi_label else []
+    model = scorer.predictor.model
+    return {
+        "checkpoint": options.checkpoint,
+        "source": model.info.source,
+        "data": f"{videos.source} ({videos.split})",
+        "preprocessing": preprocessing.to_dict(),
+        "average": options.average,
+        "precision": "bf16" if scorer.predictor.is_bf16 else "fp32",
+        "command": shlex.join(words),
+    }
+
+
+def _announce(
+    console: Console,
+    options: argparse.Namespace,
+    videos: TestVideos,
+    scorer: VideoScorer,
+    test: TestRun,
+    matched: str,
+) -> None:
+    predictor = scorer.predictor
+    preprocessing = predictor.preprocessing
+    kind = "sigmoids" if scorer.is_multi_label else "probabilities"
+    mean = "logits" if scorer.average == "logits" else kind
+    views = f"{preprocessing.num_clips} clip{'s' * (preprocessing.num_clips > 1)} x {preprocessing.num_crops} crop"
+    views += "s" * (preprocessing.num_crops > 1)
+    precision = "bfloat16" if predictor.is_bf16 else "float32"
+    height, width = preprocessing.input_size
+    lines = [
+        f"checkpoint  {options.checkpoint}, {len(predictor.class_names)} classes; {predictor.device}, {precision}",
+        f"videos      {len(test.records)} of {videos.source} ({videos.split}); {matched}",
+        f"views       {views} of {preprocessing.num_frames} frames, {height} x {width}; mean of {mean}",
+    ]
+    console.print("\n".join(lines), markup=False)
+    if test.is_finished:
+        console.print(f"{options.dump} is the dump of this very test; nothing is measured anew.", markup=False)
+    elif test.num_done:
+        console.print(f"Going on: {test.num_done} of {test.num_videos} videos are done.", markup=False)
+
+
+def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation) -> int:
+    summary = summarize(evaluation, num_resamples=options.resamples, seed=options.seed)
+    console.print()
+    print_summary(console, {"": summary})
+    if summary.num_labelled < summary.num_videos:
+        words = f"{summary.num_videos - summary.num_labelled} videos have no label, and are not in the numbers."
+        console.print(words, markup=False)
+    list_failures(console, evaluation)
+    if options.is_dump_wanted:
+        console.print(f"Scores: {options.dump}", markup=False)
+    if options.json:
+        sys.stdout.write(json.dumps(_content(options, evaluation, summary)) + os.linesep)
+    return 1 if summary.num_unreadable == summary.num_videos else 0
+
+
+def _content(options: argparse.Namespace, evaluation: Evaluation, summary: Summary) -> Mapping[str, Any]:
+    dump = str(options.dump) if options.is_dump_wanted else None
+    content = {"metrics": summary.to_dict(), "unreadable": unreadable(evaluation), "dump": dump}
+    return as_json({**content, "info": dict(evaluation.info)})

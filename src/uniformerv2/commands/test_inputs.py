@@ -1,0 +1,300 @@
+"""What the words of ``uniformerv2 test`` name: the videos, the checkpoint, and which class is which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from uniformerv2.checkpoint import load_model
+from uniformerv2.commands.options import UsageError
+from uniformerv2.data.annotations import VideoRecord, read_folder, read_records
+from uniformerv2.data.annotations.auto import detect_format
+from uniformerv2.data.annotations.folder import has_split_folders
+from uniformerv2.data.labels import LABEL_SPACES, RENAMED, ClassNames, class_names_of
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.config import UniFormerV2Config
+from uniformerv2.model.files import read_checkpoint
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.recipes import recipe_path
+
+__all__ = ["TestVideos", "in_head_order", "load_checkpoint", "read_classes", "read_videos", "recipe_views"]
+
+YAML: Final = frozenset({".yaml", ".yml"})
+SHOWN: Final = 3
+
+
+@dataclass(frozen=True)
+class TestVideos:
+    """The videos to test on.
+
+    Attributes:
+        records: At least one.
+        source: Where the list was read from.
+        split: Which part of it this is, in words.
+        recipe: The ``data.preprocessing`` of the recipe; empty where none was given.
+    """
+
+    __test__ = False  # pytest takes a class of this name for tests
+
+    records: Sequence[VideoRecord]
+    source: str
+    split: str
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_videos(
+    word: str,
+    *,
+    data: str | None = None,
+    root: str | None = None,
+    classes: str | None = None,
+    split: str | None = None,
+) -> TestVideos:
+    """The videos of a list, of a folder, or of a recipe.
+
+    Args:
+        word: A list, a folder, a recipe's name, or a YAML file.
+        data: The list to test on instead of the recipe's own.
+        root: Where relative paths start.
+        classes: Names of the list's class numbers: a label space, or a file with a name a line.
+        split: Only these; "all"; None: the test videos, else the validation videos, else the ones without a mark.
+
+    Returns:
+        The videos, with the class numbers of the list.
+
+    Raises:
+        UsageError: There is no such list, folder or recipe, or none of its videos is of the split.
+    """
+    path = Path(word)
+    if path.exists() and path.suffix not in YAML:
+        if data is not None:
+            raise UsageError(f"{word} and --data {data} both name the videos; give one of them, or a recipe's name.")
+        return _chosen(word, _read(word, root, classes), split)
+    recipe = _read_recipe(word)
+    section = recipe.get("data") or {}
+    role = next((name for name in ("test", "val", "train") if section.get(name)), None)
+    source = data or (section[role] if role else None)
+    if source is None:
+        raise UsageError(f"{word} does not say where the videos are: give --data LIST, perhaps with --root FOLDER.")
+    root = root or section.get("root")
+    whole = data is None and role != "train"  # a list that is there for testing need not mark its videos
+    records = _read(source, root, classes or section.get("classes"), whole=whole)
+    found = _chosen(str(source), records, split or (role if whole else None), takes_all=whole and split is None)
+    return replace(found, recipe=section.get("preprocessing") or {})
+
+
+def recipe_views(recipe: Mapping[str, Any], own: Preprocessing) -> dict[str, int]:
+    """The number of clips and crops of a recipe, for a checkpoint that it fits.
+
+    Args:
+        recipe: Its ``data.preprocessing``.
+        own: The checkpoint's.
+
+    Raises:
+        UsageError: The recipe is of another number of frames or another size.
+    """
+    for name in ("num_frames", "image_size"):
+        if name in recipe and recipe[name] != getattr(own, name):
+            raise UsageError(
+                f"The recipe has {name} {recipe[name]}, the checkpoint {getattr(own, name)}. Give the recipe of this "
+                "checkpoint; or the list itself, with --clips and --crops."
+            )
+    return {name: int(recipe[name]) for name in ("num_clips", "num_crops") if name in recipe}
+
+
+def read_classes(word: str | Sequence[str]) -> tuple[str, ...]:
+    """Class names in order: of a label space, or of a file with a name a line.
+
+    Raises:
+        UsageError: Neither.
+    """
+    try:
+        if isinstance(word, str) and word not in LABEL_SPACES and Path(word).is_file():
+            lines = Path(word).read_text(encoding="utf-8-sig").splitlines()
+            return class_names_of([line.strip() for line in lines if line.strip()]).names
+        return class_names_of(word).names
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{error} Or give a file with a class name a line.") from error
+
+
+def load_checkpoint(source: str, overrides: Mapping[str, Any]) -> UniFormerV2:
+    """What ``load_model`` takes, the folder of a training run, or a checkpoint that Lightning wrote in a training.
+
+    Args:
+        source: As typed.
+        overrides: For ``load_model``.
+
+    Raises:
+        UsageError: There is no such checkpoint, or it cannot be used alone.
+    """
+    path = Path(source)
+    if (path / "run.json").is_file() and (path / "model").is_dir():
+        path = path / "model"
+    try:
+        if path.suffix == ".ckpt" and path.is_file():
+            content = read_checkpoint(path)
+            if "pytorch-lightning_version" in content:
+                return _of_training(path, content["state_dict"])
+        return load_model(str(path) if path.exists() else source, **overrides)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+
+
+def in_head_order(records: Sequence[VideoRecord], model: UniFormerV2) -> tuple[list[VideoRecord], str]:
+    """The records with the class numbers of the network's head.
+
+    Names are matched where the list has any; Kinetics' classes that were renamed are the same class.
+
+    Args:
+        records: With the class numbers of their list.
+        model: The network, which may know how its classes are called.
+
+    Returns:
+        The records, and what was done, in words.
+
+    Raises:
+        UsageError: A class of the list is none of the network's, or cannot be compared with them.
+    """
+    head_names = model.info.class_names
+    names = {name: None for record in records for name in _names(record)}
+    if not names:
+        has_labels = any(record.label is not None for record in records)
+        taken = "the list's class numbers are taken as the checkpoint's" if has_labels else "the list has no labels"
+        return list(records), taken
+    if not head_names:
+        raise UsageError(
+            "The list names its classes, the checkpoint does not: say which class is which with --head-classes, a file "
+            "with a name a line in the order of the head, or one of " + ", ".join(LABEL_SPACES) + "."
+        )
+    known = ClassNames(head_names, called="the checkpoint's classes")
+    numbers = {name: _number(name, known) for name in names}
+    if missing := [name for name, number in numbers.items() if number is None]:
+        some = ", ".join(map(repr, missing[:SHOWN])) + (" ..." if len(missing) > SHOWN else "")
+        raise UsageError(
+            f"The checkpoint has no class {some} ({len(missing)} of the {len(names)} classes of the list); its "
+            f"{len(head_names)} classes are {', '.join(map(repr, head_names[:SHOWN]))} ... Leave their videos out with "
+            "--only-classes, or say the names with --classes (of the list) and --head-classes (of the checkpoint)."
+        )
+    matched = [_renumbered(record, numbers) for record in records]
+    changed = any(new.label != old.label for new, old in zip(matched, records, strict=True))
+    return matched, "classes are matched by name" + ", their order differs" * changed
+
+
+def _read_recipe(word: str) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(recipe_path(word).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        near = f": {error}" if Path(word).name == word and not Path(word).suffix else "."
+        raise UsageError(f"There is no file or folder {word}, and no recipe of this name{near}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{word} is no YAML: {error}") from error
+
+
+def _read(source: str, root: str | None, classes: Any, *, whole: bool = False) -> list[VideoRecord]:
+    known = None if classes is None else read_classes(classes)
+    try:
+        if whole and Path(source).is_dir() and detect_format(source) == "folder" and not has_split_folders(source):
+            return read_folder(source, classes=known, root=root, val_fraction=0.0)
+        return read_records(source, classes=known, root=root)
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
+
+
+def _chosen(source: str, records: list[VideoRecord], split: str | None, *, takes_all: bool = False) -> TestVideos:
+    """The records of a split; ``takes_all``: all of them where none is marked so.
+
+    Raises:
+        UsageError: There are none.
+    """
+    marks = {record.split for record in records}
+    if split is None:
+        tested = any(record.split == "test" and record.label is not None for record in records)
+        split = "test" if tested else "val" if "val" in marks else None
+        if split is None and None not in marks:
+            raise UsageError(
+                f"{source} has no test or validation videos, only {', '.join(sorted(map(repr, marks)))}; choose with "
+                "--split, or --split all."
+            )
+    if split == "all":
+        return TestVideos(records, source, "all")
+    kept = [record for record in records if record.split == split]
+    if not kept and (takes_all or marks == {None}):
+        return TestVideos(records, source, "all")
+    if not kept:
+        there = ", ".join(sorted(repr(mark) for mark in marks if mark))
+        raise UsageError(f"No video of {source} is of the split {split!r}; there are {there}; 'all' takes every one.")
+    words = f"{split}: {len(kept)} of {len(records)}" if len(kept) < len(records) else split or "all"
+    return TestVideos(kept, source, words)
+
+
+def _names(record: VideoRecord) -> tuple[str, ...]:
+    name = record.label_name
+    return () if name is None else name if isinstance(name, tuple) else (name,)
+
+
+def _number(name: str, known: ClassNames) -> int | None:
+    """Of a class, also where Kinetics gave it another name in another release; None where there is no such class."""
+    others = [RENAMED[name]] if name in RENAMED else []
+    others += [old for old, new in RENAMED.items() if new in {name, *others}]
+    found = (known.find(called) for called in (name, *others))
+    return next((number for number in found if number is not None), None)
+
+
+def _renumbered(record: VideoRecord, numbers: Mapping[str, int | None]) -> VideoRecord:
+    label = tuple(int(numbers[name] or 0) for name in _names(record))
+    return replace(record, label=label if isinstance(record.label, tuple) else label[0] if label else None)
+
+
+def _of_training(path: Path, state: Mapping[str, Any]) -> UniFormerV2:
+    """The network of ``OUT/checkpoints/x.ckpt``, of which ``OUT`` says what it is made of.
+
+    Raises:
+        UsageError: It does not.
+    """
+    folder = path.resolve().parent.parent
+    if (folder / "run.json").is_file():
+        network = _of_run(folder)
+    elif (folder / "config.yaml").is_file():
+        network = _of_config(folder / "config.yaml")
+    else:
+        raise UsageError(
+            f"{path} holds weights alone; what the network is made of stands in run.json or config.yaml of the folder "
+            f"above, and {folder} has neither. Give the model folder of the training, or put the file back."
+        )
+    own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise UsageError(f"{path} does not fit the network of {folder}: {error}") from error
+    return network.eval()
+
+
+def _of_run(folder: Path) -> UniFormerV2:
+    """With random weights, from what ``uniformerv2 train`` noted."""
+    from uniformerv2.training.run import RunFolder  # brings Lightning
+
+    plan, network, _ = RunFolder(folder).read()
+    fields = {"num_frames": plan.num_frames, "image_size": plan.image_size}
+    views = {"num_clips": plan.num_clips, "num_crops": plan.num_crops}
+    preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **fields, **views}).to_dict()
+    network.info = replace(network.info, preprocessing=preprocessing, class_names=tuple(plan.class_names))
+    return network
+
+
+def _of_config(path: Path) -> UniFormerV2:
+    """With random weights, from what ``uniformerv2 fit`` noted."""
+    from uniformerv2.training.build import random_network  # brings Lightning
+
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    model, data = content["model"], content["data"]
+    if model.get("network"):
+        network = random_network(UniFormerV2Config.from_dict(model["network"]))
+    else:
+        network = load_model(model["weights"], head_map=model.get("head_map"))
+    names = read_classes(data["classes"]) if data.get("classes") else ()
+    network.info = replace(network.info, preprocessing=data["preprocessing"], class_names=names)
+    return network

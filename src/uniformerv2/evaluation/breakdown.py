@@ -1,0 +1,252 @@
+"""Results broken down: by class, by confidence, by number of views, by duration.
+
+As in the headline numbers, a video that could not be read is a miss; by confidence and by duration it is left out, as
+it has neither. With several labels a video is right where its highest score is one of them.
+
+Letters of this file: M videos, V views, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uniformerv2.evaluation.metrics import NUM_BINS, ScoreTable, average_precision, hits
+from uniformerv2.evaluation.scores import Evaluation, VideoScores
+
+__all__ = [
+    "ClassResult",
+    "ConfidenceBin",
+    "DurationGroup",
+    "Rate",
+    "ViewCount",
+    "by_class",
+    "by_confidence",
+    "by_duration",
+    "by_num_views",
+    "is_hit",
+    "labels_of",
+    "rated",
+]
+
+ORDERS: Final = 16
+"""Random orders of the views: the accuracy with n of them is the mean over the first n of each order."""
+
+GROUP: Final = 15
+"""Fewest videos of a group of durations."""
+
+Z: Final = 1.959964
+"""Of the normal distribution, for 95 %."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A part of a number of videos.
+
+    Attributes:
+        count: Videos.
+        total: Of how many.
+    """
+
+    count: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """0 to 1; NaN of no videos."""
+        return self.count / self.total if self.total else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval, sensible for few videos too (E. B. Wilson, 1927); 0 to 1 of no videos.
+
+        >>> Rate(10, 10).interval[0] > 0.7
+        True
+        """
+        if not self.total:
+            return 0.0, 1.0
+        square = Z * Z / self.total
+        middle = (self.value + square / 2) / (1 + square)
+        half = Z / (1 + square) * math.sqrt(self.value * (1 - self.value) / self.total + square / (4 * self.total))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassResult:
+    """What came out for one class.
+
+    Attributes:
+        index: Class number.
+        top1: Of its videos; of several labels: the highest score is this class.
+        top5: Of its videos.
+        precision: Of the videos that are taken for it, those that are of it.
+        average_precision: 0 to 1; NaN where the class does not occur, or a video has one label.
+    """
+
+    index: int
+    top1: Rate
+    top5: Rate
+    precision: Rate
+    average_precision: float
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Decisions of similar confidence.
+
+    Attributes:
+        low: Lower edge.
+        high: Upper edge.
+        confidence: Their mean; NaN where there are none.
+        rate: How many are right. A decision is a video; with several labels it is a video and a class.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    rate: Rate
+
+
+@dataclass(frozen=True)
+class ViewCount:
+    """The accuracy with so many views, over several choices of the views.
+
+    Attributes:
+        num_views: Views of a video.
+        mean: 0 to 1, over the choices.
+        lowest: Of a choice.
+        highest: Of a choice.
+    """
+
+    num_views: int
+    mean: float
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True)
+class DurationGroup:
+    """Videos of similar duration.
+
+    Attributes:
+        from_seconds: The shortest.
+        to_seconds: The longest.
+        rate: How many are right.
+    """
+
+    from_seconds: float
+    to_seconds: float
+    rate: Rate
+
+
+def labels_of(video: VideoScores) -> tuple[int, ...]:
+    """The class numbers of a video; none where it has no label."""
+    labels = video.label if isinstance(video.label, tuple) else (video.label,)
+    return tuple(label for label in labels if label >= 0)
+
+
+def is_hit(video: VideoScores) -> bool:
+    """Whether the video could be read and its highest score is (one of) its label(s)."""
+    return video.is_readable and int(video.scores.argmax()) in labels_of(video)
+
+
+def rated(evaluation: Evaluation) -> list[VideoScores]:
+    """The videos that could be read and have a label."""
+    return [video for video in evaluation.videos if video.is_readable and labels_of(video)]
+
+
+def by_class(evaluation: Evaluation) -> list[ClassResult]:
+    """Each class, in head order."""
+    table = ScoreTable.of(evaluation)
+    best = np.where(table.readable, table.scores.argmax(axis=1), -1) if len(table) else np.empty(0, dtype=int)
+    results = []
+    for index in range(len(evaluation.class_names)):
+        own = table.target[:, index]
+        total, right = int(own.sum()), int((best[own] == index).sum())
+        near = hits(table.scores[own], np.full(total, index), k=5) & table.readable[own]
+        column = slice(index, index + 1)
+        precision = math.nan
+        if evaluation.is_multi_label and total:
+            ones = np.ones(len(table))
+            precision = float(average_precision(table.scores[:, column], table.target[:, column], ones))
+        results.append(
+            ClassResult(
+                index=index,
+                top1=Rate(right, total),
+                top5=Rate(int(near.sum()), total),
+                precision=Rate(right, int((best == index).sum())),
+                average_precision=precision,
+            )
+        )
+    return results
+
+
+def by_confidence(evaluation: Evaluation) -> list[ConfidenceBin]:
+    """The bins of the calibration error, also the empty ones; no bins where nothing could be read."""
+    table = ScoreTable.of(evaluation, readable_only=True)
+    if not len(table):
+        return []
+    if evaluation.is_multi_label:
+        confidence, right = table.scores.ravel(), table.target.ravel()
+    else:
+        confidence, right = table.scores.max(axis=1), hits(table.scores, table.target.argmax(axis=1))
+    edges = np.linspace(0, 1, NUM_BINS + 1, dtype=np.float32)
+    place = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, NUM_BINS - 1)
+    count = np.bincount(place, minlength=NUM_BINS)
+    num_right = np.bincount(place, weights=right, minlength=NUM_BINS)
+    total = np.bincount(place, weights=confidence, minlength=NUM_BINS)
+    return [
+        ConfidenceBin(
+            float(edges[index]),
+            float(edges[index + 1]),
+            float(total[index] / count[index]) if count[index] else math.nan,
+            Rate(int(num_right[index]), int(count[index])),
+        )
+        for index in range(NUM_BINS)
+    ]
+
+
+def by_num_views(evaluation: Evaluation) -> list[ViewCount]:
+    """The accuracy with 1, 2, ... V views; empty where there is one view, or a video's view scores were not kept.
+
+    Which views are taken is drawn ``ORDERS`` times, alike for all videos.
+    """
+    num_views = evaluation.num_clips * evaluation.num_crops
+    videos = rated(evaluation)
+    kept = [video.view_scores for video in videos if video.view_scores is not None]
+    if num_views < 2 or not kept or len(kept) < len(videos) or any(len(views) != num_views for views in kept):
+        return []
+    rng = np.random.default_rng(0)
+    orders = np.stack([rng.permutation(num_views) for _ in range(ORDERS)])
+    right = np.zeros(orders.shape)
+    for video, views in zip(videos, kept, strict=True):
+        best = np.cumsum(views[orders], axis=1).argmax(axis=-1)
+        right += np.isin(best, labels_of(video))
+    accuracy = right / sum(bool(labels_of(video)) for video in evaluation.videos)
+    return [
+        ViewCount(index + 1, float(column.mean()), float(column.min()), float(column.max()))
+        for index, column in enumerate(accuracy.T)
+    ]
+
+
+def by_duration(evaluation: Evaluation, *, max_groups: int = 5) -> list[DurationGroup]:
+    """Groups of about equally many videos, shortest first; empty where durations are unknown, or all about equal.
+
+    Args:
+        evaluation: The scores.
+        max_groups: There are fewer where a group would have under ``GROUP`` videos.
+    """
+    timed = [(video.duration_seconds, is_hit(video)) for video in rated(evaluation) if video.duration_seconds]
+    timed.sort()
+    num_groups = min(max_groups, len(timed) // GROUP)
+    if num_groups < 2 or timed[-1][0] < 1.2 * timed[0][0]:
+        return []
+    return [_group(part) for part in np.array_split(np.array(timed), num_groups)]
+
+
+def _group(part: NDArray[np.float64]) -> DurationGroup:
+    return DurationGroup(float(part[0, 0]), float(part[-1, 0]), Rate(int(part[:, 1].sum()), len(part)))

@@ -1,0 +1,241 @@
+"""How a dump lies on disk, one pair of functions a format: a head, which is JSON, and one row a video.
+
+A row has ``index``, ``id``, ``path``, ``label`` (a list of class numbers), ``error``, ``duration_seconds``, ``scores``
+[K], and perhaps ``one_view_scores`` [K] and ``view_scores`` [V, K].
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uniformerv2._require import require
+from uniformerv2.evaluation.safe_pickle import read_pickle
+
+__all__ = ["FORMATS", "Head", "Row", "replacing"]
+
+Head = Mapping[str, Any]
+Row = dict[str, Any]
+Writer = Callable[[Path, Head, Sequence[Row]], None]
+Reader = Callable[[Path], tuple[Head, list[Row]]]
+
+HEAD: Final = "test"
+SCORES: Final = ("scores", "one_view_scores", "view_scores")
+COLUMNS: Final = ("index", "id", "path", "label", "label_name", "predicted_name", "error", "duration_seconds")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of ``path`` when it is whole, and is gone where writing fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _open(path: Path, mode: str = "r") -> IO[str]:
+    """UTF-8; names of files are bytes, and those that are no UTF-8 are written as they are."""
+    return cast(IO[str], path.open(mode, encoding="utf-8", errors="surrogateescape", newline=""))
+
+
+def _write_pickle(path: Path, head: Head, rows: Sequence[Row]) -> None:
+    """A list of dictionaries, as MMAction2 writes it, with numpy arrays in place of tensors."""
+    import pickle
+
+    shared = dict(head)  # one object for all rows: a pickle holds it once
+    num_classes = len(head["class_names"])
+    entries = [
+        {
+            "pred_score": row["scores"],
+            "pred_label": np.array([row["scores"].argmax()]),
+            "gt_label": _gt_label(row["label"], num_classes, is_multi_label=head["is_multi_label"]),
+            **{name: value for name, value in row.items() if name != "scores"},
+            HEAD: shared,
+        }
+        for row in rows
+    ]
+    with path.open("wb") as file:
+        pickle.dump(entries, file, protocol=4)
+
+
+def _gt_label(label: Sequence[int], num_classes: int, *, is_multi_label: bool) -> NDArray[np.int64]:
+    """A number [1], -1 where there is none; of multi-label data 0 and 1 for each class [K]."""
+    if not is_multi_label:
+        return np.array([*label, -1][:1])
+    several = np.zeros(num_classes, dtype=np.int64)
+    several[list(label)] = 1
+    return several
+
+
+def _read_pickle(path: Path) -> tuple[Head, list[Row]]:
+    entries = read_pickle(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "pred_score" in entry for entry in entries):
+        raise ValueError(f"{path} is no dump: a list with a dictionary a video, with 'pred_score', is needed.")
+    head = entries[0].get(HEAD) if entries else None
+    rows = []
+    for number, entry in enumerate(entries):
+        row = {"index": number, "id": str(number), "path": str(number), **entry}
+        row["scores"] = np.asarray(row.pop("pred_score"))
+        if "label" not in row:
+            row["label"] = _label_of(np.asarray(entry.get("gt_label", -1)).ravel(), len(row["scores"]))
+        rows.append(row)
+    foreign = any(len(np.asarray(entry.get("gt_label", -1)).ravel()) > 1 for entry in entries)
+    return head or {"is_multi_label": foreign}, rows
+
+
+def _label_of(label: NDArray[Any], num_classes: int) -> list[int]:
+    if len(label) > 1 and len(label) == num_classes:
+        return [int(number) for number in np.flatnonzero(label)]
+    return [int(number) for number in label if number >= 0]
+
+
+def _write_jsonl(path: Path, head: Head, rows: Sequence[Row]) -> None:
+    with _open(path, "w") as file:
+        for number, row in enumerate(rows):
+            plain = {name: _short(value) if name in SCORES else value for name, value in row.items()}
+            file.write(json.dumps(plain if number else {**plain, HEAD: head}, ensure_ascii=False) + "\n")
+
+
+def _read_jsonl(path: Path) -> tuple[Head, list[Row]]:
+    with _open(path) as file:
+        rows = [json.loads(line) for line in file]
+    return _head_of(rows[0].pop(HEAD, None) if rows else None, path), rows
+
+
+def _short(scores: NDArray[np.float32] | None) -> Any:
+    """Numbers with as many digits as float32 needs, in nested lists."""
+    if scores is None:
+        return None
+    return [_short(part) for part in scores] if scores.ndim > 1 else [float(str(score)) for score in scores]
+
+
+def _write_csv(path: Path, head: Head, rows: Sequence[Row]) -> None:
+    """A table for people and spreadsheets: a column a class, no scores of single views."""
+    names = head["class_names"]
+    with _open(path, "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow([*COLUMNS, *names, HEAD])
+        for number, row in enumerate(rows):
+            named = "; ".join(names[label] for label in row["label"])
+            predicted = "" if row["error"] else names[row["scores"].argmax()]
+            fixed = [row["index"], row["id"], row["path"], "; ".join(map(str, row["label"])), named, predicted]
+            fixed += [row["error"], "" if row["duration_seconds"] is None else row["duration_seconds"]]
+            last = "" if number else json.dumps(head, ensure_ascii=False)
+            table.writerow([*fixed, *map(str, row["scores"]), last])
+
+
+def _read_csv(path: Path) -> tuple[Head, list[Row]]:
+    before = csv.field_size_limit(2**30)  # the head of many classes is one long field
+    try:
+        with _open(path) as file:
+            titles, *lines = csv.reader(file)
+    finally:
+        csv.field_size_limit(before)
+    if tuple(titles[: len(COLUMNS)]) != COLUMNS or titles[-1] != HEAD or not lines:
+        raise ValueError(f"{path} is no dump: its columns are {', '.join(titles[:5])} ...")
+    rows = []
+    for line in lines:
+        fixed = dict(zip(COLUMNS, line, strict=False))
+        row: Row = {name: fixed[name] for name in ("id", "path", "error")}
+        row["index"] = int(fixed["index"])
+        row["label"] = [int(number) for number in fixed["label"].split("; ") if number]
+        row["duration_seconds"] = float(fixed["duration_seconds"]) if fixed["duration_seconds"] else None
+        row["scores"] = np.array(line[len(COLUMNS) : -1], dtype=np.float32)
+        rows.append(row)
+    return _head_of(json.loads(lines[0][-1] or "null"), path), rows
+
+
+def _write_parquet(path: Path, head: Head, rows: Sequence[Row]) -> None:
+    arrow = require("pyarrow", extra="tables")
+    parquet = require("pyarrow.parquet", extra="tables")
+    number = arrow.list_(arrow.float32())
+    kinds = {
+        "index": arrow.int64(),
+        "id": arrow.string(),
+        "path": arrow.string(),
+        "label": arrow.list_(arrow.int64()),
+        "error": arrow.string(),
+        "duration_seconds": arrow.float64(),
+        "scores": number,
+        "one_view_scores": number,
+        "view_scores": arrow.list_(number),
+    }
+    schema = arrow.schema(kinds, metadata={HEAD: json.dumps(head, ensure_ascii=False)})
+    columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in kinds}
+    for name in ("id", "path", "error"):  # Parquet holds UTF-8 alone
+        columns[name] = [text.encode(errors="backslashreplace").decode() for text in columns[name]]
+    columns["view_scores"] = [None if views is None else list(views) for views in columns["view_scores"]]
+    parquet.write_table(arrow.table(columns, schema=schema), path)
+
+
+def _read_parquet(path: Path) -> tuple[Head, list[Row]]:
+    table = require("pyarrow.parquet", extra="tables").read_table(path)
+    head = (table.schema.metadata or {}).get(HEAD.encode())
+    return _head_of(json.loads(head) if head else None, path), table.to_pylist()
+
+
+def _write_npz(path: Path, head: Head, rows: Sequence[Row]) -> None:
+    """Arrays over all videos; labels are padded with -1, absent scores are NaN."""
+    longest = max((len(row["label"]) for row in rows), default=1)
+    arrays: dict[str, Any] = {
+        "index": np.array([row["index"] for row in rows]),
+        "label": np.array([[*row["label"], *[-1] * (longest - len(row["label"]))] for row in rows], dtype=np.int64),
+        "duration_seconds": np.array([row["duration_seconds"] for row in rows], dtype=np.float64),
+        "class_names": np.array(head["class_names"]),
+        HEAD: np.array(json.dumps(head, ensure_ascii=False)),
+        **{name: np.array([row[name] for row in rows]) for name in ("id", "path", "error")},
+    }
+    for name in SCORES:
+        known = next((row[name] for row in rows if row.get(name) is not None), None)
+        if known is not None:
+            absent = np.full_like(known, np.nan)
+            arrays[name] = np.stack([absent if row.get(name) is None else row[name] for row in rows])
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _read_npz(path: Path) -> tuple[Head, list[Row]]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # of a damaged one it closes nothing
+        content = {name: arrays[name] for name in arrays.files}
+    head = _head_of(json.loads(str(content.pop(HEAD, "null"))), path)
+    content.pop("class_names", None)
+    rows = []
+    for number in range(len(content["index"])):
+        row: Row = {name: values[number] for name, values in content.items()}
+        row["label"] = [int(label) for label in row["label"] if label >= 0]
+        row.update({name: str(row[name]) for name in ("id", "path", "error")})
+        for name in SCORES:
+            if row.get(name) is not None and np.isnan(row[name]).all():
+                row[name] = None
+        row["duration_seconds"] = None if np.isnan(row["duration_seconds"]) else float(row["duration_seconds"])
+        rows.append(row)
+    return head, rows
+
+
+def _head_of(head: Any, path: Path) -> Head:
+    if not isinstance(head, dict):
+        raise ValueError(f"{path} is no dump of a test: it does not say of which classes its scores are.")
+    return head
+
+
+FORMATS: Final[Mapping[str, tuple[Writer, Reader]]] = {
+    ".pkl": (_write_pickle, _read_pickle),
+    ".parquet": (_write_parquet, _read_parquet),
+    ".csv": (_write_csv, _read_csv),
+    ".jsonl": (_write_jsonl, _read_jsonl),
+    ".npz": (_write_npz, _read_npz),
+}
+"""Suffix -> how to write and how to read it."""

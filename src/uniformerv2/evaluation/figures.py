@@ -1,0 +1,252 @@
+"""The report's figures, drawn with matplotlib from plain values.
+
+Colours are Okabe and Ito's and viridis, which colour-blind readers tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uniformerv2._require import require
+from uniformerv2.evaluation.breakdown import ConfidenceBin, DurationGroup, ViewCount
+from uniformerv2.evaluation.curves import Curve
+from uniformerv2.evaluation.figure_files import BLUE, GREEN, MUTED, RED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "LABELLED",
+    "draw_calibration",
+    "draw_confusion",
+    "draw_curves",
+    "draw_durations",
+    "draw_views",
+    "num_panels",
+    "seconds",
+    "shorten",
+]
+
+LABELLED: Final = 30
+"""Most classes of a confusion matrix whose cells have numbers and whose rows have names."""
+
+DOT: Final = 6
+"""Least width of a mistake in a large confusion matrix, in thousandths of the matrix."""
+
+
+_CURVES: Final = (
+    ("train_loss", "training", BLUE, "-"),
+    ("val_loss", "validation", RED, "-"),
+    ("val_top1", "top-1", BLUE, "-"),
+    ("val_top5", "top-5", GREEN, "--"),
+    ("val_mean_ap", "mean average precision", BLUE, "-"),
+    ("learning_rate", "learning rate", MUTED, "-"),
+)
+_PANELS: Final = {
+    "Loss": ("train_loss", "val_loss"),
+    "Validation": ("val_top1", "val_top5", "val_mean_ap"),
+    "Learning rate": ("learning_rate",),
+}
+
+
+def num_panels(curves: Mapping[str, Curve]) -> int:
+    """How many ``draw_curves`` draws side by side; 0: nothing."""
+    return len(_panels(curves))
+
+
+def draw_curves(curves: Mapping[str, Curve]) -> Figure:
+    """Loss, validation accuracy and learning rate over the steps, as far as the log has them."""
+    panels = _panels(curves)
+    styles: dict[str, Any] = {
+        name: {"label": label, "color": colour, "ls": dash} for name, label, colour, dash in _CURVES
+    }
+    figure, axes = _axes(3.2 * len(panels), 2.8, columns=len(panels))
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            steps, values = curves[name]
+            axis.plot(steps, values, marker="o" if len(steps) < 25 else "", ms=3, **styles[name])
+        axis.set(title=title, xlabel="step")
+        axis.margins(x=0.02)
+        axis.locator_params(axis="x", nbins=4, integer=True)
+        if title == "Validation":
+            _percent(axis.yaxis)
+        if title == "Learning rate":
+            axis.yaxis.set_major_formatter("{x:.2g}")
+        if len(names) > 1:
+            axis.legend(handlelength=1.5)
+    return figure
+
+
+def draw_confusion(counts: NDArray[np.int64], names: Sequence[str], totals: NDArray[np.int64]) -> Figure:
+    """A confusion matrix; with numbers and names where there are up to ``LABELLED`` classes.
+
+    Args:
+        counts: [N, N] videos by true class (rows) and predicted class, in the order to draw.
+        names: N.
+        totals: [N] videos of each true class, also where not all columns are drawn.
+    """
+    is_labelled = len(names) <= LABELLED
+    size = min(7.2, 2.6 + 0.38 * len(names)) if is_labelled else 7.2
+    figure, (axis,) = _axes(size, size * 0.86)
+    share = counts / np.maximum(totals, 1)[:, None]
+    extent = (-0.5, len(names) - 0.5, len(names) - 0.5, -0.5)
+    shown = share if is_labelled else _enlarge_mistakes(share)
+    image = axis.imshow(shown, cmap=_colours(), norm=_square_root(), interpolation="none", extent=extent)
+    axis.grid(visible=False)
+    axis.set(xlabel="predicted class", ylabel="true class")
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    axis.tick_params(length=0)
+    if is_labelled:
+        below, beside = ([shorten(name, length) for name in names] for length in (26, 36))
+        axis.set_xticks(range(len(names)), below, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        axis.set_yticks(range(len(names)), beside, parse_math=False)
+        _write_counts(axis, counts, share)
+    else:
+        marks = [tick for tick in range(0, len(names), 50 if len(names) > 200 else 25)]
+        axis.set_xticks(marks)
+        axis.set_yticks(marks)
+    bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    _percent(bar.ax.yaxis)
+    bar.outline.set_visible(False)
+    bar.ax.grid(visible=False)
+    bar.set_label("part of the true class")
+    return figure
+
+
+def draw_calibration(bins: Sequence[ConfidenceBin], of: str) -> Figure:
+    """Accuracy against confidence, and under it how many decisions there are of each confidence.
+
+    Args:
+        bins: Of equal width; empty ones are left out.
+        of: What is counted, for instance "videos".
+    """
+    figure, (axis, below) = _axes(4.8, 5, rows=2, ratios=(3.2, 1))
+    filled = [part for part in bins if part.rate.total]
+    middles = [(part.low + part.high) / 2 for part in filled]
+    width = 0.86 * (bins[0].high - bins[0].low)
+    accuracy = np.array([part.rate.value for part in filled])
+    bounds = np.array([part.rate.interval for part in filled]).T
+    axis.bar(middles, accuracy, width, color=BLUE, alpha=0.35, lw=0)
+    axis.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
+    confidence = [part.confidence for part in filled]
+    axis.errorbar(
+        confidence, accuracy, abs(bounds - accuracy), fmt="o", color=BLUE, ms=4.5, elinewidth=1.2, clip_on=False
+    )
+    axis.set(xlim=(0, 1), ylim=(0, 1), ylabel="part that is right")
+    counts = [part.rate.total for part in filled]
+    below.bar(middles, counts, width, color=MUTED, lw=0)
+    below.set(
+        xlim=(0, 1), xlabel="confidence", ylabel=of, yscale="log" if max(counts) > 300 * min(counts) else "linear"
+    )
+    for each in (axis.xaxis, axis.yaxis, below.xaxis):
+        _percent(each)
+    axis.tick_params(labelbottom=False)
+    return figure
+
+
+def draw_views(counts: Sequence[ViewCount], measure: str) -> Figure:
+    """The accuracy with so many views: the mean over choices of the views, and from the worst to the best choice."""
+    figure, (axis,) = _axes(4.6, 3)
+    number = [count.num_views for count in counts]
+    axis.fill_between(
+        number, [count.lowest for count in counts], [count.highest for count in counts], color=BLUE, alpha=0.2, lw=0
+    )
+    axis.plot(number, [count.mean for count in counts], "o-", color=BLUE, ms=3.5)
+    axis.set(xlabel="views of a video", ylabel=measure)
+    axis.locator_params(axis="x", integer=True)
+    _percent(axis.yaxis)
+    return figure
+
+
+def draw_durations(groups: Sequence[DurationGroup], measure: str) -> Figure:
+    """The accuracy of videos by duration, with 95 % intervals."""
+    figure, (axis,) = _axes(4.6, 3)
+    values = np.array([group.rate.value for group in groups])
+    bounds = np.array([group.rate.interval for group in groups]).T
+    places = range(len(groups))
+    axis.errorbar(
+        places, values, abs(bounds - values), fmt="o", color=BLUE, ms=5, elinewidth=1.6, capsize=3, clip_on=False
+    )
+    axis.set_xticks(places, [f"{seconds(group.from_seconds)}\u2013{seconds(group.to_seconds)}" for group in groups])
+    axis.set(xlabel="duration, seconds", ylabel=measure, xlim=(-0.5, len(groups) - 0.5))
+    axis.grid(visible=False, axis="x")
+    _percent(axis.yaxis)
+    return figure
+
+
+def seconds(value: float) -> str:
+    """Short, for a scale.
+
+    >>> seconds(7.03), seconds(151.2)
+    ('7', '151')
+    """
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}".removesuffix(".0")
+
+
+def shorten(name: str, length: int) -> str:
+    """At most ``length`` characters, start and end of the name, and none that XML forbids.
+
+    >>> shorten("passing American football (in game)", 20)
+    'passing Am…(in game)'
+    """
+    name = "".join(letter if letter.isprintable() else " " for letter in name)
+    if len(name) <= length:
+        return name
+    start = length // 2
+    return f"{name[:start]}…{name[start + 1 - length :]}"
+
+
+def _axes(
+    width: float, height: float, *, rows: int = 1, columns: int = 1, ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    figure = require("matplotlib.figure", extra="plot").Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
+    return figure, list(axes.flat)
+
+
+def _panels(curves: Mapping[str, Curve]) -> dict[str, list[str]]:
+    panels = {title: [name for name in names if name in curves] for title, names in _PANELS.items()}
+    return {title: names for title, names in panels.items() if names}
+
+
+def _percent(axis: Any) -> None:
+    percent = require("matplotlib.ticker", extra="plot").FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
+    axis.set_major_formatter(percent)
+
+
+def _square_root() -> Any:
+    """Small parts are seen too."""
+    return require("matplotlib.colors", extra="plot").PowerNorm(0.5, vmin=0, vmax=1)
+
+
+def _colours() -> Any:
+    """viridis, but for a step from nothing at all to the first colour: one mistake among many videos shows."""
+    viridis = require("matplotlib", extra="plot").colormaps["viridis"]
+    colours = require("matplotlib.colors", extra="plot")
+    return colours.ListedColormap([viridis(0.0), *viridis(np.linspace(0.3, 1, 255))])
+
+
+def _enlarge_mistakes(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[K, K] -> [3 K, 3 K] with each mistake grown to about ``DOT`` of a thousand parts of the width."""
+    num_classes = len(share)
+    wrong = np.where(np.eye(num_classes, dtype=bool), 0, share)
+    large = np.kron(wrong, np.ones((3, 3)))
+    for _ in range(round(max(0.0, DOT * num_classes / 1000 - 1) * 3 / 2)):
+        padded = np.pad(large, 1)
+        near = [padded[row : row + len(large), column : column + len(large)] for row in range(3) for column in range(3)]
+        large = np.max(near, axis=0)
+    right = np.kron(np.diag(np.diag(share)), np.ones((3, 3)))
+    return np.where(right > 0, right, large)
+
+
+def _write_counts(axis: Axes, counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "#000000" if share[row, column] > 0.06 else "#ffffff"
+            axis.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8.5)

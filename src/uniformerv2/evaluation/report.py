@@ -1,0 +1,281 @@
+"""The report of a test: one HTML page that needs nothing beside it, and its figures as PNG and SVG files.
+
+::
+
+    FOLDER/report.html
+    FOLDER/figures/confusion.png, confusion.svg, ...
+
+What was not kept (view scores, durations, a training log) leaves its section out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from uniformerv2.evaluation import figures
+from uniformerv2.evaluation.breakdown import by_confidence, by_duration, by_num_views
+from uniformerv2.evaluation.curves import read_curves
+from uniformerv2.evaluation.dump_formats import replacing
+from uniformerv2.evaluation.figure_files import FigureFolder
+from uniformerv2.evaluation.report_classes import classes_section, confusion_section
+from uniformerv2.evaluation.report_examples import FrameStrips, hits_section, mistakes_section
+from uniformerv2.evaluation.report_page import (
+    Cell,
+    Column,
+    Section,
+    card,
+    command,
+    counted,
+    details,
+    figure,
+    page,
+    paragraph,
+    percent,
+    side_by_side,
+    table,
+    text,
+    tile,
+)
+from uniformerv2.evaluation.scores import Evaluation
+from uniformerv2.evaluation.summary import Estimate, Summary, summarize
+
+__all__ = ["FrameStrips", "write_report"]
+
+FAILURES: Final = 200
+"""Most that the page lists; the dump has all."""
+
+TITLES: Final = {
+    "top1": "Top-1 accuracy",
+    "top5": "Top-5 accuracy",
+    "mean_class_accuracy": "Mean class accuracy",
+    "mean_ap": "Mean average precision",
+    "calibration_error": "Calibration error (ECE)",
+    "loss": "Loss",
+}
+
+HEADLINES: Final = ("top1", "mean_ap", "top5", "mean_class_accuracy")
+
+
+def write_report(
+    evaluation: Evaluation,
+    folder: str | Path,
+    *,
+    strips: FrameStrips | None = None,
+    curves: Sequence[str | Path] = (),
+    commands: Sequence[str] = (),
+    title: str = "Test report",
+) -> Path:
+    """Write ``report.html`` and its figures.
+
+    Args:
+        evaluation: The scores of the test. Its ``info`` becomes the card of model and data.
+        folder: Made where it is not there; an older report in it is replaced.
+        strips: Frames of a video by its path, see ``uniformerv2.inference.strips``; None shows examples without.
+        curves: The ``metrics.csv`` of a training, one for each time it was started, in order.
+        commands: That give these numbers again.
+        title: Of the page.
+
+    Returns:
+        The page.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    drawings = FigureFolder(Path(folder) / "figures")
+    drawings.path.mkdir(parents=True, exist_ok=True)
+    drawings.clear()
+    summary = summarize(evaluation)
+    sections = [
+        _results(summary),
+        _training(curves, drawings),
+        confusion_section(evaluation, drawings),
+        classes_section(evaluation),
+        _calibration(evaluation, summary, drawings),
+        _conditions(evaluation, drawings),
+        mistakes_section(evaluation, strips),
+        hits_section(evaluation, strips),
+        _failures(evaluation),
+        _card(evaluation),
+        _commands(commands),
+    ]
+    html = page(
+        title=title,
+        subtitle=_subtitle(evaluation, summary),
+        sections=[section for section in sections if section],
+        footer="The figures are files too: <code>figures/*.png</code> and <code>figures/*.svg</code> beside this page.",
+    )
+    path = Path(folder) / "report.html"
+    with replacing(path) as file:
+        file.write_bytes(html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
+    return path
+
+
+def _subtitle(evaluation: Evaluation, summary: Summary) -> str:
+    views = f"{evaluation.num_clips} clips × {evaluation.num_crops} crops" if summary.num_views > 1 else "one view"
+    parts = [counted(summary.num_videos, "video"), f"{len(evaluation.class_names)} classes", f"{views} a video"]
+    if summary.num_unreadable:
+        parts.append(f"{summary.num_unreadable:,} could not be read")
+    if summary.num_labelled < summary.num_videos:
+        parts.append(f"{summary.num_videos - summary.num_labelled:,} without a label")
+    return " · ".join(parts)
+
+
+def _results(summary: Summary) -> Section:
+    numbers = summary.all_videos
+    if not numbers:
+        return Section("results", "Results", paragraph("No video has a label: there is nothing to measure."))
+    views = f"{summary.num_views} views" if summary.num_views > 1 else "One view"
+    groups = {views: numbers, "One view": summary.one_view, f"{views}, readable videos": summary.readable}
+    groups = {title: group for title, group in groups.items() if group}
+    rows = [
+        [Cell(TITLES[name]), *(Cell(_estimate(name, group[name])) for group in groups.values())] for name in numbers
+    ]
+    heads = [Column("Measure"), *(Column(title, is_number=True) for title in groups)]
+    shown = [(name, numbers[name]) for name in HEADLINES if name in numbers]
+    tiles = "".join(tile(TITLES[name], number.value, number.low, number.high) for name, number in shown)
+    body = f'<dl class="tiles">{tiles}</dl>' + table(heads, rows, caption="In brackets: the 95 % interval.")
+    unread = f"What could not be read ({counted(summary.num_unreadable, 'video')}) counts as wrong. "
+    body += paragraph(
+        f"{unread if summary.num_unreadable else ''}The interval (bootstrap over the videos) is what other videos of "
+        "the same kind and number would give; it does not tell what another training run would.",
+        kind="muted note",
+    )
+    return Section("results", "Results", body)
+
+
+def _estimate(name: str, estimate: Estimate) -> str:
+    low, value, high = (
+        f"{number:.3f}" if name == "loss" else percent(number)
+        for number in (estimate.low, estimate.value, estimate.high)
+    )
+    return value if math.isnan(estimate.low) else f"{value} <small>({low} – {high})</small>"
+
+
+def _training(logs: Sequence[str | Path], drawings: FigureFolder) -> Section | None:
+    curves = read_curves([Path(log) for log in logs])
+    if not figures.num_panels(curves):
+        return None
+    last = ", ".join(f"{name.replace('_', ' ')} {values[-1]:.4g}" for name, (_, values) in sorted(curves.items()))
+    drawing = figure(
+        drawings.save("training", figures.draw_curves, curves),
+        alt=f"Training curves. Last values: {last}.",
+        caption="Over the steps of the optimiser. The training loss is of augmented clips and may lie above the "
+        "validation loss; validation is with one view a video.",
+        max_width=330 * figures.num_panels(curves),
+    )
+    return Section("training", "Training", drawing)
+
+
+def _calibration(evaluation: Evaluation, summary: Summary, drawings: FigureFolder) -> Section | None:
+    bins = by_confidence(evaluation)
+    if not bins:
+        return None
+    error = summary.all_videos["calibration_error"]
+    of = "decisions" if evaluation.is_multi_label else "videos"
+    drawing = figure(
+        drawings.save("calibration", figures.draw_calibration, bins, of),
+        alt=f"Reliability diagram with an expected calibration error of {percent(error.value)}; its numbers follow.",
+        caption="Each point: the mean confidence of a bin, and the part of its decisions that is right, with its 95 % "
+        "interval. Under the dashed line the network is too sure of itself, above it not sure enough. "
+        f"Below: how many {of} have this confidence.",
+        max_width=480,
+    )
+    rows = [
+        [
+            Cell(f"{percent(part.low, digits=0)} – {percent(part.high, digits=0)}"),
+            Cell(f"{part.rate.total:,}"),
+            Cell(percent(part.confidence)),
+            Cell(percent(part.rate.value)),
+        ]
+        for part in bins
+        if part.rate.total
+    ]
+    heads = [Column("Confidence"), *_numbers(of.capitalize(), "Mean confidence", "Right")]
+    lead = paragraph(
+        f"Expected calibration error: {percent(error.value)}. On average, confidence and accuracy lie so far apart."
+    )
+    numbers = table(heads, rows, caption="The numbers of the figure.")
+    return Section("calibration", "Calibration", lead + side_by_side([drawing, numbers]))
+
+
+def _conditions(evaluation: Evaluation, drawings: FigureFolder) -> Section | None:
+    measure = "highest score is a label" if evaluation.is_multi_label else "top-1"
+    parts = [
+        part for part in (_views(evaluation, measure, drawings), _durations(evaluation, measure, drawings)) if part
+    ]
+    return Section("conditions", "Views and duration", side_by_side(parts)) if parts else None
+
+
+def _views(evaluation: Evaluation, measure: str, drawings: FigureFolder) -> str:
+    counts = by_num_views(evaluation)
+    if not counts:
+        return ""
+    rows = [
+        [Cell(str(count.num_views)), *(Cell(percent(part)) for part in (count.mean, count.lowest, count.highest))]
+        for count in counts
+    ]
+    heads = [Column("Views", is_number=True), *_numbers("Mean", "Lowest", "Highest")]
+    return figure(
+        drawings.save("views", figures.draw_views, counts, measure),
+        alt=f"{measure} against the number of views: {percent(counts[0].mean)} with one view, "
+        f"{percent(counts[-1].mean)} with {counts[-1].num_views}.",
+        caption="Scores averaged over so many views. Line: mean over random choices of the views; band: from the "
+        "worst to the best of these choices.",
+        max_width=480,
+    ) + details("Numbers", table(heads, rows, caption=f"{measure} by number of views."))
+
+
+def _durations(evaluation: Evaluation, measure: str, drawings: FigureFolder) -> str:
+    groups = by_duration(evaluation)
+    if not groups:
+        return ""
+    rows = [
+        [
+            Cell(f"{figures.seconds(group.from_seconds)} – {figures.seconds(group.to_seconds)} s"),
+            Cell(f"{group.rate.total:,}"),
+            Cell(percent(group.rate.value)),
+            Cell(" – ".join(percent(bound) for bound in group.rate.interval)),
+        ]
+        for group in groups
+    ]
+    heads = [Column("Duration"), *_numbers("Videos", measure, "95 % interval")]
+    return figure(
+        drawings.save("duration", figures.draw_durations, groups, measure),
+        alt=f"{measure} of {len(groups)} groups of videos by duration; the numbers follow.",
+        caption="Videos sorted by duration, in groups of about equal number, with 95 % intervals. Classes differ in "
+        "duration, so a slope may be theirs.",
+        max_width=480,
+    ) + details("Numbers", table(heads, rows, caption=f"{measure} by duration."))
+
+
+def _failures(evaluation: Evaluation) -> Section | None:
+    failed = [video for video in evaluation.videos if not video.is_readable]
+    if not failed:
+        return None
+    rows = [[Cell(text(video.path)), Cell(text(video.error))] for video in failed[:FAILURES]]
+    caption = f"{len(failed):,} of {counted(len(evaluation.videos), 'video')}. None was replaced by another."
+    if len(failed) > FAILURES:
+        caption += f" The first {FAILURES} are listed."
+    heads = [Column("Video"), Column("Why it could not be read")]
+    return Section("failures", "Failures", table(heads, rows, caption=caption))
+
+
+def _card(evaluation: Evaluation) -> Section | None:
+    if not evaluation.info:
+        return None
+    single = {name: value for name, value in evaluation.info.items() if not isinstance(value, Mapping)}
+    nested = {name: value for name, value in evaluation.info.items() if isinstance(value, Mapping)}
+    parts = [card(single)] if single else []
+    parts += [f"<h3>{text(name.replace('_', ' ').capitalize())}</h3>{card(value)}" for name, value in nested.items()]
+    return Section("card", "Model and data", "".join(parts))
+
+
+def _commands(commands: Sequence[str]) -> Section | None:
+    return Section("reproduce", "Reproduce", "".join(map(command, commands))) if commands else None
+
+
+def _numbers(*titles: str) -> list[Column]:
+    return [Column(title, is_number=True) for title in titles]

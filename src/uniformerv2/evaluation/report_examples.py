@@ -1,0 +1,157 @@
+"""The report's sections of videos worth a look: the most confident mistakes and the least confident hits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from uniformerv2.evaluation.breakdown import is_hit, labels_of, rated
+from uniformerv2.evaluation.report_page import Section, bar, data_image, paragraph, percent, text
+from uniformerv2.evaluation.scores import Evaluation, VideoScores
+
+__all__ = [
+    "FrameStrips",
+    "Guess",
+    "hits_by_doubt",
+    "hits_section",
+    "jpeg_strip",
+    "mistakes_by_confidence",
+    "mistakes_section",
+    "top_guesses",
+]
+
+FrameStrips = Callable[[str], NDArray[np.uint8] | None]
+"""The path of a video -> some frames, uint8 RGB [n, H, W, 3]; None where it cannot be read."""
+
+MISTAKES: Final = 16
+HITS: Final = 8
+MAX_FRAMES: Final = 8
+MAX_ASPECT: Final = 3
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A class and its score.
+
+    Attributes:
+        index: Class number.
+        score: 0 to 1.
+        is_label: It is (one of) the label(s) of the video.
+    """
+
+    index: int
+    score: float
+    is_label: bool
+
+
+def mistakes_section(evaluation: Evaluation, strips: FrameStrips | None) -> Section | None:
+    """The most confident mistakes."""
+    videos = mistakes_by_confidence(evaluation, limit=MISTAKES)
+    lead = (
+        "The network was wrong and sure of it. Look here for wrong labels, for classes that overlap, and for what it "
+        "looks at instead of the action."
+    )
+    return _section("mistakes", "Most confident mistakes", lead, evaluation, videos, strips)
+
+
+def hits_section(evaluation: Evaluation, strips: FrameStrips | None) -> Section | None:
+    """The least confident hits."""
+    videos = hits_by_doubt(evaluation, limit=HITS)
+    lead = "The network was right, but only just: small changes would turn these."
+    return _section("hits", "Least confident hits", lead, evaluation, videos, strips)
+
+
+def mistakes_by_confidence(evaluation: Evaluation, *, limit: int) -> list[VideoScores]:
+    """Videos whose highest score is none of their labels, the highest such score first."""
+    wrong = [video for video in rated(evaluation) if not is_hit(video)]
+    return sorted(wrong, key=lambda video: -float(video.scores.max()))[:limit]
+
+
+def hits_by_doubt(evaluation: Evaluation, *, limit: int) -> list[VideoScores]:
+    """Videos whose highest score is a label of theirs, the lowest such score first."""
+    right = [video for video in rated(evaluation) if is_hit(video)]
+    return sorted(right, key=lambda video: float(video.scores.max()))[:limit]
+
+
+def top_guesses(video: VideoScores, *, count: int = 5) -> list[Guess]:
+    """The ``count`` highest scores, best first, and after them the first label where it is not among them."""
+    labels = labels_of(video)
+    best = [int(index) for index in np.argsort(-video.scores, kind="stable")[:count]]
+    if labels and not set(best) & set(labels):
+        best.append(labels[0])
+    return [Guess(index, float(video.scores[index]), index in labels) for index in best]
+
+
+def jpeg_strip(frames: NDArray[np.uint8], *, height: int = 96, quality: int = 72) -> tuple[bytes, tuple[int, int]]:
+    """Frames side by side in one small JPEG.
+
+    Args:
+        frames: RGB [n, H, W, 3]; of more than ``MAX_FRAMES`` some are left out, evenly.
+        height: Pixels.
+        quality: Of the JPEG, 1 to 95.
+
+    Returns:
+        The file, and its width and height.
+
+    Raises:
+        ValueError: The array is no sequence of frames.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise ValueError(f"Frames are uint8 RGB [n, H, W, 3], got {frames.dtype} {frames.shape}.")
+    if len(frames) > MAX_FRAMES:
+        frames = frames[np.linspace(0, len(frames) - 1, MAX_FRAMES).round().astype(int)]
+    aspect = min(max(frames.shape[2] / frames.shape[1], 1 / MAX_ASPECT), MAX_ASPECT)
+    width = round(height * aspect)
+    gap = 2
+    strip = Image.new("RGB", (len(frames) * (width + gap) - gap, height), "white")
+    for index, frame in enumerate(frames):
+        picture = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
+        strip.paste(picture, (index * (width + gap), 0))
+    file = BytesIO()
+    strip.save(file, format="JPEG", quality=quality, optimize=True)
+    return file.getvalue(), strip.size
+
+
+def _section(
+    id: str,
+    title: str,
+    lead: str,
+    evaluation: Evaluation,
+    videos: Sequence[VideoScores],
+    strips: FrameStrips | None,
+) -> Section | None:
+    if not videos:
+        return None
+    cards = "\n".join(_card(evaluation, video, strips) for video in videos)
+    return Section(id, title, f'{paragraph(lead)}<div class="cards">{cards}</div>')
+
+
+def _card(evaluation: Evaluation, video: VideoScores, strips: FrameStrips | None) -> str:
+    names = evaluation.class_names
+    label = ", ".join(names[index] for index in labels_of(video))
+    frames = strips(video.path) if strips else None
+    picture = ""
+    if frames is not None:
+        picture = data_image(*jpeg_strip(frames), alt=f"{len(frames)} frames of a video of {label}")
+    elif strips:
+        picture = '<p class="blank">The video could not be read when this page was made.</p>'
+    guesses = "".join(_guess(names[guess.index], guess, place) for place, guess in enumerate(top_guesses(video)))
+    return (
+        f"<article>{picture}<h3>{text(label)}</h3>"
+        f'<p class="path">{text(video.path)}</p><ol class="guesses">{guesses}</ol></article>'
+    )
+
+
+def _guess(name: str, guess: Guess, place: int) -> str:
+    kind, mark = ("label", "✓ ") if guess.is_label else ("other" if place else "mistake", "")
+    told = ' <span class="unseen">true class</span>' if guess.is_label else ""
+    return (
+        f'<li class="{kind}"><span class="name" title="{text(name)}">{mark}{text(name)}{told}</span>'
+        f'{bar(guess.score, kind="track")}<span class="score">{percent(guess.score)}</span></li>'
+    )

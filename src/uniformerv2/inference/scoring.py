@@ -1,0 +1,211 @@
+"""``VideoScorer``: records -> their scores by all views, one video after the other.
+
+A video is decoded once for all its views, in a worker process, while the network works on the video before. A batch
+holds views of one video alone: its scores do not depend on what else is tested, nor by how many processes.
+
+Letters of this file: V views of a video, T frames, C colours, h x w of the network's input, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.clips import VideoSample
+from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset
+from uniformerv2.data.decoding import VideoError, open_video
+from uniformerv2.data.loader import VideoLoader
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.evaluation.scores import VideoScores
+from uniformerv2.inference.predictor import Predictor
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["Average", "VideoScorer", "middle_view"]
+
+Average = Literal["softmax", "logits"]
+
+LARGE_ITEM: Final = 64_000_000
+"""Bytes of all views of a video from which on a worker prepares only one video ahead."""
+
+
+class VideoScorer:
+    """Scores videos by all their views.
+
+    Args:
+        predictor: The network, its preprocessing with the number of views, where and how precisely it computes.
+        average: Mean over the views of the probabilities, or of the logits.
+        is_multi_label: A video may have several classes: probabilities are sigmoids, not a softmax.
+        keep_view_scores: Keep the scores of each view.
+        num_workers: Processes that decode; None: one per core, up to 8.
+        timeout_seconds: How long a video may take to decode; None: for ever.
+
+    Raises:
+        ValueError: An unknown average.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        average: Average = "softmax",
+        is_multi_label: bool = False,
+        keep_view_scores: bool = False,
+        num_workers: int | None = None,
+        timeout_seconds: float | None = 60.0,
+    ) -> None:
+        if average not in get_args(Average):
+            raise ValueError(f"average is {average!r}; it must be 'softmax' or 'logits'.")
+        self.predictor = predictor
+        self.average = average
+        self.is_multi_label = is_multi_label
+        self.keep_view_scores = keep_view_scores
+        self.num_workers = num_workers
+        self.timeout_seconds = timeout_seconds
+
+    def __call__(self, records: Sequence[VideoRecord], indices: Sequence[int]) -> Iterator[VideoScores]:
+        """Score some records.
+
+        Args:
+            records: The whole list.
+            indices: Which of them.
+
+        Yields:
+            Their scores, in the order of ``indices``; of a video that cannot be read, the error.
+        """
+        if not indices:
+            return
+        dataset = VideoDataset(
+            [records[index] for index in indices],
+            self.predictor.preprocessing,
+            num_classes=len(self.predictor.class_names) if self.is_multi_label else None,
+            decoder=self.predictor.decoder,
+            timeout_seconds=self.timeout_seconds,
+        )
+        ahead: Future[float | None] | None
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="duration") as thread:
+            for index, sample in zip(indices, self._samples(dataset), strict=True):
+                record = records[index]
+                ahead = thread.submit(_duration_seconds, record) if sample.readable else None
+                scores = self._score(sample.video) if sample.readable else self._nothing()
+                yield VideoScores(
+                    index=index,
+                    path=record.path,
+                    id=record.id,
+                    label=-1 if record.label is None else record.label,
+                    error="; ".join(f"{failure.kind}: {failure.detail}" for failure in sample.failures),
+                    duration_seconds=ahead.result() if ahead else None,
+                    **scores,
+                )
+
+    def fingerprint(self, records: Sequence[VideoRecord]) -> dict[str, Any]:
+        """What decides the scores, in plain values: the same for two runs of which one can go on with the other."""
+        videos = [
+            [item.path, item.label, item.start_seconds, item.end_seconds, item.start_frame, item.end_frame]
+            for item in records
+        ]
+        labels = hashlib.blake2b(json.dumps(videos).encode(), digest_size=8).hexdigest()
+        return {
+            "checkpoint": _weights_digest(self.predictor.model),
+            "videos": f"{len(records)} ({labels})",
+            **self.predictor.preprocessing.to_dict(),
+            "classes": list(self.predictor.class_names),
+            "average": self.average,
+            "multi_label": self.is_multi_label,
+            "precision": "bf16" if self.predictor.is_bf16 else "fp32",
+            "decoder": self.predictor.decoder,
+            "view_scores": self.keep_view_scores,
+        }
+
+    def _samples(self, dataset: VideoDataset) -> Iterator[VideoSample]:
+        """All views of each video, one video after the other."""
+        size = dataset.reader.preprocessing
+        item = 4 * 3 * dataset.reader.num_views * size.num_frames * size.input_size[0] * size.input_size[1]
+        loader = VideoLoader(
+            dataset, batch_size=1, num_workers=self.num_workers, prefetch_batches=1 if item > LARGE_ITEM else 2
+        )
+        num_given = 0
+        with closing(loader):
+            try:
+                for batch in loader:
+                    num_given += 1
+                    yield VideoSample(
+                        batch.video[0], batch.label[0], num_given - 1, bool(batch.readable[0]), batch.failures
+                    )
+            except TooManyFailuresError:  # of a share without a readable video, which the loader gives up: list it
+                for position in range(num_given, len(dataset)):
+                    sample = dataset[position]
+                    assert isinstance(sample, VideoSample)
+                    yield sample
+
+    @torch.inference_mode()
+    def _score(self, pixels: Tensor) -> dict[str, Any]:
+        """[V, T, C, h, w], 0 to 255 -> the scores of a video."""
+        logits = torch.cat([self._logits(views) for views in pixels.split(self.predictor.views_per_batch)])
+        view_scores = self._probabilities(logits).cpu().numpy()
+        if self.average == "softmax":
+            scores = view_scores.mean(axis=0)
+        else:
+            scores = self._probabilities(logits.mean(dim=0)).cpu().numpy()
+        return {
+            "scores": scores,
+            "one_view_scores": view_scores[middle_view(self.predictor.preprocessing)],
+            "view_scores": view_scores if self.keep_view_scores else None,
+        }
+
+    def _logits(self, views: Tensor) -> Tensor:
+        predictor = self.predictor
+        video = predictor.preprocessing.normalize(views.to(predictor.device, non_blocking=True))
+        is_half = torch.autocast(predictor.device.type, dtype=torch.bfloat16) if predictor.is_bf16 else nullcontext()
+        with is_half:
+            logits: Tensor = predictor.model(video)
+        return logits.float()
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.is_multi_label else logits.softmax(dim=-1)
+
+    def _nothing(self) -> dict[str, Any]:
+        return {"scores": np.zeros(len(self.predictor.class_names), dtype=np.float32)}
+
+
+def middle_view(preprocessing: Preprocessing) -> int:
+    """The view that stands for a test with one view: the middle crop of the middle clip.
+
+    >>> middle_view(Preprocessing(num_clips=3, num_crops=3)), middle_view(Preprocessing(num_clips=4))
+    (4, 1)
+    """
+    last = preprocessing.crop_order == "first_last_middle"
+    crop = 0 if preprocessing.num_crops == 1 else 1 + last
+    return (preprocessing.num_clips - 1) // 2 * preprocessing.num_crops + crop
+
+
+def _duration_seconds(record: VideoRecord) -> float | None:
+    """Of the record's segment; None where nothing tells."""
+    if record.start_seconds is not None and record.end_seconds is not None:
+        return record.end_seconds - record.start_seconds
+    try:
+        with open_video(record.path) as reader:
+            fps, whole = reader.fps, reader.info.duration_seconds
+    except VideoError:
+        return None
+    if record.start_frame is not None and record.end_frame is not None and fps:
+        return (record.end_frame - record.start_frame) / fps
+    start, end = record.start_seconds or 0.0, record.end_seconds
+    return ((whole if end is None else min(end, whole)) - start if whole else None) or None
+
+
+def _weights_digest(model: UniFormerV2) -> str:
+    """Of the architecture and all weights."""
+    digest = hashlib.blake2b(json.dumps(model.config.to_dict(), sort_keys=True).encode(), digest_size=8)
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,326 @@
+"""``uniformerv2 test`` and ``evaluate``, as users type them; some in processes of their own, one of them killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.evaluation.made_evaluations import assert_same
+from tests.media import write_video
+from tests.model.test_uniformerv2 import TINY, make
+from uniformerv2 import cli
+from uniformerv2.checkpoint import save_model
+from uniformerv2.evaluation.dumps import read_dump, write_dump
+from uniformerv2.evaluation.journal import journal_folder
+from uniformerv2.model.config import CheckpointInfo
+
+NAMES = ("archery", "surfing", "dunk", "violin", "[skate]")
+FEW = ["--workers", 0, "--resamples", 20]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in the processes that are started here: the last bit depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def call(capsys, *words, code=0):
+    """In this process, for speed."""
+    try:
+        returned = cli.main([str(word) for word in words])
+    except SystemExit as error:
+        returned = error.code
+    printed = capsys.readouterr()
+    assert returned == code, printed.err
+    return printed
+
+
+def start(*words, **environment):
+    """A process of its own, one thread for each."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "uniformerv2", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def measured(printed):
+    """The values of --json."""
+    content = json.loads(printed.out)
+    return content, {name: found["value"] for name, found in content["metrics"]["all_videos"].items()}
+
+
+@pytest.fixture
+def model(tmp_path):
+    network = make(TINY)
+    network.info = CheckpointInfo(class_names=NAMES)
+    return save_model(network, tmp_path / "model")
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """A list of seven videos, their classes by name; the fifth is broken."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for index in range(7):
+        write_video(folder / f"{index}.mp4", seed=index, num_frames=8)
+    (folder / "4.mp4").write_bytes(b"no video")
+    rows = [f"{index}.mp4,{NAMES[index % 5]}\n" for index in range(7)]
+    (folder / "list.csv").write_text("".join(["path,label\n", *rows]))
+    return folder / "list.csv"
+
+
+def test_a_table_for_people(model, videos, tmp_path, capsys):
+    dump = tmp_path / "dump.pkl"
+    printed = call(capsys, "test", videos, model, "--clips", 2, "--crops", 3, "--dump", dump, *FEW).out
+    assert re.search(r"videos +7 of .*list\.csv \(all\); classes are matched by name", printed)
+    assert "2 clips x 3 crops of 4 frames, 32 x 32; mean of probabilities" in printed
+    assert re.search(r"6 views +6 views, readable only +1 view", printed)
+    for word in ("top-1", "mean class accuracy", "loss", "calibration error", "95 % intervals"):
+        assert word in printed
+    assert "1 of 7 videos could not be read" in printed
+    assert "4.mp4: not a video" in printed
+    assert "top-5" not in printed  # of five classes
+    assert max(map(len, printed.splitlines())) < 400
+    found = read_dump(dump)
+    assert [video.label for video in found.videos] == [0, 1, 2, 3, 4, 0, 1]
+    again = call(capsys, "test", videos, model, "--clips", 2, "--crops", 3, "--dump", dump, *FEW).out
+    assert "is the dump of this very test; nothing is measured anew" in again
+    assert printed.partition("\n\n")[2] == again.partition("\n\n")[2]
+    assert (
+        "is the dump of another test: num_clips was 2, is 1"
+        in call(capsys, "test", videos, model, "--dump", dump, *FEW, code=2).err
+    )
+
+
+def test_json_is_one_line_and_nothing_else(model, videos, capsys):
+    content, values = measured(call(capsys, "test", videos, model, "--json", *FEW))
+    assert set(values) == {"top1", "mean_class_accuracy", "loss", "calibration_error"}
+    assert content["metrics"]["num_unreadable"] == 1
+    assert [item["path"] for item in content["unreadable"]] == [str(videos.parent / "4.mp4")]
+    assert content["dump"] is None
+    bare, same = measured(call(capsys, "test", videos, model, "--json", "--workers", 0, "--resamples", 0))
+    assert same == values
+    assert bare["metrics"]["all_videos"]["top1"]["low"] is None
+
+
+def test_classes_in_another_order_are_matched_by_name(model, videos, tmp_path, capsys):
+    _, wanted = measured(call(capsys, "test", videos, model, "--json", *FEW))
+    order = ("violin", "Dunk", "skate", "archery", "surfing")
+    places = [[name.lower() for name in order].index(name.strip("[]")) for name in NAMES]
+    rows = [f"{index}.mp4 {places[index % 5]}\n" for index in range(7)]
+    (videos.parent / "numbers.txt").write_text("".join(rows))
+    (tmp_path / "names.txt").write_text("\n".join(order) + "\n")
+    numbers = videos.parent / "numbers.txt"
+    printed = call(capsys, "test", numbers, model, "--classes", tmp_path / "names.txt", "--json", *FEW)
+    assert measured(printed)[1] == wanted
+    assert "matched by name, their order differs" in printed.err
+    printed = call(capsys, "test", numbers, model, "--json", *FEW)
+    assert "class numbers are taken as the checkpoint's" in printed.err
+    assert measured(printed)[1] != wanted
+    (tmp_path / "other.txt").write_text("violin\ndunk\nski\narchery\nsurfing\n")
+    printed = call(capsys, "test", numbers, model, "--classes", tmp_path / "other.txt", code=2)
+    assert "The checkpoint has no class 'ski' (1 of the 5 classes of the list)" in printed.err
+    kept = ["--only-classes", "violin", "dunk", "archery", "surfing", "--json", *FEW]
+    printed = call(capsys, "test", numbers, model, "--classes", tmp_path / "other.txt", *kept)
+    assert json.loads(printed.out)["metrics"]["num_videos"] == 6
+
+
+def test_a_checkpoint_without_names_is_told_them(videos, tmp_path, capsys):
+    save_model(make(TINY), tmp_path / "nameless")
+    assert (
+        "say which class is which with --head-classes"
+        in call(capsys, "test", videos, tmp_path / "nameless", code=2).err
+    )
+    (tmp_path / "head.txt").write_text("\n".join(NAMES))
+    words = ["--head-classes", tmp_path / "head.txt", "--json", *FEW]
+    assert measured(call(capsys, "test", videos, tmp_path / "nameless", *words))[0]["metrics"]["num_videos"] == 7
+    printed = call(capsys, "test", videos, tmp_path / "nameless", "--head-classes", "kinetics400", code=2)
+    assert "kinetics400 has 400 names, the checkpoint 5 classes" in printed.err
+    assert (
+        "No label space is called 'kinetics'"
+        in call(capsys, "test", videos, tmp_path / "nameless", "--head-classes", "kinetics", code=2).err
+    )
+
+
+def test_a_recipe_says_which_videos_and_how_many_views(model, videos, tmp_path, capsys):
+    protocol = {"num_frames": 4, "image_size": 32, "num_clips": 2, "num_crops": 3}
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(yaml.safe_dump({"data": {"val": str(videos), "preprocessing": protocol}}))
+    printed = call(capsys, "test", recipe, model, *FEW).out
+    assert "2 clips x 3 crops" in printed
+    assert "1 clip x 3 crops" in call(capsys, "test", recipe, model, "--clips", 1, "--limit", 2, *FEW).out
+    recipe.write_text(yaml.safe_dump({"data": {"val": str(videos), "preprocessing": {"num_frames": 16}}}))
+    assert "The recipe has num_frames 16, the checkpoint 4" in call(capsys, "test", recipe, model, code=2).err
+    assert "give --data LIST" in call(capsys, "test", "uniformerv2_b16_ssv2_16x224", model, code=2).err
+    assert (
+        "Did you mean 'uniformerv2_b16_ssv2_16x224'"
+        in call(capsys, "test", "uniformerv2_b16_ssv2_16x223", model, code=2).err
+    )
+
+
+def test_only_some_videos(model, videos, tmp_path, capsys):
+    folder = videos.parent
+    marked = [f"{index}.mp4,{NAMES[index]},{split}\n" for index, split in enumerate(("train", "val", "test", "val"))]
+    (folder / "marked.csv").write_text("".join(["path,label,split\n", *marked]))
+    for words, number in (
+        ([], 1),
+        (["--split", "val"], 2),
+        (["--split", "all"], 4),
+        (["--split", "all", "--limit", 3], 3),
+    ):
+        printed = call(capsys, "test", folder / "marked.csv", model, "--json", *words, *FEW)
+        assert json.loads(printed.out)["metrics"]["num_videos"] == number
+    printed = call(capsys, "test", folder / "marked.csv", model, "--split", "vall", code=2)
+    assert "is of the split 'vall'; there are 'test', 'train', 'val'" in printed.err
+
+
+def test_nothing_readable_is_a_failure(model, videos, capsys):
+    printed = call(capsys, "test", videos, model, "--only-classes", "skate", "--json", *FEW, code=1)
+    assert json.loads(printed.out)["metrics"]["num_unreadable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["absent.csv"], "There is no file or folder absent.csv"),
+        (["--clips", "0"], "--clips is 0"),
+        (["--dump", "x.txt"], "A dump is called"),
+        (["--dump", "x.csv", "--view-scores"], "no room for the scores of each view"),
+        (["--view-scores"], "give --dump FILE"),
+        (["--only-classes", "ski"], "No video is of the classes ski"),
+        (["--crops", "2"], "invalid choice"),
+        (["--data", "other.csv"], "both name the videos"),
+    ],
+)
+def test_wrong_words(model, videos, capsys, words, said):
+    source = words if not words[0].startswith("-") else [str(videos), *words]
+    assert said in call(capsys, "test", source[0], model, *source[1:], code=2).err
+
+
+def test_a_folder_of_a_training_and_its_checkpoints(model, videos, tmp_path, capsys):
+    """What Lightning wrote in a training, beside the file that says what the network is made of."""
+    network = make(TINY)
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"pytorch-lightning_version": "2", "state_dict": state}, run / "checkpoints" / "last.ckpt")
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    assert "has neither" in call(capsys, "test", videos, checkpoint, code=2).err
+    content = {"model": {"network": TINY.to_dict()}, "data": {"classes": list(NAMES), "preprocessing": {}}}
+    content["data"]["preprocessing"] = {"num_frames": 4, "image_size": 32}
+    (run / "config.yaml").write_text(json.dumps(content))
+    _, wanted = measured(call(capsys, "test", videos, model, "--json", *FEW))
+    assert measured(call(capsys, "test", videos, checkpoint, "--json", *FEW))[1] == wanted
+    state.pop("network.head.bias")
+    torch.save({"pytorch-lightning_version": "2", "state_dict": state}, checkpoint)
+    assert "does not fit the network" in call(capsys, "test", videos, checkpoint, code=2).err
+    (run / "run.json").write_text("{}")
+    save_model(network, run / "model")
+    assert "say which class is which" in call(capsys, "test", videos, run, code=2).err
+
+
+def test_three_processes_and_two_give_the_numbers_of_one(model, videos, tmp_path, capsys):
+    """Ours are started by --devices, two others as torchrun or a cluster would."""
+    words = ["test", videos, model, "--clips", 2, "--resamples", 20, "--workers", 0, "--device", "cpu"]
+    three = start(*words, "--devices", 3, "--dump", tmp_path / "three.pkl", "--json")
+    two = [
+        start(*words, "--dump", tmp_path / "two.pkl", RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+        for rank in (1, 0)
+    ]
+    call(capsys, *words, "--dump", tmp_path / "one.pkl")
+    told, said = three.communicate(timeout=280)
+    assert three.returncode == 0, said
+    for process in two:
+        assert process.wait(timeout=280) == 0, process.communicate()[1]
+    silent, first = (process.communicate() for process in two)
+    assert silent == ("", "")
+    assert "1 of 7 videos could not be read" in first[0]
+    assert json.loads(told)["metrics"]["num_videos"] == 7
+    one = read_dump(tmp_path / "one.pkl")
+    for name in ("two.pkl", "three.pkl"):
+        assert_same(read_dump(tmp_path / name), one)
+        assert not journal_folder(tmp_path / name).exists()
+
+
+def test_a_killed_test_goes_on_where_it_was(model, videos, tmp_path, capsys):
+    rows = "".join(f"{index}.mp4,{NAMES[index]}\n" for index in range(4)) * 250
+    (videos.parent / "long.csv").write_text("path,label\n" + rows)
+    dump = tmp_path / "dump.jsonl"
+    words = ["test", videos.parent / "long.csv", model, "--dump", dump, *FEW]
+    process = start(*words)
+    journal = journal_folder(dump) / "0.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 5):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not dump.exists()
+    printed = call(capsys, *words, "--json")
+    done = int(re.search(r"Going on: (\d+) of 1000 videos are done", printed.err)[1])
+    assert 5 <= done < 1000
+    assert json.loads(printed.out)["metrics"]["num_videos"] == 1000
+    found = read_dump(dump)
+    for video in found.videos:
+        assert np.array_equal(video.scores, found.videos[video.index % 4].scores)
+
+
+def test_a_process_that_fails_ends_the_others(model, videos, tmp_path):
+    process = start("test", videos, model, "--devices", 2, "--head-classes", "nowhere")
+    _, said = process.communicate(timeout=280)
+    assert process.returncode == 2
+    assert "No label space is called 'nowhere'" in said
+    assert "Traceback" not in said
+
+
+def test_evaluate_measures_dumps_again(model, videos, tmp_path, capsys):
+    first, second = tmp_path / "first.pkl", tmp_path / "second.npz"
+    _, values = measured(call(capsys, "test", videos, model, "--json", "--dump", first, "--clips", 3, *FEW))
+    call(capsys, "test", videos, model, "--dump", second, "--preprocessing", "mmaction2", "--crops", 3, *FEW)
+    content = json.loads(call(capsys, "evaluate", first, "--json", "--resamples", 20).out)
+    assert {name: item["value"] for name, item in content["metrics"]["first.pkl"]["all_videos"].items()} == values
+
+    out = tmp_path / "both.csv"
+    printed = call(capsys, "evaluate", first, second, "--weights", 1, 2, "--dump", out, "--resamples", 0).out
+    assert re.search(r"first\.pkl: 3 views .*second\.npz: 3 views .*ensemble: 6 views", printed)
+    parts = [read_dump(path) for path in (first, second)]
+    wanted = (parts[0].scores.astype(float) + 2 * parts[1].scores) / 3
+    np.testing.assert_allclose(read_dump(out).scores, wanted, atol=1e-6)
+    assert "is there already" in call(capsys, "evaluate", first, "--dump", out, code=2).err
+
+
+def test_evaluate_compares_two_dumps(model, videos, tmp_path, capsys):
+    first, second = tmp_path / "first.pkl", tmp_path / "second.pkl"
+    call(capsys, "test", videos, model, "--dump", first, *FEW)
+    before = read_dump(first)
+    right = tuple(
+        replace(video, scores=np.eye(5, dtype=np.float32)[video.label] * video.is_readable) for video in before.videos
+    )
+    write_dump(second, replace(before, videos=right))
+    printed = call(capsys, "evaluate", first, second, "--compare", "--resamples", 0)
+    num_wrong = sum(int(video.scores.argmax()) != video.label for video in before.videos if video.is_readable)
+    assert f"second.pkl alone {num_wrong}, first.pkl alone 0" in printed.out
+    assert "McNemar's exact test: p = " in printed.out
+    content = json.loads(call(capsys, "evaluate", first, second, "--compare", "--json").out)
+    assert len(content["comparison"]["gained"]) == num_wrong
+    write_dump(second, replace(before, videos=right[:5]))
+    assert "lacks 2 videos" in call(capsys, "evaluate", first, second, code=2).err
+    assert "takes two dumps, got 1" in call(capsys, "evaluate", first, "--compare", code=2).err
+    assert "a number for each" in call(capsys, "evaluate", first, second, "--weights", 1, code=2).err
+    assert "There is no file" in call(capsys, "evaluate", tmp_path / "absent.pkl", code=2).err
