@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -195,11 +196,13 @@ def test_prepare_leaves_bad_ones_out_and_says_so(videos, tmp_path):
     assert len(records) == 6
     with open_video(records[0].path, decoder="pyav") as video:
         assert (video.width, video.height) == (42, 32)
-    assert sorted(file.name for file in (tmp_path / "out/shards").iterdir()) == [
-        "000000.tar",
-        "000001.tar",
-        "index.json",
-    ]
+    shards = tmp_path / "out/shards"
+    num_samples = {index.parent.name: json.loads(index.read_text())["shards"] for index in shards.glob("*/index.json")}
+    assert num_samples == {
+        split: [{"name": f"{number:06}.tar", "num_samples": count} for number, count in enumerate(counts)]
+        for split, counts in (("train", [4]), ("val", [2]))
+    }
+    assert Counter(record.split for record in records) == {"train": 4, "val": 2}
 
 
 def test_addresses_are_left_out_and_counted(videos, tmp_path, capsys):

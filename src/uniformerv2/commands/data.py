@@ -185,15 +185,20 @@ def _prepare(options: argparse.Namespace) -> int:
         raise ValueError(f"Not one of {len(prepared)} videos could be prepared; {journal.manifest} tells why.")
     written = write_lists(good, options.out)
     if options.shards:
-        index = write_shards(
-            good,
-            options.out / "shards",
-            max_bytes=options.shard_megabytes << 20,
-            max_count=options.shard_videos,
-        )
-        written.append(options.out / "shards" / f"({len(index.shards)} shards)")
+        written += _write_shards(good, options)
     _show_prepared(list(prepared.values()), written, settings, options)
     return 0 if len(good) == len(records) else 1
+
+
+def _write_shards(records: Sequence[VideoRecord], options: argparse.Namespace) -> list[Path]:
+    """Each split in a folder of its own, ``shards/train``; those of no split in ``shards``."""
+    bounds = {"max_bytes": options.shard_megabytes << 20, "max_count": options.shard_videos}
+    written = []
+    for split in dict.fromkeys(record.split for record in records):
+        folder = options.out / "shards" / (split or "")
+        index = write_shards([record for record in records if record.split == split], folder, **bounds)
+        written.append(folder / f"({len(index.shards)} shards)")
+    return written
 
 
 def _is_ok(prepared: PreparedVideo | None) -> bool:

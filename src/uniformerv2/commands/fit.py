@@ -1,4 +1,4 @@
-"""``uniformerv2 fit``, ``validate`` and ``test``: LightningCLI with recipes; it parses its own words.
+"""``uniformerv2 fit`` and ``validate``: LightningCLI with recipes; it parses its own words.
 
 ``--config`` takes the name of a recipe or a file; several are laid over each other. Every option of the classifier,
 the data and Lightning's Trainer can follow: ``--model.optimization.learning_rate 2e-5``.
@@ -6,6 +6,7 @@ the data and Lightning's Trainer can follow: ``--model.optimization.learning_rat
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,16 +17,20 @@ import torch
 from uniformerv2._require import require
 from uniformerv2.checkpoint import save_model
 from uniformerv2.commands.options import UsageError
+from uniformerv2.model.precision import computes_bf16
 from uniformerv2.training.build import build_classifier, whole_network
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.recipes import recipe_path
+from uniformerv2.training.resume import ExactResume, LastCheckpoint, WholeFileIO
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 else:
+    SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
     LightningCLI = require("lightning.pytorch.cli", extra="train").LightningCLI
 
-__all__ = ["RecipeCLI", "default_precision", "run"]
+__all__ = ["RecipeCLI", "run"]
 
 CONFIG_OPTIONS = frozenset({"--config", "-c"})
 
@@ -39,15 +44,23 @@ class RecipeCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Without ``predict``, which is a verb of its own."""
+        """Without ``predict`` and ``test``, which are verbs of their own."""
         every = LightningCLI.subcommands()
-        return {verb: every[verb] for verb in ("fit", "validate", "test")}
+        return {verb: every[verb] for verb in ("fit", "validate")}
 
     def before_instantiate_classes(self) -> None:
         """Checkpoints run no code, unless the user says that they may."""
         settings = self.config[self.subcommand]
         if settings.weights_only is None:
             settings.weights_only = True
+
+    def instantiate_trainer(self, **options: Any) -> Any:
+        """With ``checkpoints/last.ckpt`` in ``trainer.default_root_dir``, from which ``--ckpt_path last`` goes on."""
+        trainer: Any = super().instantiate_trainer(**options)
+        if self.subcommand == "fit":
+            trainer.strategy.checkpoint_io = WholeFileIO()
+            trainer.callbacks += [ExactResume(), LastCheckpoint(Path(trainer.default_root_dir) / "checkpoints")]
+        return trainer
 
     def after_fit(self) -> None:
         """Write the network as it is at the end, as ``model`` in ``trainer.default_root_dir``."""
@@ -62,21 +75,24 @@ def run(verb: str, words: Sequence[str]) -> int:
     """Run a verb.
 
     Args:
-        verb: ``"fit"``, ``"validate"`` or ``"test"``.
+        verb: ``"fit"`` or ``"validate"``.
         words: What follows it.
 
     Returns:
-        The exit code.
+        The exit code: 143 where SIGTERM stopped it, with a checkpoint.
     """
-    RecipeCLI(
-        build_classifier,
-        VideoDataModule,
-        args=[verb, *with_recipe_files(words)],
-        parser_kwargs={"prog": "uniformerv2"},
-        trainer_defaults={"precision": default_precision()},
-        save_config_kwargs={"overwrite": True},
-        auto_configure_optimizers=False,
-    )
+    try:
+        RecipeCLI(
+            build_classifier,
+            VideoDataModule,
+            args=[verb, *with_recipe_files(words)],
+            parser_kwargs={"prog": "uniformerv2"},
+            trainer_defaults={"precision": default_precision()},
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+        )
+    except SIGTERMException:
+        return 128 + signal.SIGTERM
     return 0
 
 
@@ -104,5 +120,5 @@ def with_recipe_files(words: Sequence[str]) -> list[str]:
 
 def default_precision() -> str:
     """bfloat16 autocast where the hardware computes it, full precision elsewhere."""
-    has_bfloat16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if has_bfloat16 else "32-true"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16-mixed" if computes_bf16(device) else "32-true"

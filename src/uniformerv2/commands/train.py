@@ -8,6 +8,7 @@ import logging
 import shlex
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,14 +18,18 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.table import Table
 
-from uniformerv2.commands.fit import default_precision
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
+from uniformerv2.commands.score_table import print_summary
+from uniformerv2.commands.train_cache import add_cache_arguments, check_cache_options, filled_data, on_disk, plan_rows
 from uniformerv2.commands.train_progress import TrainProgress, duration
+from uniformerv2.commands.train_report import test_and_report
 from uniformerv2.data.check import check_videos
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.evaluation.summary import Summary
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.choose import Asked, make_plan
+from uniformerv2.training.feature_key import NotCacheableError
 from uniformerv2.training.measure import Estimate, best_device, estimate
 from uniformerv2.training.plan import Preset, TrainingPlan
 from uniformerv2.training.run import RunFolder, TrainingResult, augmentation_of, train
@@ -36,6 +41,8 @@ __all__ = ["add_arguments", "run"]
 CHECKED: Final = 5000
 """More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
 SHOWN: Final = 5
+PRECISIONS: Final[Mapping[str, str | None]] = {"auto": None, "fp32": "32-true", "bf16": "bf16-mixed"}
+"""Our words, and Lightning's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, metavar="RATE", help="of the image ViT; frozen: of the armour")
     parser.add_argument("--clips", type=int, metavar="K", help="clips of a video in the final test")
     parser.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip in the final test")
+    parser.add_argument("--augmentation", choices=("light", "strong"), help="crops and flips; or RandAugment with them")
+    add_cache_arguments(parser)
+    parser.add_argument(
+        "--precision", default="auto", choices=tuple(PRECISIONS), help="default: auto, bf16 where it is faster"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that read videos")
     parser.add_argument("--resume", action="store_true", help="go on where this command was stopped")
@@ -95,9 +107,14 @@ def run(options: argparse.Namespace) -> int:
     except TrainingStoppedError as stopped:
         sys.stderr.write(f"{stopped} The same command with --resume goes on from there.\n")
         return 128 + stopped.signal_number
-    _show_result(console, plan, splits, result)
+    words = [word for word in options.words if word != "--resume"]
+    summary, page = test_and_report(network, splits, plan, folder, words)
+    _show_result(console, plan, splits, result, summary)
+    console.print(f"Report: {page}", markup=False)
     paths = {name: str(getattr(result, name)) for name in ("model", "best", "last", "log")}
-    _write_json(options, metrics=dict(result.metrics), chosen=result.chosen, **paths)
+    tested = {f"test_{name}": estimate.value for name, estimate in summary.all_videos.items()}
+    metrics = {plan.monitor: result.val_score, **tested}
+    _write_json(options, metrics=metrics, chosen=result.chosen, scores=str(folder.scores), report=str(page), **paths)
     return 0
 
 
@@ -110,7 +127,7 @@ def _console(options: argparse.Namespace) -> Console:
 def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
     if not options.data.exists():
         raise UsageError(f"There is no file or folder {options.data}.")
-    for name in ("num_frames", "image_size", "batch_size", "epochs", "learning_rate", "clips"):
+    for name in ("num_frames", "image_size", "batch_size", "epochs", "learning_rate", "clips", "cache_views"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0.")
@@ -118,6 +135,7 @@ def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
         value = getattr(options, name)
         if value is not None and value < 0:
             raise UsageError(f"--{name} is {value}; it must be 0 or more.")
+    check_cache_options(options)
     if options.weights is not None and not options.weights.is_file():
         raise UsageError(f"There is no file {options.weights}.")
     if folder.path.exists() and not folder.path.is_dir():
@@ -179,6 +197,12 @@ def _asked(options: argparse.Namespace) -> Asked:
         num_clips=options.clips,
         num_crops=options.crops,
         seed=options.seed,
+        augmentation=options.augmentation,
+        precision=PRECISIONS[options.precision],
+        cache_features=options.cache_features,
+        cache_views=options.cache_views,
+        cache_dtype=options.cache_dtype,
+        cache_dir=str(options.cache_dir) if options.cache_dir else None,
     )
 
 
@@ -189,6 +213,7 @@ def _planned(options: argparse.Namespace, folder: RunFolder, splits: Splits) -> 
         UsageError: The command or the data are not the same.
     """
     plan, network, before = folder.read()
+    before = asdict(Asked(**before))
     changed = [
         f"--{name.replace('_', '-')} (was {before.get(name)}, is {value})"
         for name, value in _request(options).items()
@@ -209,14 +234,17 @@ def _plan(
 ) -> tuple[TrainingPlan, UniFormerV2]:
     if options.preset is None and not options.json and sys.stdin.isatty() and sys.stdout.isatty():
         options.preset = _ask_preset()
-    plan, network = make_plan(
-        _asked(options),
-        splits,
-        out=str(out),
-        device=best_device(),
-        precision=default_precision(),
-        num_workers=options.workers,
-    )
+    try:
+        plan, network = make_plan(
+            _asked(options),
+            splits,
+            out=str(out),
+            device=best_device(),
+            num_workers=options.workers,
+        )
+    except NotCacheableError as error:
+        raise UsageError(str(error)) from error
+    plan = on_disk(plan, network, splits)
     return replace(plan, warnings=(*broken, *plan.warnings)), network
 
 
@@ -240,9 +268,11 @@ def _train(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: 
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # of Lightning's own making, not the user's
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
         warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message="Found .* in eval mode")  # a frozen image ViT is meant to be
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # it is resumed
         warnings.filterwarnings("ignore", message="The dirpath has changed")  # --out was moved
-        return train(network, splits, plan, callbacks=[TrainProgress(plan.monitor)], resume=resume)
+        data = filled_data(network, splits, plan, resume=resume)
+        return train(network, splits, plan, data=data, callbacks=[TrainProgress(plan.monitor)], resume=resume)
 
 
 def _show_plan(console: Console, plan: TrainingPlan, cost: Estimate | None) -> None:
@@ -263,9 +293,10 @@ def _show_plan(console: Console, plan: TrainingPlan, cost: Estimate | None) -> N
         ("batch size", str(plan.batch_size), "batch_size"),
         ("learning rate", f"{plan.learning_rate:.3g}, {frozen}", "learning_rate"),
         ("epochs", f"{plan.epochs} of {plan.steps_per_epoch} steps", "epochs"),
-        ("augmentation", "RandAugment, crop" + ", flip" * bool(plan.flip), ""),
+        ("augmentation", plan.augmentation + ("" if plan.flip else ", no flip"), "augmentation"),
         ("final test", f"{plan.num_clips} clips x {plan.num_crops} crops", "num_clips"),
-        ("precision", plan.precision, ""),
+        ("precision", plan.precision, "precision"),
+        *plan_rows(plan, cost),
     ]
     if cost:
         rows += [
@@ -285,17 +316,15 @@ def _show_plan(console: Console, plan: TrainingPlan, cost: Estimate | None) -> N
         console.print(f"! {warning}", style="yellow", markup=False)
 
 
-def _show_result(console: Console, plan: TrainingPlan, splits: Splits, result: TrainingResult) -> None:
-    measure = plan.monitor.removeprefix("val_")
+def _show_result(
+    console: Console, plan: TrainingPlan, splits: Splits, result: TrainingResult, summary: Summary
+) -> None:
     where = "test videos" if plan.num_test else "validation videos"
-    console.print(f"\nKept: {result.chosen}.", markup=False)
+    console.print(f"\nKept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.", markup=False)
     console.print(
-        f"{measure} {result.metrics[f'test_{measure}']:.4f} on {plan.num_test or plan.num_val} {where}, "
-        f"{plan.num_clips} clips x {plan.num_crops} crops; one view: {result.metrics[plan.monitor]:.4f} on the "
-        "validation videos.",
-        style="bold",
-        markup=False,
+        f"{plan.num_test or plan.num_val} {where}, {plan.num_clips} clips x {plan.num_crops} crops:", markup=False
     )
+    print_summary(console, {"": summary})
     if not plan.num_test:
         console.print(
             "These videos chose the epoch too, so new videos may do a little worse.", style="dim", markup=False

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import multiprocessing
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -30,7 +32,7 @@ from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.shards import ShardDataset
 from uniformerv2.data.worker_pool import available_cores
 
-__all__ = ["EpochReport", "VideoLoader"]
+__all__ = ["EpochReport", "VideoLoader", "WorkerDiedError"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,10 @@ SHOWN: Final = 10
 
 WATCH_FACTOR: Final = 10
 """A worker that gives nothing for so many times the time of one video is beyond the help of its own watch."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process has ended, though nobody told it to."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,7 @@ class VideoLoader:
         self.num_workers = num_workers
         self._length = self.sampler.num_batches(batch_size=batch_size, num_workers=num_workers, drop_last=drop_last)
         timeout = dataset.reader.timeout_seconds
-        self._loader = DataLoader(
+        self._loader = _WatchedLoader(
             dataset if isinstance(dataset, VideoDataset) else _Stream(dataset),
             batch_size=batch_size,
             num_workers=num_workers,
@@ -248,6 +254,32 @@ class VideoLoader:
         if self._num_failed > allowed or (self._num_batches == len(self) and self._num_failed == self._num_samples):
             limit = f"\nmax_failed={self.max_failed:g} allows {int(allowed)}" if self.is_training else ""
             raise TooManyFailuresError(f"{self.report}{limit}")
+
+
+class _WatchedLoader(DataLoader[Any]):
+    """Sees within seconds that a worker is dead, which PyTorch's does only where there is no time limit."""
+
+    def _get_iterator(self) -> Any:
+        if not self.num_workers:
+            return super()._get_iterator()
+        self.check_worker_number_rationality()
+        return _WatchedIterator(self)
+
+
+class _WatchedIterator(_MultiProcessingDataLoaderIter):
+    def _get_data(self) -> Any:
+        deadline = time.monotonic() + self._timeout if self._timeout else math.inf
+        while time.monotonic() < deadline:
+            try:
+                is_there, data = self._try_get_data()
+            except (RuntimeError, OSError, EOFError) as error:  # it is dead, or what it had sent is gone with it
+                raise WorkerDiedError(
+                    f"A process that reads videos is gone ({error}). Most often the memory was full and the system "
+                    "ended it: take fewer of them (num_workers, --workers), or a smaller batch."
+                ) from error
+            if is_there:
+                return data
+        raise TimeoutError(f"No batch came for {self._timeout:g} seconds; 'uniformerv2 data check' finds such videos")
 
 
 class _Stream(IterableDataset[Any]):

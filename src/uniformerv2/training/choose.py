@@ -9,13 +9,19 @@ import torch
 
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.data.worker_pool import available_cores
+from uniformerv2.model.precision import gains_from_bf16
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.feature_key import check_cacheable
 from uniformerv2.training.measure import largest_batch_size
 from uniformerv2.training.plan import (
     DEFAULT_BACKBONES,
+    DEFAULT_CACHE_VIEWS,
+    AugmentationName,
     Preset,
+    StorageName,
     Trainable,
     TrainingPlan,
+    default_augmentation,
     default_batch_size,
     default_epochs,
     default_num_frames,
@@ -47,7 +53,13 @@ class Asked:
     learning_rate: float | None = None
     num_clips: int | None = None
     num_crops: int | None = None
+    augmentation: AugmentationName | None = None
+    precision: str | None = None
     seed: int = 0
+    cache_features: bool = False
+    cache_views: int | None = None
+    cache_dtype: StorageName | None = None
+    cache_dir: str | None = None
 
 
 class _Choices:
@@ -65,7 +77,7 @@ class _Choices:
 
 
 def make_plan(
-    asked: Asked, splits: Splits, *, out: str, device: torch.device, precision: str, num_workers: int | None = None
+    asked: Asked, splits: Splits, *, out: str, device: torch.device, num_workers: int | None = None
 ) -> tuple[TrainingPlan, UniFormerV2]:
     """Every choice, and the network to train.
 
@@ -74,7 +86,6 @@ def make_plan(
         splits: The videos.
         out: Folder to write.
         device: Where training will run.
-        precision: Lightning's word.
         num_workers: Processes that read videos; None: up to 8, without a GPU up to 2, as they share the cores.
 
     Returns:
@@ -91,9 +102,13 @@ def make_plan(
     backbone = choices.take("backbone", asked.backbone, DEFAULT_BACKBONES[preset, has_gpu], f"for {preset}, {hardware}")
     is_armed_anew = is_image_vit(backbone)
     network = _network(asked, splits, choices, preset=preset, backbone=backbone, has_gpu=has_gpu)
+    if asked.cache_features:
+        check_cacheable(network)
     size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
     preprocessing = Preprocessing.from_dict({**size, **network.info.preprocessing})
     num_train = len(splits.train)
+    auto = "bf16-mixed" if gains_from_bf16(network, device) else "32-true"
+    precision = choices.take("precision", asked.precision, auto, "what is fastest on this hardware")
     batch_size = asked.batch_size
     if batch_size is None:
         wanted = default_batch_size(num_train, largest=MANY)
@@ -102,6 +117,8 @@ def make_plan(
             "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
         )
     rate, scale = default_rate(max(1, batch_size), trainable=asked.trainable, is_armed_anew=is_armed_anew)
+    epochs = choices.take("epochs", asked.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
+    augmentation = default_augmentation(num_train, epochs)
     clips, crops = default_views(preset)
     plan = TrainingPlan(
         data=asked.data,
@@ -119,9 +136,10 @@ def make_plan(
         batch_size=batch_size,
         learning_rate=choices.take("learning_rate", asked.learning_rate, rate, _rate_rule(asked.trainable)),
         armour_scale=scale,
-        epochs=choices.take("epochs", asked.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50"),
+        epochs=epochs,
         num_clips=choices.take("num_clips", asked.num_clips, clips, f"as published for {preset}"),
         num_crops=choices.take("num_crops", asked.num_crops, crops, f"as published for {preset}"),
+        augmentation=choices.take("augmentation", asked.augmentation, augmentation, "strong from 100,000 clips shown"),
         flip=0.0 if preset == "motion" else 0.5,
         label_smoothing=0.1,
         is_multi_label=splits.is_multi_label,
@@ -130,6 +148,7 @@ def make_plan(
         num_workers=min(available_cores(), 8 if has_gpu else 2) if num_workers is None else num_workers,
         why=choices.why,
         warnings=tuple(splits.warnings()),
+        **_cache(asked, choices),
     )
     return plan, network
 
@@ -168,6 +187,14 @@ def _network(
     if asked.trainable == "armour":
         network.freeze_image_vit()
     return network
+
+
+def _cache(asked: Asked, choices: _Choices) -> dict[str, Any]:
+    """Fields of the plan."""
+    if not asked.cache_features:
+        return {}
+    views = choices.take("cache_views", asked.cache_views, DEFAULT_CACHE_VIEWS, "each costs one pass of the image ViT")
+    return {"cache_views": views, "cache_dtype": asked.cache_dtype or "float16", "cache_dir": asked.cache_dir}
 
 
 def _rate_rule(trainable: Trainable) -> str:

@@ -162,7 +162,7 @@ class VideoDataModule(lightning.LightningDataModule):
         loader = VideoLoader(
             dataset,
             batch_size=batch_size,
-            num_workers=self.num_workers,
+            num_workers=self._num_workers(dataset),
             weights=weights,
             max_failed=self.max_failed,
             rank=self.trainer.global_rank if self.trainer else 0,
@@ -170,6 +170,9 @@ class VideoDataModule(lightning.LightningDataModule):
         )
         self._loaders.append(loader)
         return loader
+
+    def _num_workers(self, dataset: VideoDataset) -> int | None:
+        return self.num_workers
 
 
 def _split(

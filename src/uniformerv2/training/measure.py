@@ -21,6 +21,7 @@ from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.feature_cache import clip_bytes, token_grid, token_shape
 from uniformerv2.training.plan import TrainingPlan
 
 __all__ = ["Estimate", "best_device", "estimate", "largest_batch_size"]
@@ -44,7 +45,9 @@ class Estimate:
         num_trainable: Those that learn.
         memory_bytes: Of the network in a training step: measured on a GPU, counted elsewhere.
         step_seconds: A training step, reading included.
-        total_seconds: Training, validation after each epoch, the final test.
+        total_seconds: Caching, training, validation after each epoch, the final test.
+        cache_bytes: Of cached features; 0 where there are none.
+        cache_seconds: To compute all of them.
     """
 
     num_parameters: int
@@ -52,6 +55,8 @@ class Estimate:
     memory_bytes: int
     step_seconds: float
     total_seconds: float
+    cache_bytes: int = 0
+    cache_seconds: float = 0.0
 
 
 def best_device() -> torch.device:
@@ -116,9 +121,14 @@ def estimate(
     memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
     reading = _reading_seconds(records, preprocessing, augmentation) / max(1, plan.num_workers)
     both: Callable[[float, float], float] = max if device.type == "cuda" else operator.add  # they share the cores
-    step = both(step_seconds, reading * plan.batch_size)
+    step, val = both(step_seconds, reading * plan.batch_size), both(eval_seconds, reading) * plan.num_val
+    num_cached = plan.cache_views and plan.cache_views * plan.num_train + plan.num_val
+    caching = both(eval_seconds, reading) * num_cached
+    if plan.cache_views:
+        with torch.random.fork_rng():
+            cached = _TokenTrial(network, preprocessing, plan.batch_size, device, plan.precision)
+            step, val = cached.step_seconds(), cached.eval_seconds() / plan.batch_size * plan.num_val
     views = plan.num_clips * plan.num_crops
-    val = both(eval_seconds, reading) * plan.num_val
     test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)
     weights = list(network.parameters())
     return Estimate(
@@ -126,7 +136,9 @@ def estimate(
         num_trainable=sum(weight.numel() for weight in weights if weight.requires_grad),
         memory_bytes=memory,
         step_seconds=step,
-        total_seconds=plan.num_steps * step + plan.epochs * val + test,
+        total_seconds=caching + plan.num_steps * step + plan.epochs * val + test,
+        cache_bytes=num_cached * clip_bytes(network, preprocessing, plan.cache_dtype),
+        cache_seconds=caching,
     )
 
 
@@ -152,10 +164,14 @@ class _Trial:
         self.optimizer = torch.optim.AdamW([weight for weight in self.network.parameters() if weight.requires_grad])
         self.video = torch.randn(batch_size, preprocessing.num_frames, 3, *_sides(preprocessing), device=device)
 
+    def forward(self) -> Tensor:
+        """Logits of the batch."""
+        return self.network(self.video)
+
     def step(self) -> None:
         """Forward, backward, update."""
         with self._autocast():
-            loss = self.network(self.video).float().square().mean()
+            loss = self.forward().float().square().mean()
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -171,7 +187,7 @@ class _Trial:
         self.network.eval()
         start = time.perf_counter()
         with self._autocast():
-            self._wait(self.network(self.video))
+            self._wait(self.forward())
         return time.perf_counter() - start
 
     def peak_bytes(self) -> int:
@@ -192,6 +208,21 @@ class _Trial:
     def _wait(self, result: Tensor) -> None:
         if result.is_cuda:
             torch.cuda.synchronize(self.device)
+
+
+class _TokenTrial(_Trial):
+    """The same from tokens of a frozen image ViT."""
+
+    def __init__(
+        self, network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, device: torch.device, precision: str
+    ) -> None:
+        super().__init__(network, preprocessing, batch_size, device, precision)
+        self.grid = token_grid(network, preprocessing)
+        self.video = torch.randn(batch_size, *token_shape(network, preprocessing), device=device)
+
+    def forward(self) -> Tensor:
+        """Logits of the batch."""
+        return self.network.forward_tokens(self.video.unbind(1), self.grid)
 
 
 def _is_held(

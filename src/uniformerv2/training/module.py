@@ -99,7 +99,15 @@ class VideoClassifier(lightning.LightningModule):
 
     def forward(self, video: Tensor) -> Tensor:
         """Pixels [B, T, 3, h, w], 0 to 255 -> logits [B, K] float32."""
-        return self.network(self.preprocessing.normalize(video)).float()
+        return self.logits(self.prepare(video))
+
+    def prepare(self, video: Tensor) -> Tensor:
+        """Pixels of a batch, 0 to 255 -> what ``mixing`` may mix, and ``logits`` takes."""
+        return self.preprocessing.normalize(video)
+
+    def logits(self, prepared: Tensor) -> Tensor:
+        """From what ``prepare`` returns -> [B, K] float32."""
+        return self.network(prepared).float()
 
     def setup(self, stage: str) -> None:
         """Take over what the data module knows: how it prepares pixels, and how the classes are called.
@@ -136,11 +144,11 @@ class VideoClassifier(lightning.LightningModule):
         Raises:
             NonFiniteLossError: It is infinite or not a number, in any process.
         """
-        video, label = self.preprocessing.normalize(batch.video), batch.label
+        video, label = self.prepare(batch.video), batch.label
         if self.mixing is not None:
             rng = np.random.default_rng((self.current_epoch, batch_idx, self.global_rank))
             video, label = self.mixing(video, label, rng=rng)
-        loss = self.criterion(self.network(video).float(), label)
+        loss = self.criterion(self.logits(video), label)
         mean = self._global_mean(loss)
         if not math.isfinite(mean):
             raise self._non_finite(loss, batch)
@@ -245,8 +253,9 @@ class VideoClassifier(lightning.LightningModule):
 
     def _non_finite(self, loss: Tensor, batch: VideoBatch) -> NonFiniteLossError:
         where = f"step {self.global_step} (epoch {self.current_epoch}, learning rate {self._highest_rate():.3g})"
-        callback = self.trainer.checkpoint_callback
-        last = (getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")) or "none yet"
+        keepers = reversed(self.trainer.checkpoint_callbacks)  # the last of them saves last
+        paths = [getattr(keeper, name, "") for keeper in keepers for name in ("last_model_path", "best_model_path")]
+        last = next(filter(None, paths), "none yet")
         if math.isfinite(loss.item()):
             culprit = f"The batch of process {self.global_rank} is not the cause; another process names its files."
         else:

@@ -17,9 +17,13 @@ from uniformerv2.training.optim import Optimization
 
 __all__ = [
     "DEFAULT_BACKBONES",
+    "DEFAULT_CACHE_VIEWS",
+    "AugmentationName",
     "Preset",
+    "StorageName",
     "Trainable",
     "TrainingPlan",
+    "default_augmentation",
     "default_batch_size",
     "default_epochs",
     "default_num_frames",
@@ -29,6 +33,10 @@ __all__ = [
 
 Preset = Literal["scene", "motion"]
 Trainable = Literal["all", "armour"]
+AugmentationName = Literal["light", "strong"]
+"""light: crops of 40 % of the area or more, and flips; strong: the published RandAugment and crops of 8 % or more."""
+StorageName = Literal["float16", "bfloat16", "float32"]
+"""Of cached tokens. float16 is eight times finer than bfloat16, but ends at 65504; what is beyond is refused."""
 
 DEFAULT_BACKBONES: Final[Mapping[tuple[Preset, bool], str]] = {
     ("scene", True): "uniformerv2_b16_k400_k710_8x224",
@@ -45,6 +53,8 @@ FROZEN_RATE: Final = 5e-4
 NEW_ARMOUR_SCALE: Final = 10.0
 TRAINED_ARMOUR_SCALE: Final = 5.0
 VIDEOS_SHOWN: Final = 5000
+MANY_SHOWN: Final = 100_000
+DEFAULT_CACHE_VIEWS: Final = 4
 WARMUP: Final = 0.1
 """Of all epochs."""
 
@@ -72,6 +82,7 @@ class TrainingPlan:
         epochs: Passes over the training videos.
         num_clips: Clips of a video in the final test.
         num_crops: Crops of a clip in the final test.
+        augmentation: How much training clips are varied.
         flip: Probability that a training clip is mirrored.
         label_smoothing: Of the loss.
         is_multi_label: Videos have several classes.
@@ -80,6 +91,10 @@ class TrainingPlan:
         num_workers: Processes that read videos.
         why: Name of a field -> reason.
         warnings: Sentences.
+        cache_views: Augmented clips of each training video of which the frozen image ViT's tokens are kept; 0: none
+            are, every step starts from the videos.
+        cache_dtype: Type of the kept tokens.
+        cache_dir: Folder of the caches; None: "features" in ``out``.
 
     Raises:
         ValueError: A number outside its range; the message names what is allowed.
@@ -103,6 +118,7 @@ class TrainingPlan:
     epochs: int
     num_clips: int
     num_crops: int
+    augmentation: AugmentationName
     flip: float
     label_smoothing: float
     is_multi_label: bool
@@ -111,12 +127,15 @@ class TrainingPlan:
     num_workers: int
     why: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    cache_views: int = 0
+    cache_dtype: StorageName = "float16"
+    cache_dir: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "batch_size", "epochs", "num_clips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}.")
-        for name in ("seed", "num_workers"):
+        for name in ("seed", "num_workers", "cache_views"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is 0 or more, got {getattr(self, name)}.")
         if not 0 < self.learning_rate < math.inf:
@@ -181,6 +200,15 @@ def default_epochs(num_train: int) -> int:
     (50, 10, 5)
     """
     return min(50, max(5, math.ceil(VIDEOS_SHOWN / num_train)))
+
+
+def default_augmentation(num_train: int, epochs: int) -> AugmentationName:
+    """Light, until training is long enough to profit from strong augmentation.
+
+    >>> default_augmentation(529, 10), default_augmentation(240_000, 5)
+    ('light', 'strong')
+    """
+    return "strong" if num_train * epochs >= MANY_SHOWN else "light"
 
 
 def default_num_frames(preset: Preset, *, has_gpu: bool) -> int:

@@ -4,17 +4,21 @@
 
     OUT/run.json                    the plan, and the network before its first step, without weights
     OUT/checkpoints/best.ckpt       highest validation accuracy
-    OUT/checkpoints/last.ckpt       last epoch, or last step where it was interrupted
+    OUT/checkpoints/last.ckpt       where training goes on: last epoch, last minutes, or last step
     OUT/logs/version_0/metrics.csv  a new version for each time it is resumed
     OUT/tensorboard                 where TensorBoard is installed
+    OUT/features                    tokens of a frozen image ViT, where they are cached; see ``feature_cache``
     OUT/model                       the result
+    OUT/scores.jsonl, OUT/report    of its test; see ``uniformerv2.commands.train_report``
 """
 
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,18 +33,22 @@ from uniformerv2.model.files import read_json, write_json
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.build import random_network
 from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.feature_key import FeatureSettings
+from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.plan import TrainingPlan
+from uniformerv2.training.resume import SAVE_EVERY, ExactResume, LastCheckpoint, WholeFileIO
 from uniformerv2.training.splits import Splits
-from uniformerv2.training.stopping import StopCleanly, TrainingStoppedError
+from uniformerv2.training.stopping import StopCleanly
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
 else:
     lightning = require("lightning.pytorch", extra="train")
 
-__all__ = ["RunFolder", "TrainingResult", "augmentation_of", "train"]
+__all__ = ["RunFolder", "TrainingResult", "augmentation_of", "data_module", "train"]
 
+LIGHT_AREA: Final = (0.4, 1.0)
 MAX_FAILED: Final = 0.1
 """Part of the training videos that may turn out unreadable; of few videos, one is more than the usual hundredth."""
 
@@ -76,9 +84,42 @@ class RunFolder:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def features(self) -> Path:
+        """The folder of cached features, where the user names no other."""
+        return self.path / "features"
+
+    @property
     def model(self) -> Path:
         """The folder of the result."""
         return self.path / "model"
+
+    @property
+    def scores(self) -> Path:
+        """The dump of the final test."""
+        return self.path / "scores.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the page on the final test."""
+        return self.path / "report"
+
+    def prepare(self) -> None:
+        """Find out now whether it can be written, and remove what a killed process had not finished.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.checkpoints):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"{self.checkpoints} cannot be written ({error.strerror}): make it a folder that can, or give another "
+                "place with --out."
+            ) from error
+        for leftover in (*self.path.glob(f".{self.record.name}.*"), *self.model.glob(".*.*")):
+            leftover.unlink()
 
     def write(self, plan: TrainingPlan, network: UniFormerV2, request: Mapping[str, Any]) -> None:
         """Note what will be done.
@@ -107,7 +148,7 @@ class TrainingResult:
     """What came out.
 
     Attributes:
-        metrics: Of the final test, with ``test_``, and of the validation after the chosen epoch, with ``val_``.
+        val_score: ``plan.monitor`` after the chosen epoch, one view a video.
         chosen: Which checkpoint the result is, and why.
         model: Folder of the result.
         best: Checkpoint.
@@ -115,7 +156,7 @@ class TrainingResult:
         log: CSV.
     """
 
-    metrics: Mapping[str, float]
+    val_score: float
     chosen: str
     model: Path
     best: Path
@@ -124,8 +165,9 @@ class TrainingResult:
 
 
 def augmentation_of(plan: TrainingPlan) -> TrainAugmentation:
-    """RandAugment, crop and flip of the published recipes."""
-    return TrainAugmentation(image_size=plan.image_size, flip=plan.flip)
+    """Of the published recipes, or a lighter one; see ``AugmentationName``."""
+    strong = TrainAugmentation(image_size=plan.image_size, flip=plan.flip)
+    return strong if plan.augmentation == "strong" else replace(strong, rand_augment=None, area=LIGHT_AREA)
 
 
 def train(
@@ -133,88 +175,126 @@ def train(
     splits: Splits,
     plan: TrainingPlan,
     *,
+    data: VideoDataModule | None = None,
     callbacks: Sequence[lightning.Callback] = (),
     resume: bool = False,
+    save_every: timedelta = SAVE_EVERY,
 ) -> TrainingResult:
-    """Train, choose a checkpoint, test it with many views, write the model folder.
+    """Train, choose a checkpoint, write the model folder.
 
     Args:
         network: Trained in place.
         splits: The videos.
         plan: What to do.
+        data: From ``data_module``, where its cache was filled beforehand; else it is done here.
         callbacks: For Lightning, for instance to show how far it is.
         resume: Go on from ``last.ckpt``.
+        save_every: At least so long between two checkpoints within an epoch.
 
     Returns:
         Numbers and paths.
 
     Raises:
+        OSError: The folder cannot be written, or the disk is full.
+        WorkerDiedError: A process that reads videos has ended.
         TrainingStoppedError: SIGINT or SIGTERM; ``last.ckpt`` has all that is needed to go on.
     """
     folder = RunFolder(Path(plan.out))
+    folder.prepare()
     lightning.seed_everything(plan.seed, verbose=False)
-    classifier = VideoClassifier(
+    data = data or data_module(network, splits, plan, resume=resume)
+    if isinstance(data, CachedDataModule):
+        data.fill_cache(network)  # does nothing where it is whole
+    classifier = _classifier(network, plan)
+    stop = StopCleanly(folder.last)
+    best = _keep_best(plan, folder)
+    last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
+    trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), best, last])
+    with stop.listening(trainer):
+        trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
+        score = _last_score(trainer, classifier, data, plan)
+        highest = score if best.best_model_score is None else float(best.best_model_score)  # None: moved, at its end
+        choice = _choose(score, highest, folder, plan)
+        classifier.load_state_dict(torch.load(choice.path, weights_only=True, map_location="cpu")["state_dict"])
+    notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": plan.epochs}
+    network.info = replace(network.info, metrics=notes)
+    save_model(network.cpu(), folder.model)
+    return TrainingResult(
+        val_score=choice.score,
+        chosen=choice.words,
+        model=folder.model,
+        best=folder.best,
+        last=folder.last,
+        log=Path(str(trainer.loggers[0].log_dir)) / "metrics.csv",
+    )
+
+
+def data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: bool = False) -> VideoDataModule:
+    """The videos of a plan; where it caches features, a ``CachedDataModule`` whose cache is yet to be filled.
+
+    Args:
+        network: Its preprocessing; where features are cached, its image ViT.
+        splits: The videos.
+        plan: What to do.
+        resume: The image ViT is that of ``last.ckpt``, and is loaded into the network where features are cached.
+    """
+    own = Preprocessing.from_dict({**network.info.preprocessing, "image_size": plan.image_size})
+    preprocessing = replace(own, num_frames=plan.num_frames, num_clips=plan.num_clips, num_crops=plan.num_crops)
+    fields: dict[str, Any] = {
+        "val": splits.val,
+        "test": splits.test,
+        "augmentation": augmentation_of(plan),
+        "batch_size": plan.batch_size,
+        "eval_batch_size": max(1, plan.batch_size // 2),  # all views of a video lie in memory
+        "num_workers": plan.num_workers,
+        "multi_label": plan.is_multi_label,
+        "classes": splits.class_names,
+        "seed": plan.seed,
+        "max_failed": MAX_FAILED,
+    }
+    if not plan.cache_views:
+        return VideoDataModule(splits.train, preprocessing, **fields)
+    folder = RunFolder(Path(plan.out))
+    if resume:
+        saved = torch.load(folder.last, weights_only=True, map_location="cpu")["state_dict"]
+        network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in saved.items()})
+    settings = FeatureSettings(
+        num_views=plan.cache_views,
+        storage=plan.cache_dtype,
+        precision=plan.precision,
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    cache = Path(plan.cache_dir) if plan.cache_dir else folder.features
+    return CachedDataModule(splits.train, preprocessing, cache=cache, settings=settings, **fields)
+
+
+def _classifier(network: UniFormerV2, plan: TrainingPlan) -> VideoClassifier:
+    kind = TokenClassifier if plan.cache_views else VideoClassifier
+    return kind(
         network,
         optimization=plan.optimization,
         loss="binary_cross_entropy" if plan.is_multi_label else "cross_entropy",
         label_smoothing=plan.label_smoothing,
     )
-    data = _data_module(network, splits, plan)
-    stop = StopCleanly(folder.last)
-    trainer, best = _trainer(plan, folder, [*callbacks, stop])
-    with stop.listening():
-        try:
-            trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
-        except Exception as error:
-            if stop.signal_number and not isinstance(error, TrainingStoppedError):
-                raise stop.error(trainer) from error
-            raise
-    choice = _choose(trainer, best, folder, plan)
-    with stop.listening():
-        (tested,) = trainer.test(classifier, datamodule=data, ckpt_path=choice.path, weights_only=True, verbose=False)
-    metrics = {plan.monitor: choice.score, **{name: float(value) for name, value in tested.items()}}
-    _save(network, plan, folder, metrics, choice.words)
-    log = Path(str(trainer.loggers[0].log_dir)) / "metrics.csv"
-    return TrainingResult(
-        metrics=metrics, chosen=choice.words, model=folder.model, best=folder.best, last=folder.last, log=log
+
+
+def _keep_best(plan: TrainingPlan, folder: RunFolder) -> Any:
+    return lightning.callbacks.ModelCheckpoint(
+        folder.checkpoints,
+        filename="best",
+        monitor=plan.monitor,
+        mode="max",
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
     )
 
 
-def _data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan) -> VideoDataModule:
-    own = Preprocessing.from_dict({**network.info.preprocessing, "image_size": plan.image_size})
-    preprocessing = replace(own, num_frames=plan.num_frames, num_clips=plan.num_clips, num_crops=plan.num_crops)
-    return VideoDataModule(
-        splits.train,
-        preprocessing,
-        val=splits.val,
-        test=splits.test,
-        augmentation=augmentation_of(plan),
-        batch_size=plan.batch_size,
-        eval_batch_size=max(1, plan.batch_size // 2),  # all views of a video lie in memory
-        num_workers=plan.num_workers,
-        multi_label=plan.is_multi_label,
-        classes=splits.class_names,
-        seed=plan.seed,
-        max_failed=MAX_FAILED,
-    )
-
-
-def _trainer(
-    plan: TrainingPlan, folder: RunFolder, callbacks: Sequence[lightning.Callback]
-) -> tuple[lightning.Trainer, Any]:
-    """The Trainer, and the callback that keeps the best checkpoint."""
-    keep = lightning.callbacks.ModelCheckpoint
-    where: dict[str, Any] = {
-        "dirpath": folder.checkpoints,
-        "enable_version_counter": False,
-        "save_on_train_epoch_end": False,
-    }
-    best = keep(filename="best", monitor=plan.monitor, mode="max", **where)
-    loggers: list[Any] = [lightning.loggers.CSVLogger(folder.path, name="logs")]
+def _trainer(plan: TrainingPlan, folder: RunFolder, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
+    loggers: list[Any] = [lightning.loggers.CSVLogger(folder.path, name="logs", flush_logs_every_n_steps=1)]
     if importlib.util.find_spec("tensorboard"):
         loggers.append(lightning.loggers.TensorBoardLogger(folder.path, name="tensorboard", version=""))
     precision: Any = plan.precision
-    trainer = lightning.Trainer(
+    return lightning.Trainer(
         default_root_dir=folder.path,
         max_epochs=plan.epochs,
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
@@ -222,12 +302,12 @@ def _trainer(
         precision=precision,
         logger=loggers,
         log_every_n_steps=min(10, plan.steps_per_epoch),
-        callbacks=[*callbacks, best, keep(filename="last", **where)],
+        callbacks=list(callbacks),
+        plugins=[WholeFileIO()],
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    return trainer, best
 
 
 @dataclass(frozen=True)
@@ -239,21 +319,18 @@ class _Choice:
     score: float
 
 
-def _choose(trainer: lightning.Trainer, best: Any, folder: RunFolder, plan: TrainingPlan) -> _Choice:
+def _last_score(
+    trainer: lightning.Trainer, classifier: VideoClassifier, data: VideoDataModule, plan: TrainingPlan
+) -> float:
+    """Of the network after the last epoch; measured anew where that epoch was over before it was resumed."""
+    if plan.monitor not in trainer.callback_metrics:
+        trainer.validate(classifier, datamodule=data, verbose=False)
+    return float(trainer.callback_metrics[plan.monitor])
+
+
+def _choose(last: float, highest: float, folder: RunFolder, plan: TrainingPlan) -> _Choice:
     """The last epoch where it is as good as the best one, as it has learnt longest; else the best."""
-    highest = float(best.best_model_score)
-    last = trainer.callback_metrics.get(plan.monitor)  # None where training had ended before it was resumed
-    if last is not None and float(last) >= highest:
+    if last >= highest:
         return _Choice(folder.last, f"last of {plan.epochs} epochs: none had a higher {plan.monitor}", highest)
     epoch = torch.load(folder.best, weights_only=True, map_location="cpu")["epoch"] + 1
     return _Choice(folder.best, f"best of {plan.epochs} epochs by {plan.monitor}: epoch {epoch}", highest)
-
-
-def _save(
-    network: UniFormerV2, plan: TrainingPlan, folder: RunFolder, metrics: Mapping[str, float], chosen: str
-) -> None:
-    tested_on = f"{plan.num_test} test videos" if plan.num_test else f"the {plan.num_val} validation videos"
-    views = f"{plan.num_clips} clips x {plan.num_crops} crops"
-    notes = {"checkpoint": chosen, "test_protocol": f"{views} of {tested_on}", "epochs": plan.epochs}
-    network.info = replace(network.info, metrics={**metrics, **notes})
-    save_model(network.cpu(), folder.model)

@@ -1,7 +1,8 @@
-"""A training that a signal stops: after the step it is in, with a checkpoint, and without losing its workers."""
+"""A training that ends before its time: with a checkpoint of what is done, and words that say how to go on."""
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import threading
@@ -9,16 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from uniformerv2._require import require
+from uniformerv2.data.loader import WorkerDiedError
+from uniformerv2.training.resume import CheckpointWriteError, can_resume_from
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 else:
     lightning = require("lightning.pytorch", extra="train")
+    SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
 
 __all__ = ["StopCleanly", "TrainingStoppedError"]
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class TrainingStoppedError(RuntimeError):
@@ -36,7 +44,8 @@ class TrainingStoppedError(RuntimeError):
 class StopCleanly(lightning.Callback):
     """Lets a signal end the training after the step it is in, with a checkpoint.
 
-    A second signal ends it at once. Signals during a validation wait for its end.
+    A second signal ends it at once. A signal that comes during a validation, or in the step before it, waits for its
+    end.
 
     Args:
         last: Checkpoint to write.
@@ -45,19 +54,47 @@ class StopCleanly(lightning.Callback):
     def __init__(self, last: Path) -> None:
         self.last = last
         self.signal_number = 0
+        self._listens = False
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM; only the main thread can."""
-        if not _is_main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+    def listening(self, trainer: Any) -> Iterator[None]:
+        """Take SIGINT and SIGTERM, which only the main thread can, and turn errors into ones that say what to do.
+
+        Args:
+            trainer: Has this callback.
+
+        Raises:
+            TrainingStoppedError: A signal came.
+            CheckpointWriteError: The disk is full.
+            WorkerDiedError: A process that reads videos has ended.
+        """
+        self._listens = threading.current_thread() is threading.main_thread()
+        before = [(number, signal.getsignal(number)) for number in SIGNALS]
+        self._take_signals()
         try:
             yield
+        except (Exception, SIGTERMException) as error:
+            explained = self._explained(error, trainer)
+            if explained is error:
+                raise
+            raise explained from error
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            if self._listens:
+                for number, handler in before:
+                    signal.signal(number, handler)
+            self._listens = False
+
+    def on_train_start(self, *_: Any) -> None:
+        """Take the signals from Lightning, which ends a validation at once, without a checkpoint."""
+        self._take_signals()
+
+    def on_validation_start(self, *_: Any) -> None:
+        """As ``on_train_start``."""
+        self._take_signals()
+
+    def on_test_start(self, *_: Any) -> None:
+        """As ``on_train_start``."""
+        self._take_signals()
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """Stop here.
@@ -65,8 +102,18 @@ class StopCleanly(lightning.Callback):
         Raises:
             TrainingStoppedError: A signal came.
         """
+        if self.signal_number and can_resume_from(trainer):
+            trainer.save_checkpoint(self.last)
+            raise self._error(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        """Stop here, after the validation and its checkpoint.
+
+        Raises:
+            TrainingStoppedError: A signal came.
+        """
         if self.signal_number:
-            raise self.error(trainer)
+            raise self._error(trainer)
 
     def on_test_batch_end(self, trainer: Any, *_: Any) -> None:
         """Stop here; the test starts anew later.
@@ -75,24 +122,37 @@ class StopCleanly(lightning.Callback):
             TrainingStoppedError: A signal came.
         """
         if self.signal_number:
-            raise self.error(trainer)
+            raise self._error(trainer)
 
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Keep what is done: here, and where something fails because of the signal before the step is through."""
-        if self.signal_number and trainer.state.fn == "fit" and not isinstance(exception, KeyboardInterrupt):
-            trainer.save_checkpoint(self.last)
+    def _take_signals(self) -> None:
+        if self._listens:
+            for number in SIGNALS:
+                signal.signal(number, self._note)
 
-    def error(self, trainer: Any) -> TrainingStoppedError:
-        """What to raise."""
+    def _explained(self, error: BaseException, trainer: Any) -> BaseException:
+        if isinstance(error, SIGTERMException):  # Lightning may see the signal before this callback does
+            return self._error(trainer)
+        if self.signal_number and not isinstance(error, TrainingStoppedError | CheckpointWriteError):
+            return TrainingStoppedError(
+                f"Stopped in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}; {self.last} is the last "
+                "checkpoint.",
+                signal_number=self.signal_number,
+            )
+        if isinstance(error, WorkerDiedError):
+            return WorkerDiedError(f"{error} The same command with --resume goes on from {self.last}.")
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return CheckpointWriteError(
+                f"{error}. Make room on the disk; the same command with --resume goes on from {self.last}."
+            )
+        return error
+
+    def _error(self, trainer: Any) -> TrainingStoppedError:
         where = f"after step {trainer.global_step} (epoch {trainer.current_epoch + 1} of {trainer.max_epochs})"
-        return TrainingStoppedError(f"Stopped {where}; {self.last} is written.", signal_number=self.signal_number)
+        number = self.signal_number or signal.SIGTERM
+        return TrainingStoppedError(f"Stopped {where}; {self.last} is written.", signal_number=number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number:
             raise KeyboardInterrupt
         self.signal_number = number
-        sys.stderr.write("\nStopping after this step; a second signal stops at once, and loses the epoch.\n")
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+        sys.stderr.write("\nStopping after this step; a second signal stops at once, and loses the last minutes.\n")

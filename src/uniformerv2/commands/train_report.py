@@ -1,0 +1,83 @@
+"""What follows a training: the test with many views, its scores, and a report of both."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from uniformerv2.checkpoint import save_model
+from uniformerv2.commands.progress import Progress
+from uniformerv2.commands.score_table import failures_unlogged
+from uniformerv2.evaluation.report import write_report
+from uniformerv2.evaluation.summary import Summary, summarize
+from uniformerv2.inference.predictor import Predictor
+from uniformerv2.inference.scoring import VideoScorer
+from uniformerv2.inference.strips import frame_strip
+from uniformerv2.inference.testing import TestRun
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.plan import TrainingPlan
+from uniformerv2.training.run import RunFolder
+from uniformerv2.training.splits import Splits
+
+__all__ = ["test_and_report"]
+
+
+def test_and_report(
+    network: UniFormerV2, splits: Splits, plan: TrainingPlan, folder: RunFolder, words: Sequence[str]
+) -> tuple[Summary, Path]:
+    """Test a trained network with all views, note the numbers on its card, write its scores and the report.
+
+    A test that was stopped goes on where it was.
+
+    Args:
+        network: As ``train`` leaves it.
+        splits: The videos; without test videos the validation videos are tested on.
+        plan: How it was trained, and the views of the test.
+        folder: Of the run.
+        words: The command that was typed.
+
+    Returns:
+        The numbers, and the page.
+    """
+    predictor = Predictor(network, num_clips=plan.num_clips, num_crops=plan.num_crops)
+    scorer = VideoScorer(
+        predictor, is_multi_label=plan.is_multi_label, keep_view_scores=True, num_workers=plan.num_workers
+    )
+    tested_on = f"{plan.num_test} test videos" if plan.num_test else f"the {plan.num_val} validation videos"
+    info = {"checkpoint": str(folder.model), "data": f"{plan.data}: {tested_on}", "training": _training(plan)}
+    run = TestRun(scorer, splits.test or splits.val, dump=folder.scores, info=info)
+    with Progress("test", run.num_videos, done=run.num_done) as progress, failures_unlogged():
+        for video in run.videos():
+            progress.advance(is_bad=not video.is_readable)
+    evaluation = run.finish()
+    assert evaluation is not None  # the only process
+    summary = summarize(evaluation)
+    tested = {f"test_{name}": round(estimate.value, 6) for name, estimate in summary.all_videos.items()}
+    protocol = f"{plan.num_clips} clips x {plan.num_crops} crops of {tested_on}"
+    network.info = replace(network.info, metrics={**network.info.metrics, **tested, "test_protocol": protocol})
+    save_model(network.cpu(), folder.model)
+    page = write_report(
+        evaluation,
+        folder.report,
+        strips=frame_strip,
+        curves=_logs(folder),
+        commands=[shlex.join(["uniformerv2", *words])],
+        title=f"Training on {Path(plan.data).name}",
+    )
+    return summary, page
+
+
+def _training(plan: TrainingPlan) -> dict[str, str]:
+    """The choices that a reader asks for first."""
+    shown = ("preset", "backbone", "trainable", "num_frames", "image_size", "batch_size", "learning_rate", "epochs")
+    chosen = asdict(plan)
+    return {name: str(chosen[name]) for name in (*shown, "augmentation", "precision", "seed", "num_train")}
+
+
+def _logs(folder: RunFolder) -> list[Path]:
+    """One for each time the training was started, in order."""
+    return sorted(
+        folder.path.glob("logs/version_*/metrics.csv"), key=lambda log: int(log.parent.name.removeprefix("version_"))
+    )

@@ -1,0 +1,200 @@
+"""Checkpoints from which training goes on as if nothing had happened, written so that a kill leaves the one before.
+
+Lightning restores weights, optimiser, schedule, averages and counters. What it leaves out is added here:
+
+- random states, and the position in the data (Lightning forgets it where the optimiser asks how many steps there are);
+- a ``last`` checkpoint every few minutes, at moments after which nothing is left out;
+- files that are whole or absent: Lightning copies a file over the old one where the temporary folder is another disk.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch.distributed.checkpoint.stateful import Stateful
+
+from uniformerv2._require import require
+from uniformerv2.data.loader import WorkerDiedError
+
+if TYPE_CHECKING:
+    import lightning.pytorch as lightning
+    from lightning.pytorch.plugins.io import TorchCheckpointIO
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+else:
+    lightning = require("lightning.pytorch", extra="train")
+    SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
+    TorchCheckpointIO = require("lightning.pytorch.plugins.io", extra="train").TorchCheckpointIO
+
+__all__ = ["SAVE_EVERY", "CheckpointWriteError", "ExactResume", "LastCheckpoint", "WholeFileIO", "can_resume_from"]
+
+SAVE_EVERY: Final = timedelta(minutes=5)
+"""A kill costs no more."""
+
+PART: Final = ".part"
+"""What a checkpoint's name ends with while it is written."""
+
+
+class CheckpointWriteError(OSError):
+    """A checkpoint could not be written; the one before is untouched."""
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Writes beside the old file, to the disk, and then takes its place."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a file; other places than this machine's folders are left to Lightning.
+
+        Args:
+            checkpoint: What it holds.
+            path: Where.
+            storage_options: None.
+
+        Raises:
+            CheckpointWriteError: The disk is full, or the folder cannot be written.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        part = path.with_name(path.name + PART)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with part.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:  # torch hides some of the former in the latter
+            reason = error if isinstance(error, OSError) else error.__context__ or error
+            raise CheckpointWriteError(
+                f"{path} could not be written: {reason}. Checkpoints that were written before are whole. Make room on "
+                "the disk, or make the folder writable, and go on from the last one."
+            ) from error
+
+
+class LastCheckpoint(lightning.callbacks.ModelCheckpoint):
+    """Keeps ``last.ckpt``: written after each validation, and between two of them when some time has passed.
+
+    Args:
+        dirpath: Folder.
+        every: At least so long between two checkpoints within an epoch.
+        save_on_train_epoch_end: See ``ModelCheckpoint``; False: right after the validation.
+    """
+
+    def __init__(
+        self, dirpath: str | Path, *, every: timedelta = SAVE_EVERY, save_on_train_epoch_end: bool | None = None
+    ) -> None:
+        super().__init__(
+            dirpath,
+            filename="last",
+            enable_version_counter=False,
+            save_on_train_epoch_end=save_on_train_epoch_end,
+        )
+        self.every = every
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Remove what a killed process had not finished."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
+            for part in Path(str(self.dirpath)).glob(f"*{PART}"):
+                part.unlink()
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        """Write it where it is time."""
+        now = time.monotonic()
+        is_due = trainer.strategy.broadcast(now - (self._last_time_checked or 0.0) >= self.every.total_seconds())
+        if is_due and can_resume_from(trainer):
+            self._last_time_checked = now
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Write it where nothing is wrong with the training itself, and no other process is left to wait for."""
+        is_common = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+        if is_common and isinstance(exception, SIGTERMException | WorkerDiedError) and can_resume_from(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+class ExactResume(lightning.Callback):
+    """Adds the random states and the position in the data to every checkpoint, and restores them."""
+
+    KEY = "exact_resume"
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Called in all processes; one of them writes."""
+        loader = trainer.train_dataloader
+        checkpoint[self.KEY] = {
+            "random": _of_all_processes(_random_states(pl_module.device)),
+            "loader": loader.state_dict() if isinstance(loader, Stateful) else None,
+        }
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Keep it until training starts."""
+        self._state = checkpoint.get(self.KEY)
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """After everything that draws, before the first batch."""
+        state, self._state = self._state, None
+        if state is None:
+            return
+        if state["loader"] is not None and isinstance(trainer.train_dataloader, Stateful):
+            trainer.train_dataloader.load_state_dict(state["loader"])
+        if len(state["random"]) == trainer.world_size:
+            _restore(state["random"][trainer.global_rank], pl_module.device)
+
+
+def can_resume_from(trainer: Any) -> bool:
+    """Whether a checkpoint of this moment leaves nothing out.
+
+    Not within a step, nor between batches whose gradients add up; not during a validation, when averaged weights are in
+    the network; nor before one, which Lightning would not make up for.
+
+    Args:
+        trainer: Of the training.
+    """
+    if trainer.state.fn != "fit" or not trainer.training:
+        return False
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    num_done = progress.current.processed
+    num_counted = progress.total.processed if trainer.check_val_every_n_epoch is None else num_done
+    validates = trainer.val_check_batch is not None and num_counted % trainer.val_check_batch == 0
+    is_between_steps = progress.current.ready == num_done and num_done % trainer.accumulate_grad_batches == 0
+    return bool(is_between_steps and not progress.is_last_batch and not validates)
+
+
+def _random_states(device: torch.device) -> dict[str, Any]:
+    """Of Python, NumPy, PyTorch and the device, in values that a checkpoint may hold."""
+    numpy: Any = np.random.get_state(legacy=False)
+    numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"])
+    states = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
+    return {**states, "cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def _restore(states: dict[str, Any], device: torch.device) -> None:
+    random.setstate(states["python"])
+    numpy = states["numpy"]
+    numpy["state"]["key"] = numpy["state"]["key"].numpy()
+    np.random.set_state(numpy)
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _of_all_processes(states: dict[str, Any]) -> list[dict[str, Any]]:
+    if not torch.distributed.is_initialized():
+        return [states]
+    gathered: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, states)
+    return gathered
