@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,24 @@ def test_where_the_kernels_fail_the_definitions_take_over(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not dispatch._kernels_work("cuda:0", torch.bfloat16, 48)
+
+
+@pytest.mark.parametrize(("is_wrong", "what"), [((1.3, 1.0), "result"), ((1.0, 1.3), "gradient"), ((1.0, 1.0), "")])
+def test_kernels_that_are_wrong_are_noticed(monkeypatch, is_wrong, what):
+    definition = dispatch._trial
+
+    def trial(tokens, taps, *, attends, kernels=None):
+        found = definition(tokens, taps, attends=attends)
+        return (
+            found if kernels is None else tuple(value * factor for value, factor in zip(found, is_wrong, strict=True))
+        )
+
+    monkeypatch.setattr(dispatch, "_tried", {})
+    monkeypatch.setattr(dispatch, "_load_kernels", lambda: True)
+    monkeypatch.setattr(dispatch, "_trial", trial)
+    expected = pytest.warns(UserWarning, match=f"the {what} of the trial is 0.3 away") if what else nullcontext()
+    with expected:
+        assert dispatch._kernels_work("cpu", torch.bfloat16, 24) == (not what)
 
 
 def test_the_choice_is_put_back():

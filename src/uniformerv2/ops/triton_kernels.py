@@ -49,7 +49,7 @@ def temporal_mix(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         convolutions.temporal_mix_kernel[grid](
             x,
             weight.t().contiguous(),
-            bias,
+            bias.contiguous(),
             y,
             frames,
             patches,
@@ -100,7 +100,7 @@ def position_encoding(x: Tensor, weight: Tensor, bias: Tensor, height: int, widt
         convolutions.position_encoding_kernel[groups, triton.cdiv(dim, block_c)](
             x,
             weight.flatten(1).t().contiguous(),
-            bias,
+            bias.contiguous(),
             y,
             frames,
             height,
