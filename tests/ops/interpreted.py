@@ -125,7 +125,11 @@ def check_operators():
     opcheck(torch.ops.uniformerv2.position_encoding, (*leaves, 2, 2, torch.float32))
     opcheck(torch.ops.uniformerv2.temporal_mix, (x, torch.randn(24, 3, requires_grad=True), bias))
     opcheck(torch.ops.uniformerv2.attend, (x.flatten(1, 2), torch.randn(1, 3, 24, requires_grad=True), 1e-5))
-    return True
+    try:
+        torch.ops.uniformerv2.attend(x.flatten(1, 2), torch.randn(1, dispatch.MAX_ROWS + 1, 24), 1e-5)
+    except ValueError as error:
+        return f"has {dispatch.MAX_ROWS + 1} rows; at most {dispatch.MAX_ROWS} are taken at once" in str(error)
+    return False
 
 
 def trial():

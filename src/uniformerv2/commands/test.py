@@ -28,7 +28,7 @@ from uniformerv2.commands.score_table import (
     table_console,
     unreadable,
 )
-from uniformerv2.commands.test_inputs import (
+from uniformerv2.commands.tested_videos import (
     TestVideos,
     in_head_order,
     load_checkpoint,

@@ -35,7 +35,7 @@ Impl = Literal["auto", "torch", "triton"]
 DTYPES = (torch.float32, torch.bfloat16)
 EPS = 1e-5
 TRIAL_TOLERANCE = 0.1  # relative; bfloat16 is 0.003 to 0.05 away on these tokens, a wrong kernel 0.3 and more
-MAX_ROWS = 16  # rows of a query that one attention kernel takes: what a tensor core multiplies at once
+MAX_ROWS = 16  # rows of a query that the attention kernel takes at once
 
 _impl: Impl = "auto"
 _tried: dict[tuple[str, torch.dtype, int], bool] = {}

@@ -29,11 +29,11 @@ from torch.library import custom_op
 
 from uniformerv2.ops import triton_attention as attention
 from uniformerv2.ops import triton_convolutions as convolutions
-from uniformerv2.ops.dispatch import MAX_ROWS
 
 __all__ = ["attend", "position_encoding", "temporal_mix"]
 
 FRAMES = 8  # frames that one program of the position encoding walks through
+TILE_ROWS = 16  # of a query: what a tensor core multiplies at once
 PROGRAMS = 264  # fill a large GPU of 132 processors twice; more would only write more partial sums
 OPTIONS = {"enable_fp_fusion": True}  # multiply-add as one instruction; Triton warns where this is left open
 
@@ -155,9 +155,14 @@ def attend(tokens: Tensor, query: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
     Returns:
         The weighted sums [B, R, C], and the logarithms of the sums of exponentials [B, R], both float32.
+
+    Raises:
+        ValueError: The query has more rows than a tile.
     """
     videos, length, dim = tokens.shape
     rows = query.shape[1]
+    if rows > TILE_ROWS:
+        raise ValueError(f"The query has {rows} rows; at most {TILE_ROWS} are taken at once: split it.")
     per_split, tile = _tiling(tokens)
     splits = triton.cdiv(length, per_split)
     wide: dict[str, Any] = {"dtype": torch.float32, "device": tokens.device}
@@ -235,7 +240,7 @@ def _tiling(tokens: Tensor) -> tuple[int, dict[str, Any]]:
     per_split = max(64, triton.cdiv(triton.cdiv(length, splits), block_s) * block_s)
     columns = min(128, max(16, triton.next_power_of_2(dim)))
     chunks = triton.next_power_of_2(triton.cdiv(dim, columns))
-    tile = {"num_rows": MAX_ROWS, "chunks": chunks, "columns": columns, "block_s": block_s}
+    tile = {"num_rows": TILE_ROWS, "chunks": chunks, "columns": columns, "block_s": block_s}
     return per_split, {**tile, "num_warps": max(4, chunks), **OPTIONS}
 
 
