@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def test_folder_to_model_to_prediction(videos, words, tmp_path, capsys):
     assert main(["train", str(videos), *words, "--epochs", "2"]) == 2
     assert "add --resume" in capsys.readouterr().err
     assert main(["train", str(videos), *words, "--epochs", "3", "--resume"]) == 2
-    assert "--epochs (was 2, is 3)" in capsys.readouterr().err
+    assert "--epochs (2 before, now 3)" in capsys.readouterr().err
     assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == weights
 
     assert main(["train", str(videos), *words, "--epochs", "2", "--resume"]) == 0  # nothing is left to train
@@ -190,6 +191,28 @@ def test_usage_errors(videos, words, extra, message, capsys):
 def test_no_such_data(words, capsys):
     assert main(["train", "gone", *words]) == 2
     assert "There is no file or folder gone" in capsys.readouterr().err
+
+
+def test_no_video_can_be_read(words, tmp_path, capsys):
+    data = tmp_path / "moved.csv"
+    data.write_text("path,label\n" + "".join(f"gone/{number}.mp4,{CLASSES[number % 2]}\n" for number in range(6)))
+    assert main(["train", str(data), *words]) == 1
+    said = capsys.readouterr().err
+    assert "Not one of 6 videos can be read, for instance" in said
+    assert "Relative paths of a list start at its folder." in said
+
+
+def test_a_class_whose_held_out_videos_are_broken_holds_out_others(videos, words, tmp_path, capsys):
+    shutil.copytree(videos, tmp_path / "broken")
+    held = [Path(record.path) for record in read_splits(tmp_path / "broken").val]
+    for path in held:
+        path.write_bytes(b"no video")
+    assert main(["train", str(tmp_path / "broken"), *words, "--dry-run"]) == 0
+    plan, told = last_line(capsys)
+    assert f"{len(held)} of 10 videos cannot be read and are left out" in told
+    assert plan["plan"]["num_val"] == len(held)
+    assert plan["plan"]["num_train"] == 10 - 2 * len(held)
+    assert "No validation video" not in told
 
 
 def test_weights_that_cannot_be_fetched(videos, words, tmp_path):

@@ -132,7 +132,12 @@ def load_checkpoint(source: str, overrides: Mapping[str, Any]) -> UniFormerV2:
         UsageError: There is no such checkpoint, or it cannot be used alone.
     """
     path = Path(source)
-    if (path / "run.json").is_file() and (path / "model").is_dir():
+    if (path / "run.json").is_file():
+        if not (path / "model").is_dir():
+            raise UsageError(
+                f"The training in {path} is not finished: go on with it (train --resume), or test what it has so far, "
+                f"{path / 'checkpoints' / 'best.ckpt'}."
+            )
         path = path / "model"
     try:
         if path.suffix == ".ckpt" and path.is_file():

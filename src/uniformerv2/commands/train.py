@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shlex
 import sys
 import warnings
 from collections.abc import Mapping
@@ -20,13 +19,11 @@ from rich.table import Table
 
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
-from uniformerv2.commands.score_table import print_summary
 from uniformerv2.commands.train_cache import add_cache_arguments, check_cache_options, filled_data, on_disk, plan_rows
 from uniformerv2.commands.train_progress import TrainProgress, duration
-from uniformerv2.commands.train_report import test_and_report
+from uniformerv2.commands.train_report import show_result, test_and_report
 from uniformerv2.data.check import check_videos
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.evaluation.summary import Summary
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.choose import Asked, make_plan
 from uniformerv2.training.feature_key import NotCacheableError
@@ -109,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         return 128 + stopped.signal_number
     words = [word for word in options.words if word != "--resume"]
     summary, page = test_and_report(network, splits, plan, folder, words)
-    _show_result(console, plan, splits, result, summary)
+    show_result(console, plan, splits, result, summary)
     console.print(f"Report: {page}", markup=False)
     paths = {name: str(getattr(result, name)) for name in ("model", "best", "last", "log")}
     tested = {f"test_{name}": estimate.value for name, estimate in summary.all_videos.items()}
@@ -168,6 +165,11 @@ def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list
                 bad[check.path] = f"{check.path}: {check.detail or check.status}"
     if not bad:
         return splits, []
+    if len(bad) == len(paths):
+        raise ValueError(
+            f"Not one of {len(paths)} videos can be read, for instance {next(iter(bad.values()))}. Relative paths of a "
+            "list start at its folder."
+        )
     told = f"{len(bad)} of {len(paths)} videos cannot be read and are left out: " + "; ".join(
         sorted(bad.values())[:SHOWN]
     )
@@ -215,7 +217,7 @@ def _planned(options: argparse.Namespace, folder: RunFolder, splits: Splits) -> 
     plan, network, before = folder.read()
     before = asdict(Asked(**before))
     changed = [
-        f"--{name.replace('_', '-')} (was {before.get(name)}, is {value})"
+        f"{_option(name)} ({_given(before.get(name))} before, now {_given(value)})"
         for name, value in _request(options).items()
         if before.get(name) != value and not (name == "preset" and value is None)
     ]
@@ -227,6 +229,14 @@ def _planned(options: argparse.Namespace, folder: RunFolder, splits: Splits) -> 
             f"validate, now there are {len(splits.train)} and {len(splits.val)}, or the classes have changed."
         )
     return plan if options.workers is None else replace(plan, num_workers=options.workers), network
+
+
+def _option(field: str) -> str:
+    return {"num_clips": "--clips", "num_crops": "--crops"}.get(field, f"--{field.replace('_', '-')}")
+
+
+def _given(value: Any) -> str:
+    return "not given" if value is None or value is False else str(value)
 
 
 def _plan(
@@ -314,25 +324,6 @@ def _show_plan(console: Console, plan: TrainingPlan, cost: Estimate | None) -> N
     console.print(table, markup=False)
     for warning in plan.warnings:
         console.print(f"! {warning}", style="yellow", markup=False)
-
-
-def _show_result(
-    console: Console, plan: TrainingPlan, splits: Splits, result: TrainingResult, summary: Summary
-) -> None:
-    where = "test videos" if plan.num_test else "validation videos"
-    console.print(f"\nKept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.", markup=False)
-    console.print(
-        f"{plan.num_test or plan.num_val} {where}, {plan.num_clips} clips x {plan.num_crops} crops:", markup=False
-    )
-    print_summary(console, {"": summary})
-    if not plan.num_test:
-        console.print(
-            "These videos chose the epoch too, so new videos may do a little worse.", style="dim", markup=False
-        )
-    console.print(f"Model: {result.model}   log: {result.log}", markup=False)
-    example = splits.val[0].path
-    command = shlex.join(["uniformerv2", "predict", example, "--model", str(result.model)])
-    console.print(f"Use it: {command}", markup=False)
 
 
 def _write_json(options: argparse.Namespace, **content: Any) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from rich.console import Console
+
 from uniformerv2.checkpoint import save_model
 from uniformerv2.commands.progress import Progress
-from uniformerv2.commands.score_table import failures_unlogged
+from uniformerv2.commands.score_table import failures_unlogged, print_summary
 from uniformerv2.evaluation.report import write_report
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor
@@ -18,10 +20,10 @@ from uniformerv2.inference.strips import frame_strip
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.plan import TrainingPlan
-from uniformerv2.training.run import RunFolder
+from uniformerv2.training.run import RunFolder, TrainingResult
 from uniformerv2.training.splits import Splits
 
-__all__ = ["test_and_report"]
+__all__ = ["show_result", "test_and_report"]
 
 
 def test_and_report(
@@ -69,10 +71,37 @@ def test_and_report(
     return summary, page
 
 
+def show_result(console: Console, plan: TrainingPlan, splits: Splits, result: TrainingResult, summary: Summary) -> None:
+    """What was kept, its numbers, where it is and how it is used.
+
+    Args:
+        console: Where to.
+        plan: What was done.
+        splits: The videos.
+        result: Of the training.
+        summary: Of the test.
+    """
+    where = "test videos" if plan.num_test else "validation videos"
+    console.print(f"\nKept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.", markup=False)
+    console.print(
+        f"{plan.num_test or plan.num_val} {where}, {plan.num_clips} clips x {plan.num_crops} crops:", markup=False
+    )
+    print_summary(console, {"": summary})
+    if not plan.num_test:
+        console.print(
+            "These videos chose the epoch too, so new videos may do a little worse.", style="dim", markup=False
+        )
+    console.print(f"Model: {result.model}   log: {result.log}", markup=False)
+    example = splits.val[0].path
+    command = shlex.join(["uniformerv2", "predict", example, "--model", str(result.model)])
+    console.print(f"Use it: {command}", markup=False)
+
+
 def _training(plan: TrainingPlan) -> dict[str, str]:
     """The choices that a reader asks for first."""
     shown = ("preset", "backbone", "trainable", "num_frames", "image_size", "batch_size", "learning_rate", "epochs")
     chosen = asdict(plan)
+    chosen["learning_rate"] = f"{plan.learning_rate:.3g}"
     return {name: str(chosen[name]) for name in (*shown, "augmentation", "precision", "seed", "num_train")}
 
 

@@ -148,7 +148,7 @@ def make_plan(
         num_workers=min(available_cores(), 8 if has_gpu else 2) if num_workers is None else num_workers,
         why=choices.why,
         warnings=tuple(splits.warnings()),
-        **_cache(asked, choices),
+        **_cache(asked, choices, epochs=epochs),
     )
     return plan, network
 
@@ -189,11 +189,12 @@ def _network(
     return network
 
 
-def _cache(asked: Asked, choices: _Choices) -> dict[str, Any]:
+def _cache(asked: Asked, choices: _Choices, *, epochs: int) -> dict[str, Any]:
     """Fields of the plan."""
     if not asked.cache_features:
         return {}
-    views = choices.take("cache_views", asked.cache_views, DEFAULT_CACHE_VIEWS, "each costs one pass of the image ViT")
+    views = min(DEFAULT_CACHE_VIEWS, epochs)
+    views = choices.take("cache_views", asked.cache_views, views, "each costs one pass of the image ViT")
     return {"cache_views": views, "cache_dtype": asked.cache_dtype or "float16", "cache_dir": asked.cache_dir}
 
 

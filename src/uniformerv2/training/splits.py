@@ -15,6 +15,7 @@ from uniformerv2.data.annotations.folder import GROUP_PATTERNS, has_split_folder
 
 __all__ = ["Splits", "read_splits"]
 
+HELD_OUT_RULE: Final = "one source in five of each class held out, at least one, by a hash of its name"
 HELD_OUT: Final = 0.2
 FEW: Final = 5
 """Training videos of a class below which a warning is due."""
@@ -53,6 +54,8 @@ class Splits:
     def without(self, paths: set[str]) -> Splits:
         """Leave out the videos at these paths.
 
+        Where the split is ours, a class that loses its validation videos so gets one source of its training videos.
+
         Raises:
             ValueError: What is left cannot be trained on.
         """
@@ -61,8 +64,19 @@ class Splits:
             return tuple(record for record in records if record.path not in paths)
 
         left = replace(self, train=kept(self.train), val=kept(self.val), test=kept(self.test))
+        left = left._refilled() if self.rule == HELD_OUT_RULE else left
         left.check()
         return left
+
+    def _refilled(self) -> Splits:
+        train, val = list(self.train), list(self.val)
+        for label in set(_counts(train)) - set(_counts(val)):
+            of_class = [record for record in train if record.label == label]
+            _, held = _hold_out(of_class)
+            paths = {record.path for record in held}
+            train = [record for record in train if record.path not in paths]
+            val += held
+        return replace(self, train=tuple(train), val=tuple(val))
 
     def check(self) -> None:
         """Refuse what cannot be trained on.
@@ -124,7 +138,7 @@ def read_splits(data: str | Path) -> Splits:
         raise ValueError(f"{data} has no videos to train on: nothing of it is 'train'. Give the list that has them.")
     rule = _rule(Path(data))
     if not val:
-        rule = "one video in five of each class held out by a hash of its name"
+        rule = HELD_OUT_RULE
         train, val = _hold_out(train)
     splits = Splits(train=tuple(train), val=tuple(val), test=tuple(test), class_names=class_names(records), rule=rule)
     splits.check()
@@ -134,7 +148,7 @@ def read_splits(data: str | Path) -> Splits:
 def _rule(data: Path) -> str:
     """Who says which videos are for validation, where the reader found some."""
     is_hashed = data.is_dir() and detect_format(data) == "folder" and not has_split_folders(data)
-    return "one video in five of each class held out by a hash of its name" if is_hashed else "as the data say"
+    return HELD_OUT_RULE if is_hashed else "as the data say"
 
 
 def _hold_out(records: Sequence[VideoRecord]) -> tuple[list[VideoRecord], list[VideoRecord]]:
