@@ -26,6 +26,7 @@ from uniformerv2.cli import main
 from uniformerv2.commands.train import add_arguments
 from uniformerv2.commands.train_progress import duration
 from uniformerv2.evaluation.dumps import read_dump
+from uniformerv2.inference.testing import TestRun
 from uniformerv2.training.splits import read_splits
 
 pytestmark = [
@@ -224,6 +225,29 @@ def test_weights_that_cannot_be_fetched(videos, words, tmp_path):
     assert "add --weights FILE" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_in_the_final_test_then_resume(videos, words, tmp_path, capsys, monkeypatch):
+    """And a training from the beginning in the same folder does not trip over the scores of the one before."""
+    words = ["train", str(videos), *words, "--epochs", "1"]
+    scored = TestRun.videos
+
+    def stopped_videos(run):
+        for video in scored(run):
+            yield video
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TestRun, "videos", stopped_videos)
+        assert main(words) == 143
+    assert "Stopped in the final test" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "scores.jsonl").exists()
+    assert main([*words, "--resume"]) == 0
+    result, told = last_line(capsys)
+    assert "epoch 1 of 1" not in told
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert main([*words, "--seed", "1"]) == 0
+    assert last_line(capsys)[0]["metrics"]["test_loss"] != result["metrics"]["test_loss"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to a group of processes is POSIX")

@@ -21,7 +21,7 @@ from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.train_cache import add_cache_arguments, check_cache_options, filled_data, on_disk, plan_rows
 from uniformerv2.commands.train_progress import TrainProgress, duration
-from uniformerv2.commands.train_report import show_result, test_and_report
+from uniformerv2.commands.train_report import forget_test, show_result, test_and_report
 from uniformerv2.data.check import check_videos
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -31,7 +31,7 @@ from uniformerv2.training.measure import Estimate, best_device, estimate
 from uniformerv2.training.plan import Preset, TrainingPlan
 from uniformerv2.training.run import RunFolder, TrainingResult, augmentation_of, train
 from uniformerv2.training.splits import Splits, read_splits
-from uniformerv2.training.stopping import TrainingStoppedError
+from uniformerv2.training.stopping import TrainingStoppedError, stopping_at_once
 
 __all__ = ["add_arguments", "run"]
 
@@ -99,13 +99,15 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if cost:
         folder.write(plan, network, _request(options))
+        forget_test(folder)
     try:
         result = _train(network, splits, plan, resume=cost is None)
+        words = [word for word in options.words if word != "--resume"]
+        with stopping_at_once("Stopped in the final test; the model is written, and so is what was scored."):
+            summary, page = test_and_report(network, splits, plan, folder, words)
     except TrainingStoppedError as stopped:
         sys.stderr.write(f"{stopped} The same command with --resume goes on from there.\n")
         return 128 + stopped.signal_number
-    words = [word for word in options.words if word != "--resume"]
-    summary, page = test_and_report(network, splits, plan, folder, words)
     show_result(console, plan, splits, result, summary)
     console.print(f"Report: {page}", markup=False)
     paths = {name: str(getattr(result, name)) for name in ("model", "best", "last", "log")}

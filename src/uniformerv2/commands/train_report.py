@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from uniformerv2.checkpoint import save_model
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.score_table import failures_unlogged, print_summary
+from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.evaluation.report import write_report
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor
@@ -23,7 +25,13 @@ from uniformerv2.training.plan import TrainingPlan
 from uniformerv2.training.run import RunFolder, TrainingResult
 from uniformerv2.training.splits import Splits
 
-__all__ = ["show_result", "test_and_report"]
+__all__ = ["forget_test", "show_result", "test_and_report"]
+
+
+def forget_test(folder: RunFolder) -> None:
+    """Remove the scores of an earlier training in this folder, which a new one could not go on with."""
+    folder.scores.unlink(missing_ok=True)
+    shutil.rmtree(journal_folder(folder.scores), ignore_errors=True)
 
 
 def test_and_report(

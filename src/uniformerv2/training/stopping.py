@@ -23,7 +23,7 @@ else:
     lightning = require("lightning.pytorch", extra="train")
     SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
 
-__all__ = ["StopCleanly", "TrainingStoppedError"]
+__all__ = ["StopCleanly", "TrainingStoppedError", "stopping_at_once"]
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -156,3 +156,28 @@ class StopCleanly(lightning.Callback):
             raise KeyboardInterrupt
         self.signal_number = number
         sys.stderr.write("\nStopping after this step; a second signal stops at once, and loses the last minutes.\n")
+
+
+@contextmanager
+def stopping_at_once(message: str) -> Iterator[None]:
+    """Let a signal end what is safe to end anywhere, as the final test is; only the main thread can.
+
+    Args:
+        message: Of the error.
+
+    Raises:
+        TrainingStoppedError: SIGINT or SIGTERM came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TrainingStoppedError(message, signal_number=number)
+
+    before = [(number, signal.signal(number, stop)) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
