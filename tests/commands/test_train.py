@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from tests.media import write_video
+from tests.model.flaky_server import NO_ONE, place_hub
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
 from uniformerv2.cli import main
@@ -91,7 +92,7 @@ def test_folder_to_model_to_prediction(videos, words, tmp_path, capsys):
     assert model.info.source == "trained from a test"
     assert model.info.licence == "MIT"
     assert model.info.preprocessing["num_clips"] == 2
-    assert model.info.metrics["test_protocol"] == "2 clips x 1 crops of the 2 validation videos"
+    assert model.info.metrics["test_protocol"] == "2 clips x 1 crop of the 2 validation videos"
     assert model.info.metrics["test_top1"] == pytest.approx(metrics["test_top1"], abs=1e-6)
     assert [video.path for video in read_dump(result["scores"]).videos] == [
         video.path for video in read_splits(videos).val
@@ -100,7 +101,7 @@ def test_folder_to_model_to_prediction(videos, words, tmp_path, capsys):
     assert f"Report: {result['report']}" in told
     for part in (
         "Training on videos",
-        "2 clips × 1 crops a video",
+        "2 clips × 1 crop a video",
         "Confusion",
         "Training curves",
         "uniformerv2 train",
@@ -182,11 +183,29 @@ def test_one_clip_a_class_is_refused(videos, words, tmp_path, capsys):
         (["--workers", "-1"], "--workers is -1"),
         (["--weights", "gone.safetensors"], "There is no file gone.safetensors"),
         (["--resume"], "holds no training to resume"),
+        (["--root", "gone"], "There is no folder gone; --root is where"),
+        (["--classes", "gone.txt"], "Or give a file with a class name a line"),
+        (["--backbone", "vit_small_patch61"], "no model of the zoo (see 'uniformerv2 models') and no timm model"),
     ],
 )
 def test_usage_errors(videos, words, extra, message, capsys):
     assert main(["train", str(videos), *words, *extra]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(videos, words, tmp_path, capsys):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    assert main(["train", str(videos), *words, "--out", str(tmp_path / "closed" / "run")]) == 2
+    assert (
+        f"cannot be written, as {tmp_path / 'closed'} cannot; give another place with --out" in capsys.readouterr().err
+    )
+
+
+def test_a_place_under_a_file(videos, words, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["train", str(videos), *words, "--out", str(tmp_path / "file" / "run")]) == 2
+    assert f"cannot be written, as {tmp_path / 'file'} cannot" in capsys.readouterr().err
 
 
 def test_no_such_data(words, capsys):
@@ -200,7 +219,7 @@ def test_no_video_can_be_read(words, tmp_path, capsys):
     assert main(["train", str(data), *words]) == 1
     said = capsys.readouterr().err
     assert "Not one of 6 videos can be read, for instance" in said
-    assert "Relative paths of a list start at its folder." in said
+    assert "Relative paths of a list start at its folder; --root names another one." in said
 
 
 def test_a_class_whose_held_out_videos_are_broken_holds_out_others(videos, words, tmp_path, capsys):
@@ -216,15 +235,48 @@ def test_a_class_whose_held_out_videos_are_broken_holds_out_others(videos, words
     assert "No validation video" not in told
 
 
-def test_weights_that_cannot_be_fetched(videos, words, tmp_path):
-    """Without a network the message says what to do, and nothing is written."""
-    command = [sys.executable, "-m", "uniformerv2", "train", str(videos), *words, "--backbone", "vit_tiny_patch16_224"]
-    cache = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty")}
-    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **cache}, timeout=120)
-    assert ended.returncode == 1
-    assert "add --weights FILE" in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_without_a_network(videos, words, tmp_path, capsys, monkeypatch):
+    """The plan is made with random weights and says which would be fetched; training says at once what to do."""
+    place_hub(monkeypatch, NO_ONE)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    for name in ("UNIFORMERV2_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    words = [*words, "--backbone", "vit_tiny_patch16_224", "--image-size", "32", "--num-frames", "2"]
+    assert main(["train", str(videos), *words, "--dry-run"]) == 0
+    planned, told = last_line(capsys)
+    assert planned["to_fetch"].startswith("timm/vit_tiny_patch16_224.")
+    assert planned["estimate"]["total_seconds"] > 0
+    assert re.search(r"to be fetched +timm/vit_tiny_patch16_224\.", told)
+    assert main(["train", str(videos), *words]) == 1
+    said = capsys.readouterr().err
+    assert "no network" in said
+    assert "--weights FILE" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_root_and_classes(videos, words, tmp_path, capsys):
+    """A list of numbers with paths from elsewhere; the names are stored with the model."""
+    rows = [f"{name}/clip_{index}.mp4 {number}" for number, name in enumerate(CLASSES) for index in range(5)]
+    (tmp_path / "list.txt").write_text("\n".join(rows) + "\n")
+    (tmp_path / "names.txt").write_text("to jump\nto run\n")
+    told = ["--root", str(videos), "--classes", str(tmp_path / "names.txt")]
+    data = ["train", str(tmp_path / "list.txt"), *words, "--epochs", "1"]
+    assert main([*data, *told]) == 0
+    result, said = last_line(capsys)
+    assert load_model(result["model"]).info.class_names == ("to jump", "to run")
+    assert "--classes FILE" not in said
+    assert main([*data, *told[:2], "--resume"]) == 2
+    assert f"--classes ({tmp_path / 'names.txt'} before, now not given)" in capsys.readouterr().err
+    assert main([*data, *told[:2], "--dry-run"]) == 0
+    assert "The classes have numbers only (0, 1): --classes FILE" in last_line(capsys)[1]
+
+
+def test_a_text_that_is_no_list(words, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("hello world\nthis is no list\n")
+    assert main(["train", str(tmp_path / "notes.txt"), *words]) == 2
+    said = capsys.readouterr().err
+    assert f"names no video that is there, for instance {tmp_path / 'hello'}." in said
+    assert "--root" in said
 
 
 def test_a_signal_in_the_final_test_then_resume(videos, words, tmp_path, capsys, monkeypatch):

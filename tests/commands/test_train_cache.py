@@ -54,7 +54,7 @@ def test_from_videos_to_a_model_from_the_cache(videos, words, tmp_path, capsys):
     assert re.search(r"0\.00 GiB of [\d.]+ GiB free; about [\d.]+ (s|min|h) to compute", told)
     assert "eval mode" not in told
     assert set(result["metrics"]) >= {"val_top1", "test_top1"}
-    assert load_model(result["model"]).info.metrics["test_protocol"] == "2 clips x 1 crops of the 2 validation videos"
+    assert load_model(result["model"]).info.metrics["test_protocol"] == "2 clips x 1 crop of the 2 validation videos"
     (folder,) = (tmp_path / "run" / "features").iterdir()
     before = shards(folder)
     assert {path.name for path in before} == {

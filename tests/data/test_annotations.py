@@ -546,6 +546,7 @@ def test_activitynet_counts_the_segments_it_leaves_out(benchmarks, caplog):
         ("a.json", b"[]", None, "list of objects"),
         ("a.csv", b"a.mp4,0\nb.mp4,\xe9t\xe9\n", 2, "0xe9 is not UTF-8.*another encoding"),
         ("a.csv", "a.mp4,0\n".encode("utf-16"), 1, "0xff is not UTF-8.*UTF-16"),
+        ("a.csv", b"\0\xff\0", None, "is no text, and so no list of videos"),
         ("a.csv.gz", b"a.mp4,0\n", None, "not a whole gzip file"),
         ("a.csv.gz", gzip.compress(b"a.mp4,0\n" * 1000, mtime=0)[:-20], None, "not a whole gzip file"),
         ("a.csv", b"a.mp4,0\nb.mp4,1\na.mp4,1\n", 3, r"a\.mp4' has the label '1' here and '0' in .*a\.csv:1"),

@@ -8,6 +8,7 @@ import random
 import socket
 import struct
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 BODY = random.Random(0).randbytes(300_000)
@@ -16,6 +17,17 @@ ETAG = f'"{DIGEST[:16]}"'
 LENGTH = len(BODY)
 HALF = LENGTH // 2
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+NO_ONE = "http://127.0.0.1:9"
+"""Nobody listens at the port of discarded bytes."""
+
+
+def place_hub(monkeypatch, address):
+    """From now on the Hugging Face hub is there."""
+    template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -31,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         seen = self.server.seen
         seen.append((self.path, self.headers.get("Range"), self.headers.get("If-Range")))
         name = self.path.rpartition("/")[2]
-        if name.startswith("hub"):
+        if name in self.server.hub_files or name.startswith("hub"):
             return self.hub_file(send_body=True)
         return getattr(self, name.partition(".")[0].replace("-", "_"))(first=len(seen) == 1)
 
@@ -117,9 +129,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return None
 
     def hub_file(self, *, send_body):
-        if not self.path.endswith("/hub-weights.pyth"):
-            return self.send_error(404)
-        return self.reply(BODY if send_body else b"", X_Repo_Commit=COMMIT)
+        if not send_body:
+            self.server.asked.append(self.path)
+        body = self.server.hub_files.get(self.path.rpartition("/")[2])
+        if body is None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Repo-Commit", COMMIT)
+            return self.end_headers()
+        etag = f'"{hashlib.sha256(body).hexdigest()}"'
+        return self.reply(body if send_body else b"", length=len(body), etag=etag, X_Repo_Commit=COMMIT)
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -127,8 +146,21 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.seen = []
+        self.seen, self.asked = [], []
+        self.hub_files = {"hub-weights.pyth": BODY}
         self.half_sent, self.let_go = threading.Event(), threading.Event()
+
+    @contextmanager
+    def running(self):
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.let_go.set()
+            self.shutdown()
+            thread.join()
+            self.server_close()
 
     @property
     def address(self):

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -14,19 +13,13 @@ import pytest
 
 from tests.model.flaky_server import BODY, DIGEST, ETAG, HALF, Server
 from uniformerv2.model import download
-from uniformerv2.model.download import DownloadError, cache_home, cached_path, fetch, fetch_from_hub
+from uniformerv2.model.download import DownloadError, cache_home, cached_path, fetch
 
 
 @pytest.fixture
 def server():
-    running = Server()
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield running
-    running.let_go.set()
-    running.shutdown()
-    thread.join()
-    running.server_close()
+    with Server().running() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -276,29 +269,15 @@ def test_killed_process_leaves_a_part_that_the_next_call_continues(server):
     assert server.seen[1][1:] == (f"bytes={HALF}-", ETAG)
 
 
-@pytest.fixture
-def hub(server, monkeypatch, tmp_path):
-    """The loopback server in the place of the Hugging Face hub."""
-    template = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", True)
-    return tmp_path / "hub"
+def test_a_host_that_is_not_to_be_found_is_told_at_once(monkeypatch):
+    """Not after five tries: without a network there is nothing to wait for."""
+    hosts = []
 
+    def unknown(host, *_, **__):
+        hosts.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
 
-def test_hub_file_arrives(hub, server, monkeypatch):
-    path = fetch_from_hub("someone/weights", "hub-weights.pyth", cache_dir=hub)
-    assert path.read_bytes() == BODY
-    assert path.is_relative_to(hub)
-    num_requests = len(server.seen)
-    monkeypatch.setenv("UNIFORMERV2_OFFLINE", "1")
-    assert fetch_from_hub("someone/weights", "hub-weights.pyth", cache_dir=hub) == path
-    assert len(server.seen) == num_requests
-
-
-def test_hub_errors_say_what_to_do(hub, monkeypatch):
-    with pytest.raises(DownloadError, match=r"other\.pyth of the Hugging Face hub could not.*Instead, convert a copy"):
-        fetch_from_hub("someone/weights", "other.pyth", cache_dir=hub)
-    monkeypatch.setenv("UNIFORMERV2_OFFLINE", "1")
-    with pytest.raises(DownloadError, match=r"offline mode is on\. Instead, convert a copy"):
-        fetch_from_hub("someone/weights", "hub-weights.pyth", cache_dir=hub)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(DownloadError, match=r"not to be found, perhaps for lack of a network.*Place the file at"):
+        fetch("http://weights.example/a.pth")
+    assert hosts == ["weights.example"]

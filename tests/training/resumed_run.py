@@ -1,4 +1,4 @@
-"""What ``test_resume`` trains: a tiny network with everything in it that has a state, on tiny real videos."""
+"""What ``test_resume`` and ``test_faults`` train: a tiny network with all that has a state, on tiny real videos."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
+from tests.media import write_video
 from tests.training.fake_clips import tiny_network
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.training.plan import TrainingPlan
@@ -18,6 +19,23 @@ from uniformerv2.training.splits import Splits
 
 CLASSES = ("a", "b")
 BATCH = 2
+
+
+def write_videos(folder: Path) -> Path:
+    """Fourteen of two classes."""
+    for index in range(14):
+        write_video(folder / f"{index:02}{'ab'[index % 2]}.mp4", num_frames=8, seed=index)
+    return folder
+
+
+def load(checkpoint: Path) -> dict:
+    """All that it holds."""
+    return torch.load(checkpoint, weights_only=True)
+
+
+def steps_of(checkpoint: Path) -> int:
+    """Steps that were made when it was written."""
+    return load(checkpoint)["global_step"]
 
 
 class StepLog(Callback):

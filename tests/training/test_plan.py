@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
@@ -15,6 +17,7 @@ from tests.training.fake_clips import NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing, save_model
 from uniformerv2.data.annotations import VideoRecord, read_folder
 from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.model.download import DownloadError
 from uniformerv2.training.choose import Asked, make_plan
 from uniformerv2.training.measure import estimate, largest_batch_size
 from uniformerv2.training.plan import (
@@ -27,7 +30,7 @@ from uniformerv2.training.plan import (
 )
 from uniformerv2.training.run import RunFolder, _choose
 from uniformerv2.training.splits import Splits, read_splits
-from uniformerv2.training.start import arm_image_vit, is_image_vit, load_video_network
+from uniformerv2.training.start import arm_image_vit, is_image_vit, load_video_network, weights_to_fetch
 
 CPU = torch.device("cpu")
 TINY_VIT = "vit_tiny_patch16_224"
@@ -85,6 +88,59 @@ class TestSplits:
         assert len(found.val) == 2
         assert "held out" in found.rule
 
+    def test_folder_list_and_copies_hold_out_the_same(self, tmp_path):
+        """Whatever the order, the folder they are in, the suffix, and whether classes have names or numbers."""
+        of_class = [f"{number:03}" for number in range(30)] + [f"day{day}/cam" for day in range(6)]
+        of_class += [f"v_x_g{group:02}_c{clip:02}" for group in range(4) for clip in range(3)]
+        names = [f"{label}/{name}" for label in ("run", "swim") for name in of_class]
+        for name in names:
+            (tmp_path / "videos" / f"{name}.mp4").parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "videos" / f"{name}.mp4").touch()
+        rows = [f"videos/{name}.mp4,{name.partition('/')[0]}" for name in reversed(names)]
+        copies = [f"copies/{name}.webm,{int(name.startswith('swim'))}" for name in names]
+
+        def held(data, top):
+            return {str(Path(record.path).relative_to(top).with_suffix("")) for record in read_splits(data).val}
+
+        folder = held(tmp_path / "videos", tmp_path / "videos")
+        assert held(write_list(tmp_path / "named.csv", rows), tmp_path / "videos") == folder
+        assert held(write_list(tmp_path / "numbered.csv", copies), tmp_path / "copies") == folder
+        assert {name.partition("/")[0] for name in folder} == {"run", "swim"}
+        assert 8 <= sum(name.startswith("run") for name in folder) <= 10
+
+    def test_videos_of_several_classes_are_held_out_together(self, tmp_path):
+        """Few of them have the very same classes."""
+        rows = [f'{index}.mp4,"{index % 7};{index % 5}"' for index in range(35)]
+        found = read_splits(write_list(tmp_path / "clips.csv", rows))
+        assert (len(found.train), len(found.val)) == (28, 7)
+
+    def test_names_of_the_class_numbers(self, tmp_path):
+        rows = [f"{index}.mp4,{index % 2}" for index in range(10)]
+        data = write_list(tmp_path / "clips.csv", rows)
+        assert "--classes FILE" in read_splits(data).warnings()[0]
+        found = read_splits(data, classes=("run", "swim"))
+        assert found.class_names == ("run", "swim")
+        assert not any("--classes" in warning for warning in found.warnings())
+        with pytest.raises(
+            ValueError, match=r"3 class names are given, but the class numbers .* end at 1: give 2 names"
+        ):
+            read_splits(data, classes=("run", "swim", "fly"))
+        with pytest.raises(
+            ValueError, match=r"clips\.csv:3: the label 1 is outside the classes.*there are 1 class names"
+        ):
+            read_splits(data, classes=("run",))
+
+    def test_names_in_the_list_may_be_fewer_than_those_of_the_head(self, tmp_path):
+        rows = [f"{index}.mp4,{('run', 'swim')[index % 2]}" for index in range(10)]
+        found = read_splits(write_list(tmp_path / "clips.csv", rows), classes=("swim", "run", "fly"))
+        assert found.class_names == ("swim", "run", "fly")
+        assert any("No training video of fly" in warning for warning in found.warnings())
+
+    def test_root(self, tmp_path):
+        rows = [f"{index}.mp4,{'ab'[index % 2]}" for index in range(10)]
+        found = read_splits(write_list(tmp_path / "clips.csv", rows), root=tmp_path / "elsewhere")
+        assert {Path(record.path).parent for record in found.every} == {tmp_path / "elsewhere"}
+
     def test_what_the_data_say_is_kept(self, tmp_path):
         (tmp_path / "train.txt").write_text("a.mp4 0\nb.mp4 1\n")
         (tmp_path / "val.txt").write_text("c.mp4 1\n")
@@ -116,11 +172,15 @@ class TestSplits:
             read_splits(write_list(tmp_path / "clips.csv", ["0.mp4,a,val", "1.mp4,b,val"], "path,label,split"))
 
     def test_warnings(self):
-        assert splits().warnings() == []
-        assert splits(train=(8, 8, 0)).warnings() == ["No training video of c: they will never be recognised."]
-        assert "No validation video of c" in splits(val=(2, 2, 0)).warnings()[0]
-        assert "Fewer than 5 training videos of b (1)" in splits(train=(8, 1, 8)).warnings()[0]
-        twice = splits()
+        enough = (8, 8, 8)
+        assert splits(val=enough).warnings() == []
+        assert splits(train=(8, 8, 0), val=enough).warnings() == [
+            "No training video of c: they will never be recognised."
+        ]
+        assert "No validation video of c" in splits(val=(12, 12, 0)).warnings()[0]
+        assert "Fewer than 5 training videos of b (1)" in splits(train=(8, 1, 8), val=enough).warnings()[0]
+        assert splits(val=(2, 1, 1)).warnings() == ["4 validation videos: each is 25 % of the accuracy."]
+        twice = splits(val=enough)
         assert "1 videos train and validate" in replace(twice, val=(*twice.val, twice.train[0])).warnings()[0]
 
     def test_without(self):
@@ -244,13 +304,28 @@ class TestStart:
         assert any(torch.equal(weight, vit.blocks[3].mlp.fc1.weight) for weight in network.blocks[3].parameters())
         assert network.config.num_classes == 2
 
-    def test_no_network_says_what_to_do(self, monkeypatch):
-        def offline(*_, **__):
-            raise ConnectionError("offline.")
+    def test_a_plan_needs_no_weights_of_a_name(self, tmp_path, monkeypatch):
+        """It says which would be fetched; the network has as many, random ones."""
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setenv("UNIFORMERV2_HOME", str(tmp_path))
+        wanted = {"preset": "motion", "class_names": ("a", "b"), "num_frames": 4, "image_size": 32}
+        network = arm_image_vit(TINY_VIT, weights=None, fetch=False, **wanted)
+        told = weights_to_fetch(TINY_VIT, network, weights=None)
+        assert re.fullmatch(r"timm/vit_tiny_patch16_224\.\w+ of the Hugging Face hub, about 2\d MB", told)
+        assert weights_to_fetch(TINY_VIT, network, weights="vit.safetensors") is None
+        monkeypatch.setenv("UNIFORMERV2_OFFLINE", "1")
+        with pytest.raises(DownloadError, match="--weights FILE"):
+            arm_image_vit(TINY_VIT, weights=None, **wanted)
 
-        monkeypatch.setattr("uniformerv2.training.start.arm", offline)
-        with pytest.raises(ValueError, match="add --weights FILE"):
-            arm_image_vit(TINY_VIT, weights=None, preset="scene", class_names="ab", num_frames=4, image_size=32)
+    def test_a_plan_needs_no_weights_of_the_zoo(self, tmp_path, monkeypatch, checkpoint):
+        monkeypatch.setenv("UNIFORMERV2_HOME", str(tmp_path))
+        name = "uniformerv2_b16_k400_8x224"
+        size = {"class_names": ("a", "b"), "num_frames": None, "image_size": None}
+        with torch.device("meta"):
+            network = load_video_network(name, fetch=False, **size)
+        assert network.num_classes == 2
+        assert re.fullmatch(r"http.*\.pyth?, about \d+ MB", weights_to_fetch(name, network, weights=None))
+        assert weights_to_fetch(checkpoint, load_video_network(checkpoint, **size), weights=None) is None
 
 
 class TestCost:

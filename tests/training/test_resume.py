@@ -1,4 +1,4 @@
-"""Killed, stopped or failed, and gone on: the same numbers as if nothing had happened, and words that help."""
+"""Killed or stopped, and gone on: the same numbers as if nothing had happened. What fails is in ``test_faults``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import csv
 import json
 import os
 import random
-import re
-import resource
-import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
 from datetime import timedelta
-from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,18 +20,15 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
-from tests.media import write_video
 from tests.training.fake_clips import tiny_network
-from tests.training.resumed_run import splits_of
-from uniformerv2 import save_model
+from tests.training.resumed_run import load, splits_of, steps_of, write_videos
 from uniformerv2.cli import main
-from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.data.mixing import BatchMixing
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.optim import Optimization
-from uniformerv2.training.resume import CheckpointWriteError, ExactResume, LastCheckpoint, WholeFileIO
+from uniformerv2.training.resume import ExactResume, LastCheckpoint, WholeFileIO
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
@@ -46,17 +38,12 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCHS, BATCH, FAULT_STEP = 3, 4, 3
-"""Two steps an epoch."""
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """Fourteen of two classes."""
-    folder = tmp_path_factory.mktemp("videos")
-    for index in range(14):
-        write_video(folder / f"{index:02}{'ab'[index % 2]}.mp4", num_frames=8, seed=index)
-    return folder
+    return write_videos(tmp_path_factory.mktemp("videos"))
 
 
 class TestKills:
@@ -234,190 +221,6 @@ def test_after_any_batch(videos, tmp_path, options, validated, crashes):
         resumed, later = fit_short(splits, folder, resume=True, **options)
         assert later == validated[len(validated) - len(later) :]
         assert all(torch.equal(resumed[name], value) for name, value in weights.items()), crash
-
-
-class TestFaults:
-    """``uniformerv2 train``, with something that goes wrong after the third step."""
-
-    def test_workers_that_are_gone(self, command, fault, capsys):
-        """As where the system ends them for their memory; what they had read beforehand is still used."""
-        words = [*command, "--workers", "1", "--batch-size", "1"]
-
-        @fault
-        def kill_the_workers(trainer):
-            for child in active_children():
-                os.kill(child.pid, signal.SIGKILL)
-
-        assert main(words) == 1
-        message = capsys.readouterr().err
-        assert "A process that reads videos is gone (" in message
-        assert "--workers" in message
-        assert message.rstrip().endswith(f"--resume goes on from {last_of(command)}.")
-        assert FAULT_STEP <= steps_of(last_of(command)) < 8
-        goes_on(words, capsys, steps=8 * EPOCHS)
-
-    def test_a_disk_that_is_full(self, command, fault, capsys):
-        """Files may have no more than so many bytes: the same words from the system as for a quota."""
-
-        @fault
-        def leave_no_room(trainer):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        try:
-            assert main(command) == 1
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        message = capsys.readouterr().err
-        assert re.search(
-            r"run/checkpoints/(best|last)\.ckpt could not be written: \[Errno 27\] File too large\.", message
-        )
-        assert "Make room on the disk" in message
-        assert steps_of(last_of(command)) == 2
-        assert sorted(path.name for path in last_of(command).parent.iterdir()) == ["best.ckpt", "last.ckpt"]
-        goes_on(command, capsys)
-
-    def test_a_disk_without_a_byte_left(self, command, fault, capsys, tmp_path):
-        """Then the log cannot be written either."""
-        (tmp_path / "run").mkdir()
-        with small_disk(tmp_path / "run"):
-
-            @fault
-            def fill(trainer):
-                with (tmp_path / "run" / "filler").open("wb", buffering=0) as file, suppress(OSError):
-                    while True:
-                        file.write(bytes(4096))
-
-            assert main(command) == 1
-            message = capsys.readouterr().err
-            assert "No space left on device" in message
-            assert "Make room on the disk" in message
-            assert steps_of(last_of(command)) == 2
-            (tmp_path / "run" / "filler").unlink()
-            goes_on(command, capsys)
-
-    def test_a_loss_that_is_no_number(self, command, fault, capsys):
-        @fault
-        def poison(trainer):
-            with torch.no_grad():
-                trainer.lightning_module.network.head.weight.fill_(torch.nan)
-
-        assert main(command) == 1
-        message = capsys.readouterr().err
-        assert f"The loss is nan at step {FAULT_STEP} (epoch 1, learning rate " in message
-        assert message.count(".mp4") == BATCH
-        assert f"Last good checkpoint: {last_of(command)}." in message
-        assert all(value.isfinite().all() for value in load(last_of(command))["state_dict"].values())
-        goes_on(command, capsys)
-
-    def test_a_file_where_the_folder_should_be(self, command, tmp_path, capsys):
-        """Found before the first step, not at the first checkpoint."""
-        (tmp_path / "run").mkdir()
-        (tmp_path / "run" / "checkpoints").write_text("mine")
-        assert main(command) == 1
-        message = capsys.readouterr().err
-        assert f"{tmp_path / 'run' / 'checkpoints'} cannot be written (File exists)" in message
-        assert "--out" in message
-        assert "epoch 1" not in message
-        assert (tmp_path / "run" / "checkpoints").read_text() == "mine"
-
-    def test_sigterm(self, command, capsys):
-        """As before a machine is taken away; the page says 143."""
-        script = [sys.executable, "-m", "uniformerv2", *command]
-        with subprocess.Popen(script, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
-            told = ""
-            for line in running.stderr:
-                told += line
-                if line.startswith("epoch 1 of"):
-                    running.terminate()
-            assert running.wait(timeout=60) == 143, told
-        assert "The same command with --resume goes on from there." in told
-        assert "Traceback" not in told
-        assert f"Stopped after step {steps_of(last_of(command))} " in told
-        goes_on(command, capsys)
-
-
-@pytest.fixture
-def command(videos, tmp_path):
-    """Words that train on ten of the videos."""
-    network = save_model(tiny_network(), tmp_path / "network")
-    rows = [f"{path},{path.name[2]}" for path in sorted(videos.glob("*.mp4"))[:10]]
-    (tmp_path / "clips.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    fixed = f"--workers 0 --batch-size {BATCH} --epochs {EPOCHS} --clips 1 --crops 1 --json".split()
-    return ["train", str(tmp_path / "clips.csv"), "--backbone", str(network), "--out", str(tmp_path / "run"), *fixed]
-
-
-@pytest.fixture
-def fault(monkeypatch):
-    """A decorator: what it is given is done once, after the third step."""
-
-    def arrange(cause):
-        class Fault(TrainProgress):
-            def on_train_batch_end(self, trainer, *rest):
-                super().on_train_batch_end(trainer, *rest)
-                if trainer.global_step == FAULT_STEP:
-                    monkeypatch.undo()
-                    cause(trainer)
-
-        monkeypatch.setattr("uniformerv2.commands.train.TrainProgress", Fault)
-
-    return arrange
-
-
-@contextmanager
-def small_disk(folder):
-    """A disk of 32 MB in memory, for those who may have one."""
-    if (
-        not shutil.which("mount")
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("only root can make a small disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def last_of(command):
-    return Path(command[command.index("--out") + 1]) / "checkpoints" / "last.ckpt"
-
-
-def load(checkpoint):
-    return torch.load(checkpoint, weights_only=True)
-
-
-def steps_of(checkpoint):
-    return load(checkpoint)["global_step"]
-
-
-def goes_on(command, capsys, *, steps=2 * EPOCHS):
-    """The same command, resumed, comes to its end."""
-    assert main([*command, "--resume"]) == 0
-    assert "Going on from" in capsys.readouterr().err
-    assert steps_of(last_of(command)) == steps
-
-
-class TestWholeFiles:
-    def test_what_was_there_stays_until_the_new_one_is_whole(self, tmp_path):
-        """A disk without room ends the write; the file of before is loadable, and nothing is left over."""
-        path = tmp_path / "new" / "last.ckpt"
-        WholeFileIO().save_checkpoint({"step": 1}, path)
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-        try:
-            with pytest.raises(CheckpointWriteError, match=r"last\.ckpt could not be written: .*File too large.*whole"):
-                WholeFileIO().save_checkpoint({"weights": torch.zeros(10_000)}, path)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        assert load(path) == {"step": 1}
-        assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
-
-    def test_a_place_that_is_no_folder(self, tmp_path):
-        (tmp_path / "file").touch()
-        with pytest.raises(CheckpointWriteError, match="could not be written"):
-            WholeFileIO().save_checkpoint({}, tmp_path / "file" / "last.ckpt")
 
 
 def test_random_states_travel(tmp_path):

@@ -5,32 +5,30 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.prompt import Prompt
-from rich.table import Table
 
+from uniformerv2.commands import train_plan
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
-from uniformerv2.commands.train_cache import add_cache_arguments, check_cache_options, filled_data, on_disk, plan_rows
-from uniformerv2.commands.train_progress import TrainProgress, duration
+from uniformerv2.commands.tested_videos import read_classes
+from uniformerv2.commands.train_cache import add_cache_arguments, check_cache_options, filled_data
+from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.commands.train_report import forget_test, show_result, test_and_report
+from uniformerv2.data.annotations import check_files, read_records
 from uniformerv2.data.check import check_videos
-from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.choose import Asked, make_plan
-from uniformerv2.training.feature_key import NotCacheableError
-from uniformerv2.training.measure import Estimate, best_device, estimate
-from uniformerv2.training.plan import Preset, TrainingPlan
-from uniformerv2.training.run import RunFolder, TrainingResult, augmentation_of, train
+from uniformerv2.training.plan import TrainingPlan
+from uniformerv2.training.run import RunFolder, TrainingResult, train
 from uniformerv2.training.splits import Splits, read_splits
+from uniformerv2.training.start import is_image_vit
 from uniformerv2.training.stopping import TrainingStoppedError, stopping_at_once
 
 __all__ = ["add_arguments", "run"]
@@ -38,13 +36,13 @@ __all__ = ["add_arguments", "run"]
 CHECKED: Final = 5000
 """More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
 SHOWN: Final = 5
-PRECISIONS: Final[Mapping[str, str | None]] = {"auto": None, "fp32": "32-true", "bf16": "bf16-mixed"}
-"""Our words, and Lightning's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of class folders, list, CSV, folder of lists")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="where the relative paths of the list start")
+    parser.add_argument("--classes", metavar="SPACE|FILE", help="names of the list's class numbers")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: runs/NAME_OF_DATA)")
     parser.add_argument("--preset", choices=("scene", "motion"), help="what tells the classes apart (default: scene)")
     parser.add_argument(
@@ -62,7 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augmentation", choices=("light", "strong"), help="crops and flips; or RandAugment with them")
     add_cache_arguments(parser)
     parser.add_argument(
-        "--precision", default="auto", choices=tuple(PRECISIONS), help="default: auto, bf16 where it is faster"
+        "--precision",
+        default="auto",
+        choices=tuple(train_plan.PRECISIONS),
+        help="default: auto, bf16 where it is faster",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that read videos")
@@ -85,23 +86,31 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or Path("runs") / options.data.resolve().stem
     folder = RunFolder(out)
     _check_options(options, folder)
-    splits, broken = _readable(read_splits(options.data), options)
+    splits, broken = _readable(_splits(options), options)
     if options.resume and folder.last.exists():
-        plan, network = _planned(options, folder, splits)
+        planned = train_plan.take_up(options, folder, splits)
         console.print(f"Going on from {folder.last}", markup=False)
-        cost = None
     else:
-        plan, network = _plan(options, out, splits, broken)
-        cost = _estimate(network, plan, splits)
-    _show_plan(console, plan, cost)
-    if options.dry_run:
-        _write_json(options, plan=plan.to_dict(), estimate=asdict(cost) if cost else None)
-        return 0
-    if cost:
-        folder.write(plan, network, _request(options))
+        planned = train_plan.make(options, out, splits, broken)
+    train_plan.show(console, planned)
+    if not options.dry_run:
+        return _carry_out(options, console, planned, splits)
+    cost = asdict(planned.cost) if planned.cost else None
+    _write_json(options, plan=planned.plan.to_dict(), estimate=cost, to_fetch=planned.to_fetch)
+    return 0
+
+
+def _carry_out(options: argparse.Namespace, console: Console, planned: train_plan.Planned, splits: Splits) -> int:
+    """Train, test, report; the exit code."""
+    plan, network = planned.plan, planned.network
+    folder = RunFolder(Path(plan.out))
+    is_new = planned.cost is not None
+    if is_new:
+        folder.prepare()
+        folder.write(plan, network, asdict(train_plan.asked(options)))
         forget_test(folder)
     try:
-        result = _train(network, splits, plan, resume=cost is None)
+        result = _train(network, splits, plan, resume=not is_new)
         words = [word for word in options.words if word != "--resume"]
         with stopping_at_once("Stopped in the final test; the model is written, and so is what was scored."):
             summary, page = test_and_report(network, splits, plan, folder, words)
@@ -134,11 +143,25 @@ def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
         value = getattr(options, name)
         if value is not None and value < 0:
             raise UsageError(f"--{name} is {value}; it must be 0 or more.")
+    if options.root is not None and not options.root.is_dir():
+        raise UsageError(f"There is no folder {options.root}; --root is where the relative paths of the list start.")
     check_cache_options(options)
     if options.weights is not None and not options.weights.is_file():
         raise UsageError(f"There is no file {options.weights}.")
+    if options.backbone is not None:
+        try:
+            is_image_vit(options.backbone)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    _check_place(folder, options)
+
+
+def _check_place(folder: RunFolder, options: argparse.Namespace) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(f"{folder.path} is a file; --out names a folder.")
+    above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        raise UsageError(f"{folder.path} cannot be written, as {above} cannot; give another place with --out.")
     if folder.last.exists() and not (options.resume or options.dry_run):
         raise UsageError(
             f"{folder.path} holds a training already: add --resume to go on with it, or give another folder with --out."
@@ -147,6 +170,22 @@ def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
         raise UsageError(
             f"{folder.path} holds no training to resume; leave --resume out, or give its folder with --out."
         )
+
+
+def _splits(options: argparse.Namespace) -> Splits:
+    classes = None if options.classes is None else read_classes(options.classes)
+    try:
+        return read_splits(options.data, root=options.root, classes=classes)
+    except ValueError:
+        records = read_records(options.data, root=options.root, classes=classes)
+        try:
+            check_files(records)  # a text that is no list has classes too, of one word each
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"{options.data} names no video that is there, for instance {records[0].path}. A list has a path and a "
+                "class a line, relative paths start at its folder; --root names another one."
+            ) from error
+        raise
 
 
 def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list[str]]:
@@ -170,7 +209,7 @@ def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list
     if len(bad) == len(paths):
         raise ValueError(
             f"Not one of {len(paths)} videos can be read, for instance {next(iter(bad.values()))}. Relative paths of a "
-            "list start at its folder."
+            "list start at its folder; --root names another one."
         )
     told = f"{len(bad)} of {len(paths)} videos cannot be read and are left out: " + "; ".join(
         sorted(bad.values())[:SHOWN]
@@ -180,99 +219,6 @@ def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list
         return splits.without(set(bad)), [told]
     except ValueError as error:
         raise ValueError(f"{told}\n{error}") from error
-
-
-def _request(options: argparse.Namespace) -> dict[str, Any]:
-    return asdict(_asked(options))
-
-
-def _asked(options: argparse.Namespace) -> Asked:
-    return Asked(
-        data=str(options.data.resolve()),
-        preset=options.preset,
-        backbone=options.backbone,
-        weights=str(options.weights) if options.weights else None,
-        trainable=options.trainable,
-        num_frames=options.num_frames,
-        image_size=options.image_size,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        num_clips=options.clips,
-        num_crops=options.crops,
-        seed=options.seed,
-        augmentation=options.augmentation,
-        precision=PRECISIONS[options.precision],
-        cache_features=options.cache_features,
-        cache_views=options.cache_views,
-        cache_dtype=options.cache_dtype,
-        cache_dir=str(options.cache_dir) if options.cache_dir else None,
-    )
-
-
-def _planned(options: argparse.Namespace, folder: RunFolder, splits: Splits) -> tuple[TrainingPlan, UniFormerV2]:
-    """What the stopped run had planned.
-
-    Raises:
-        UsageError: The command or the data are not the same.
-    """
-    plan, network, before = folder.read()
-    before = asdict(Asked(**before))
-    changed = [
-        f"{_option(name)} ({_given(before.get(name))} before, now {_given(value)})"
-        for name, value in _request(options).items()
-        if before.get(name) != value and not (name == "preset" and value is None)
-    ]
-    if changed:
-        raise UsageError(f"--resume goes on with the same command; changed: {', '.join(changed)}.")
-    if (plan.num_train, plan.num_val, plan.class_names) != (len(splits.train), len(splits.val), splits.class_names):
-        raise UsageError(
-            f"--resume goes on with the same videos: there were {plan.num_train} to train and {plan.num_val} to "
-            f"validate, now there are {len(splits.train)} and {len(splits.val)}, or the classes have changed."
-        )
-    return plan if options.workers is None else replace(plan, num_workers=options.workers), network
-
-
-def _option(field: str) -> str:
-    return {"num_clips": "--clips", "num_crops": "--crops"}.get(field, f"--{field.replace('_', '-')}")
-
-
-def _given(value: Any) -> str:
-    return "not given" if value is None or value is False else str(value)
-
-
-def _plan(
-    options: argparse.Namespace, out: Path, splits: Splits, broken: list[str]
-) -> tuple[TrainingPlan, UniFormerV2]:
-    if options.preset is None and not options.json and sys.stdin.isatty() and sys.stdout.isatty():
-        options.preset = _ask_preset()
-    try:
-        plan, network = make_plan(
-            _asked(options),
-            splits,
-            out=str(out),
-            device=best_device(),
-            num_workers=options.workers,
-        )
-    except NotCacheableError as error:
-        raise UsageError(str(error)) from error
-    plan = on_disk(plan, network, splits)
-    return replace(plan, warnings=(*broken, *plan.warnings)), network
-
-
-def _ask_preset() -> Preset:
-    answer = Prompt.ask(
-        "What tells the classes apart: what is seen (scene), or how it moves (motion)?",
-        choices=["scene", "motion"],
-        default="scene",
-    )
-    return "motion" if answer == "motion" else "scene"
-
-
-def _estimate(network: UniFormerV2, plan: TrainingPlan, splits: Splits) -> Estimate:
-    size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
-    preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
-    return estimate(network, plan, preprocessing, augmentation_of(plan), splits.train, device=best_device())
 
 
 def _train(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: bool) -> TrainingResult:
@@ -285,47 +231,6 @@ def _train(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: 
         warnings.filterwarnings("ignore", message="The dirpath has changed")  # --out was moved
         data = filled_data(network, splits, plan, resume=resume)
         return train(network, splits, plan, data=data, callbacks=[TrainProgress(plan.monitor)], resume=resume)
-
-
-def _show_plan(console: Console, plan: TrainingPlan, cost: Estimate | None) -> None:
-    names = ", ".join(plan.class_names[:SHOWN])
-    more = f" and {len(plan.class_names) - SHOWN} more" if len(plan.class_names) > SHOWN else ""
-    frozen = "image ViT frozen" if plan.trainable == "armour" else f"armour times {plan.armour_scale:g}"
-    rows = [
-        ("classes", f"{len(plan.class_names)}: {names}{more}", ""),
-        (
-            "videos",
-            f"{plan.num_train} train, {plan.num_val} val" + f", {plan.num_test} test" * bool(plan.num_test),
-            "split",
-        ),
-        ("preset", plan.preset, "preset"),
-        ("start from", plan.backbone + (f", weights {Path(plan.weights).name}" if plan.weights else ""), "backbone"),
-        ("frames", str(plan.num_frames), "num_frames"),
-        ("image size", str(plan.image_size), "image_size"),
-        ("batch size", str(plan.batch_size), "batch_size"),
-        ("learning rate", f"{plan.learning_rate:.3g}, {frozen}", "learning_rate"),
-        ("epochs", f"{plan.epochs} of {plan.steps_per_epoch} steps", "epochs"),
-        ("augmentation", plan.augmentation + ("" if plan.flip else ", no flip"), "augmentation"),
-        ("final test", f"{plan.num_clips} clips x {plan.num_crops} crops", "num_clips"),
-        ("precision", plan.precision, "precision"),
-        *plan_rows(plan, cost),
-    ]
-    if cost:
-        rows += [
-            ("parameters", f"{cost.num_parameters / 1e6:.1f} M, {cost.num_trainable / 1e6:.1f} M of them learn", ""),
-            ("memory", f"about {cost.memory_bytes / 2**30:.2f} GiB for the network", ""),
-            ("time", f"about {duration(cost.total_seconds)}, {cost.step_seconds:.2f} s a step", "measured"),
-        ]
-    rows.append(("written to", plan.out, ""))
-    table = Table(box=None, show_header=False, padding=(0, 1))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold", max_width=60)
-    table.add_column(style="dim", overflow="fold")
-    for name, value, reason in rows:
-        table.add_row(name, value, plan.why.get(reason, "measured on a few steps" if reason == "measured" else ""))
-    console.print(table, markup=False)
-    for warning in plan.warnings:
-        console.print(f"! {warning}", style="yellow", markup=False)
 
 
 def _write_json(options: argparse.Namespace, **content: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.convert import to_timm_vit
 from uniformerv2.model.files import read_checkpoint
 from uniformerv2.model.image_vits import TimmViT, check_supported, take_apart
+from uniformerv2.model.timm_weights import TimmWeights
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
 __all__ = ["arm", "rebuild"]
@@ -79,6 +81,7 @@ def arm(
         raise ValueError(f"class_names must name each of the {num_classes} classes, got {len(class_names)} names.")
     source = _load_image_vit(vit, pretrained=pretrained, weights=weights, backbone_args=backbone_args or {})
     if image_size is not None:
+        _check_size(image_size, source.patch_embed.patch_size)
         source.set_input_size(img_size=image_size)
     if num_blocks is not None:
         if not 0 < num_blocks <= len(source.blocks):
@@ -93,22 +96,37 @@ def arm(
             **overrides,
         }
     )
-    info = CheckpointInfo(
-        preprocessing={
-            "num_frames": num_frames,
-            "image_size": config.image_size,
-            "mean": tuple(source.pretrained_cfg["mean"]),
-            "std": tuple(source.pretrained_cfg["std"]),
-            "resize": "bicubic_antialias",
-        },
-        class_names=class_names,
-        licence=source.pretrained_cfg.get("license") or "unknown",
-        source=f"armed {config.backbone}" + (f", weights {Path(weights).name}" if weights else ""),
-    )
+    info = replace(_info(source, config, weights), class_names=class_names)
     model = UniFormerV2(config, image_vit=take_apart(source, config), info=info)
     if trainable == "armour":
         model.freeze_image_vit()
     return model
+
+
+def _check_size(image_size: int | tuple[int, int], patch_size: tuple[int, int]) -> None:
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    for side, patch in zip(sides, patch_size, strict=True):
+        if side < patch or side % patch:
+            nearest = max(1, round(side / patch)) * patch
+            raise ValueError(
+                f"The image size must be a multiple of {patch}, its patches; got {side}, near is {nearest}."
+            )
+
+
+def _info(vit: TimmViT, config: UniFormerV2Config, weights: str | Path | None) -> CheckpointInfo:
+    published = vit.pretrained_cfg
+    preprocessing = {
+        "num_frames": config.num_frames,
+        "image_size": config.image_size,
+        "mean": tuple(published["mean"]),
+        "std": tuple(published["std"]),
+        "resize": "bicubic_antialias",
+    }
+    return CheckpointInfo(
+        preprocessing=preprocessing,
+        licence=published.get("license") or "unknown",
+        source=f"armed {config.backbone}" + (f", weights {Path(weights).name}" if weights else ""),
+    )
 
 
 def rebuild(config: UniFormerV2Config, info: CheckpointInfo | None = None) -> UniFormerV2:
@@ -131,7 +149,10 @@ def _load_image_vit(
     if pretrained and weights is not None:
         raise ValueError("Give pretrained=True (timm's weights) or weights= (a file), not both.")
     if isinstance(vit, str):
-        source = timm.create_model(vit, pretrained=pretrained, num_classes=0, **backbone_args)
+        overlay = TimmWeights.of(vit).overlay() if pretrained and ":" not in vit else None  # hf-hub: is timm's affair
+        source = timm.create_model(
+            vit, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay, **backbone_args
+        )
         check_supported(source)
     else:
         check_supported(vit)

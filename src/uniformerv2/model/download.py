@@ -17,6 +17,7 @@ import http.client
 import logging
 import os
 import re
+import socket
 import ssl
 import time
 import urllib.error
@@ -31,7 +32,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DownloadError", "cache_home", "cached_path", "fetch", "fetch_from_hub"]
+__all__ = ["CONVERT_A_COPY", "DownloadError", "cache_home", "cached_path", "fetch", "is_offline"]
 
 BACKOFF_SECONDS = 0.5
 CHUNK_BYTES = 1 << 20
@@ -49,7 +50,7 @@ class _InterruptedTransferError(Exception):
 
 
 class _RefusedTransferError(Exception):
-    """The server does not give this file; asking again would not help."""
+    """The server does not give this file, or is not to be found; asking again would not help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +143,7 @@ def fetch(
     path = cached_path(url, cache_dir=cache_dir)
     by_hand = f"Place the file at {path}, or {instead}"
     if not path.exists():
-        if _is_offline():
+        if is_offline():
             raise DownloadError(
                 f"{url} is not in the cache and offline mode is on (UNIFORMERV2_OFFLINE, HF_HUB_OFFLINE). {by_hand}"
             )
@@ -155,32 +156,8 @@ def fetch(
     return path
 
 
-def fetch_from_hub(
-    repository: str, filename: str, *, cache_dir: Path | str | None = None, instead: str = CONVERT_A_COPY
-) -> Path:
-    """A file of a Hugging Face repository, from the hub's own cache or downloaded into it.
-
-    Args:
-        repository: Such as ``"Andy1621/uniformerv2"``.
-        filename: Path inside the repository.
-        cache_dir: Folder instead of the hub's own cache (``HF_HOME``).
-        instead: What the user can do when the file can't be had; ends the message of the error.
-
-    Raises:
-        DownloadError: The file could not be had.
-    """
-    # Imported here: it takes longer to import than the rest of this module.
-    from huggingface_hub import errors, hf_hub_download
-
-    offline = _is_offline()
-    try:
-        return Path(hf_hub_download(repository, filename, cache_dir=cache_dir, local_files_only=offline))
-    except (OSError, errors.HTTPError) as error:  # the hub's own errors are an OSError or an HTTPError
-        reason = "is not in the cache and offline mode is on" if offline else f"could not be downloaded ({error})"
-        raise DownloadError(f"{repository}/{filename} of the Hugging Face hub {reason}. Instead, {instead}") from error
-
-
-def _is_offline() -> bool:
+def is_offline() -> bool:
+    """Whether the environment forbids access to the network."""
     names = ("UNIFORMERV2_OFFLINE", "HF_HUB_OFFLINE")
     return any(os.environ.get(name, "").lower() in {"1", "on", "yes", "true"} for name in names)
 
@@ -217,7 +194,7 @@ def _download(
             logger.warning("%s: %s; connecting again", url, error)
             time.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1))
         except _RefusedTransferError as error:
-            raise DownloadError(f"{url} answered {error}. {by_hand}") from error
+            raise DownloadError(f"{url} {error}. {by_hand}") from error
     if difference := _hash_difference(part.path, sha256_prefix):
         part.discard()
         raise DownloadError(f"{url} gave another file, which was thrown away: {difference}. {by_hand}")
@@ -230,7 +207,7 @@ def _transfer(url: str, part: _Part, timeout_seconds: float) -> None:
 
     Raises:
         _InterruptedTransferError: The connection failed or broke off, or the server asks to try later.
-        _RefusedTransferError: The server refuses for good.
+        _RefusedTransferError: The server refuses for good, or its name has no address.
     """
     start, validator = part.resumable()
     headers = {"User-Agent": "uniformerv2", "Accept-Encoding": "identity"}
@@ -239,7 +216,7 @@ def _transfer(url: str, part: _Part, timeout_seconds: float) -> None:
     try:
         with _opener().open(urllib.request.Request(url, headers=headers), timeout=timeout_seconds) as response:
             if response.headers.get_content_type() == "text/html":
-                raise _RefusedTransferError("with a web page, not with a file")
+                raise _RefusedTransferError("answered with a web page, not with a file")
             if response.status == http.HTTPStatus.PARTIAL_CONTENT:
                 total = _total_bytes(response.headers.get("Content-Range", ""), start)
                 if total is None:
@@ -254,10 +231,13 @@ def _transfer(url: str, part: _Part, timeout_seconds: float) -> None:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.discard()
         elif error.code < 500 and error.code != http.HTTPStatus.TOO_MANY_REQUESTS:
-            raise _RefusedTransferError(f"{error.code} {error.reason}") from error
+            raise _RefusedTransferError(f"answered {error.code} {error.reason}") from error
         raise _InterruptedTransferError(f"{error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, ConnectionError, TimeoutError) as error:
-        raise _InterruptedTransferError(str(getattr(error, "reason", error)) or type(error).__name__) from error
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, socket.gaierror) and not start:  # later it may be a short gap, and worth a wait
+            raise _RefusedTransferError(f"is not to be found, perhaps for lack of a network ({reason})") from error
+        raise _InterruptedTransferError(str(reason) or type(error).__name__) from error
     size = part.path.stat().st_size
     if size == 0 or (total and size != total):
         raise _InterruptedTransferError(f"{size:,} of {total:,} bytes arrived")

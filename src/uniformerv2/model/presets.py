@@ -32,7 +32,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
-from uniformerv2.model.download import cached_path, fetch, fetch_from_hub
+from uniformerv2.model.download import cached_path, fetch
+from uniformerv2.model.hub import fetch_from_hub
 
 __all__ = ["ModelCard", "fetch_weights", "list_models", "model_card"]
 

@@ -39,9 +39,16 @@ MANY = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the user decided; None leaves the choice to us. See ``TrainingPlan`` for the fields."""
+    """What the user decided; None leaves the choice to us. See ``TrainingPlan`` for the fields.
+
+    Attributes:
+        root: Where relative paths of a list start; None: at its folder.
+        classes: Names of the list's class numbers, as typed.
+    """
 
     data: str
+    root: str | None = None
+    classes: str | None = None
     preset: Preset | None = None
     backbone: str | None = None
     weights: str | None = None
@@ -77,7 +84,13 @@ class _Choices:
 
 
 def make_plan(
-    asked: Asked, splits: Splits, *, out: str, device: torch.device, num_workers: int | None = None
+    asked: Asked,
+    splits: Splits,
+    *,
+    out: str,
+    device: torch.device,
+    num_workers: int | None = None,
+    fetch: bool = True,
 ) -> tuple[TrainingPlan, UniFormerV2]:
     """Every choice, and the network to train.
 
@@ -87,6 +100,7 @@ def make_plan(
         out: Folder to write.
         device: Where training will run.
         num_workers: Processes that read videos; None: up to 8, without a GPU up to 2, as they share the cores.
+        fetch: False: random weights where those of a name are not on this machine; for a plan that is only shown.
 
     Returns:
         The plan, and the network before its first step.
@@ -101,7 +115,7 @@ def make_plan(
     hardware = "a GPU" if has_gpu else "no GPU, so a small one"
     backbone = choices.take("backbone", asked.backbone, DEFAULT_BACKBONES[preset, has_gpu], f"for {preset}, {hardware}")
     is_armed_anew = is_image_vit(backbone)
-    network = _network(asked, splits, choices, preset=preset, backbone=backbone, has_gpu=has_gpu)
+    network = _network(asked, splits, choices, preset=preset, backbone=backbone, has_gpu=has_gpu, fetch=fetch)
     if asked.cache_features:
         check_cacheable(network)
     size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
@@ -154,7 +168,7 @@ def make_plan(
 
 
 def _network(
-    asked: Asked, splits: Splits, choices: _Choices, *, preset: Preset, backbone: str, has_gpu: bool
+    asked: Asked, splits: Splits, choices: _Choices, *, preset: Preset, backbone: str, has_gpu: bool, fetch: bool
 ) -> UniFormerV2:
     """Armed, or loaded; its ``info.preprocessing`` has the frames and the size of this training.
 
@@ -171,6 +185,7 @@ def _network(
             class_names=splits.class_names,
             num_frames=choices.take("num_frames", asked.num_frames, num_frames, f"for {preset}"),
             image_size=choices.take("image_size", asked.image_size, 224 if has_gpu else 112, "224; 112 without a GPU"),
+            fetch=fetch,
         )
     elif asked.weights is not None:
         raise ValueError(
@@ -180,7 +195,11 @@ def _network(
     else:
         torch.manual_seed(asked.seed)  # of the head
         network = load_video_network(
-            backbone, class_names=splits.class_names, num_frames=asked.num_frames, image_size=asked.image_size
+            backbone,
+            class_names=splits.class_names,
+            num_frames=asked.num_frames,
+            image_size=asked.image_size,
+            fetch=fetch,
         )
         for name in ("num_frames", "image_size"):
             choices.take(name, getattr(asked, name), None, "the checkpoint's own")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Final
 
 import torch
@@ -29,8 +30,12 @@ __all__ = ["Estimate", "best_device", "estimate", "largest_batch_size"]
 MEMORY_SHARE: Final = {"cpu": 0.5, "cuda": 0.85}
 """Of all memory, what a step may take."""
 LARGEST: Final = {"cpu": 16, "cuda": 64}
-READ: Final = 3
-"""Videos that are read to learn how long one takes."""
+READ: Final = 7
+"""Videos that are read to learn how long one takes; the first one warms up."""
+FEWEST_RUNS: Final = 3
+MOST_RUNS: Final = 9
+ENOUGH_SECONDS: Final = 5.0
+"""What is timed is run FEWEST_RUNS times, or more often within this time, up to MOST_RUNS."""
 BYTES: Final = 4
 COPIES: Final = 3
 """Gradient and two moments of AdamW, beside each trainable weight."""
@@ -105,7 +110,7 @@ def estimate(
     *,
     device: torch.device,
 ) -> Estimate:
-    """Measure two steps and the reading of three videos, and multiply.
+    """Measure a few steps and the reading of a few videos, and multiply.
 
     Args:
         network: Left as it is.
@@ -130,10 +135,9 @@ def estimate(
             step, val = cached.step_seconds(), cached.eval_seconds() / plan.batch_size * plan.num_val
     views = plan.num_clips * plan.num_crops
     test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)
-    weights = list(network.parameters())
     return Estimate(
-        num_parameters=sum(weight.numel() for weight in weights),
-        num_trainable=sum(weight.numel() for weight in weights if weight.requires_grad),
+        num_parameters=sum(weight.numel() for weight in network.parameters()),
+        num_trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         memory_bytes=memory,
         step_seconds=step,
         total_seconds=caching + plan.num_steps * step + plan.epochs * val + test,
@@ -177,18 +181,14 @@ class _Trial:
         self.optimizer.zero_grad()
 
     def step_seconds(self) -> float:
-        """The quicker of two steps, after one that warms up."""
-        self.step()
-        return min(self._timed(), self._timed())
+        """A step."""
+        return _typical_seconds(self.step, self._wait)
 
     @torch.no_grad()
     def eval_seconds(self) -> float:
         """A forward pass of the batch."""
         self.network.eval()
-        start = time.perf_counter()
-        with self._autocast():
-            self._wait(self.forward())
-        return time.perf_counter() - start
+        return _typical_seconds(self._forward_as_trained, self._wait)
 
     def peak_bytes(self) -> int:
         """Of the GPU; 0 where there is none."""
@@ -199,15 +199,31 @@ class _Trial:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _timed(self) -> float:
-        start = time.perf_counter()
-        self.step()
-        self._wait(self.video)
-        return time.perf_counter() - start
+    def _forward_as_trained(self) -> None:
+        with self._autocast():
+            self.forward()
 
-    def _wait(self, result: Tensor) -> None:
-        if result.is_cuda:
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _typical_seconds(work: Callable[[], object], wait: Callable[[], object]) -> float:
+    """The median of a few runs after one that warms up: a busy machine makes some of them slow, none of them quick.
+
+    Args:
+        work: What is timed.
+        wait: Until a device has done it.
+    """
+    seconds: list[float] = []
+    for _ in range(1 + MOST_RUNS):
+        start = time.perf_counter()
+        work()
+        wait()
+        seconds.append(time.perf_counter() - start)
+        if len(seconds) > FEWEST_RUNS and sum(seconds) > ENOUGH_SECONDS:
+            break
+    return median(seconds[1:])
 
 
 class _TokenTrial(_Trial):
@@ -267,12 +283,15 @@ def _memory_bytes() -> float:
 def _reading_seconds(
     records: Sequence[VideoRecord], preprocessing: Preprocessing, augmentation: TrainAugmentation
 ) -> float:
-    """Decoding and augmenting one training clip, the mean over videos from all over the list."""
+    """Decoding and augmenting one training clip, the median over videos from all over the list."""
     chosen = records[:: max(1, len(records) // READ)][:READ]
     dataset = VideoDataset(
         [replace(record, label=0) for record in chosen], preprocessing, augmentation=augmentation, num_classes=None
     )
-    start = time.perf_counter()
-    for index in range(len(chosen)):
+    dataset[0]
+    seconds = []
+    for index in range(min(1, len(chosen) - 1), len(chosen)):
+        start = time.perf_counter()
         dataset[index]
-    return (time.perf_counter() - start) / len(chosen)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)

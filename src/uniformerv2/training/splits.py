@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
-from re import search
 from typing import Final
 
 from uniformerv2.data.annotations import VideoRecord, class_names, detect_format, read_records
-from uniformerv2.data.annotations.folder import GROUP_PATTERNS, has_split_folders
+from uniformerv2.data.annotations.folder import has_split_folders
+from uniformerv2.data.annotations.held_out import held_out
 
 __all__ = ["Splits", "read_splits"]
 
@@ -19,6 +18,8 @@ HELD_OUT_RULE: Final = "one source in five of each class held out, at least one,
 HELD_OUT: Final = 0.2
 FEW: Final = 5
 """Training videos of a class below which a warning is due."""
+FEW_VAL: Final = 20
+"""Validation videos below which their number is told."""
 
 SHOWN: Final = 10
 
@@ -101,6 +102,13 @@ class Splits:
         unseen = [name for number, name in enumerate(self.class_names) if train[number] and not val[number]]
         few = [f"{name} ({train[number]})" for number, name in enumerate(self.class_names) if 0 < train[number] < FEW]
         found = []
+        if all(record.label_name is None for record in self.train):
+            found.append(
+                f"The classes have numbers only ({_few(self.class_names)}): --classes FILE, with a name a line in the "
+                "order of the numbers, names them."
+            )
+        if len(self.val) < FEW_VAL:
+            found.append(f"{len(self.val)} validation videos: each is {100 / len(self.val):.0f} % of the accuracy.")
         if untrained:
             found.append(f"No training video of {_few(untrained)}: they will never be recognised.")
         if unseen:
@@ -114,23 +122,29 @@ class Splits:
         return found
 
 
-def read_splits(data: str | Path) -> Splits:
+def read_splits(data: str | Path, *, root: str | Path | None = None, classes: Sequence[str] | None = None) -> Splits:
     """The videos of a folder or a list, in any format that ``read_records`` knows.
 
     Args:
         data: Folder of class folders, list, CSV, folder of lists.
+        root: Where relative paths of a list start; its folder where None.
+        classes: Names of the classes, in the order of their numbers.
 
     Returns:
         Splits that can be trained on.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: Videos without a class, fewer than two classes, nothing to validate on.
+        ValueError: Videos without a class, fewer than two classes, nothing to validate on, more names than numbers.
     """
-    records = read_records(data)
+    records = read_records(data, root=root, classes=classes)
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled:
         raise ValueError(f"{len(unlabelled)} of {len(records)} videos have no class, for instance {unlabelled[0]}.")
+    names = class_names(records)
+    if classes is not None and len(names) < len(classes):
+        _check_numbers(data, len(names), classes)
+        names = tuple(classes)
     val = [record for record in records if record.split == "val"]
     test = [record for record in records if record.split == "test"]
     train = [record for record in records if record.split in {None, "train"}]
@@ -140,9 +154,22 @@ def read_splits(data: str | Path) -> Splits:
     if not val:
         rule = HELD_OUT_RULE
         train, val = _hold_out(train)
-    splits = Splits(train=tuple(train), val=tuple(val), test=tuple(test), class_names=class_names(records), rule=rule)
+    splits = Splits(train=tuple(train), val=tuple(val), test=tuple(test), class_names=names, rule=rule)
     splits.check()
     return splits
+
+
+def _check_numbers(data: str | Path, count: int, classes: Sequence[str]) -> None:
+    """Names may be more than the videos need, where the list has names; numbers would be called wrongly.
+
+    Raises:
+        ValueError: The list has numbers, and fewer than there are names.
+    """
+    if all(record.label_name is None for record in read_records(data)):
+        raise ValueError(
+            f"{len(classes)} class names are given, but the class numbers of {data} end at {count - 1}: give "
+            f"{count} names, that of number 0 first."
+        )
 
 
 def _rule(data: Path) -> str:
@@ -152,25 +179,18 @@ def _rule(data: Path) -> str:
 
 
 def _hold_out(records: Sequence[VideoRecord]) -> tuple[list[VideoRecord], list[VideoRecord]]:
-    """As ``read_folder`` does it, for lists: clips of one source stay together, each class keeps one source."""
-    sources: defaultdict[object, set[str]] = defaultdict(set)
+    """As ``read_folder`` does it, for lists; videos of several classes are taken together."""
+    paths: defaultdict[object, set[str]] = defaultdict(set)
     for record in records:
-        sources[record.label].add(_source(record))
-    chosen: set[tuple[object, str]] = set()
-    for label, names in sources.items():
-        order = sorted(names, key=lambda name: blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest())
-        count = min(max(round(HELD_OUT * len(order)), 1), len(order) - 1)
-        chosen |= {(label, name) for name in order[:count]}
-    is_held = [(record.label, _source(record)) in chosen for record in records]
+        paths[_only_class(record)].add(record.path)
+    chosen = {(label, path) for label, found in paths.items() for path in held_out(found, fraction=HELD_OUT)}
+    is_held = [(_only_class(record), record.path) in chosen for record in records]
     train = [record for record, held in zip(records, is_held, strict=True) if not held]
     return train, [replace(record, split="val") for record, held in zip(records, is_held, strict=True) if held]
 
 
-def _source(record: VideoRecord) -> str:
-    """What the clips of one source share; without their folder, which may differ from machine to machine."""
-    path = Path(record.path)
-    found = next((match for pattern in GROUP_PATTERNS if (match := search(pattern, path.stem))), None)
-    return found.group() if found else f"{path.parent.name}/{path.name}"
+def _only_class(record: VideoRecord) -> int | None:
+    return None if isinstance(record.label, tuple) else record.label
 
 
 def _counts(records: Sequence[VideoRecord]) -> Counter[int]:

@@ -8,16 +8,22 @@ from pathlib import Path
 
 import timm
 
-from uniformerv2.checkpoint import load_model
+from uniformerv2.checkpoint import create_model, load_model
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.arming import arm
-from uniformerv2.model.presets import list_models
+from uniformerv2.model.download import cached_path
+from uniformerv2.model.hub import cached_from_hub
+from uniformerv2.model.presets import list_models, model_card
+from uniformerv2.model.timm_weights import TimmWeights
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.optim import IMAGE_VIT
 from uniformerv2.training.plan import Preset
 
-__all__ = ["arm_image_vit", "is_image_vit", "load_video_network"]
+__all__ = ["arm_image_vit", "is_image_vit", "load_video_network", "weights_to_fetch"]
 
 DROP_PATH = 0.1
+BYTES = 4
+"""Of a published weight."""
 
 
 def is_image_vit(backbone: str) -> bool:
@@ -40,6 +46,37 @@ def is_image_vit(backbone: str) -> bool:
     )
 
 
+def weights_to_fetch(backbone: str, network: UniFormerV2, *, weights: str | None) -> str | None:
+    """What has to be downloaded before training can start, and its size; None where everything is on this machine.
+
+    Args:
+        backbone: What training starts from.
+        network: Made of it, with any weights; its size tells the size of the file.
+        weights: The file of weights that the user gave.
+    """
+    if weights is not None or not _is_absent(backbone):
+        return None
+    if is_image_vit(backbone):
+        where = str(TimmWeights.of(backbone))
+        counts = [value.numel() for name, value in network.named_parameters() if IMAGE_VIT.match(name)]
+    else:
+        card = model_card(backbone)
+        where = f"{'/'.join(card.huggingface)} of the Hugging Face hub" if card.huggingface else card.url
+        counts = [value.numel() for value in network.parameters()]
+    return f"{where}, about {BYTES * sum(counts) / 1e6:.0f} MB"
+
+
+def _is_absent(backbone: str) -> bool:
+    """Whether the weights of a name are known and not on this machine."""
+    if Path(backbone).exists() or backbone.startswith("hf:"):
+        return False  # what a repository of the hub holds is known once it is here
+    if is_image_vit(backbone):
+        return not TimmWeights.of(backbone).is_cached
+    card = model_card(backbone)
+    copy = card.huggingface
+    return not cached_path(card.url).exists() and (copy is None or cached_from_hub(copy[0], copy[1:]) is None)
+
+
 def arm_image_vit(
     backbone: str,
     *,
@@ -48,44 +85,44 @@ def arm_image_vit(
     class_names: Sequence[str],
     num_frames: int,
     image_size: int,
+    fetch: bool = True,
 ) -> UniFormerV2:
     """An image ViT of timm with a new armour.
 
     Args:
         backbone: timm's name.
-        weights: A file; None fetches timm's own.
+        weights: A file; None: timm's own, fetched where they are not here.
         preset: See ``arm``.
         class_names: In head order.
         num_frames: Of a clip.
         image_size: Of a frame.
+        fetch: False: random weights where timm's own are not on this machine; for a plan.
 
     Raises:
-        ValueError: Weights that cannot be fetched or do not fit.
+        DownloadError: The weights could not be had.
+        ValueError: Weights that do not fit.
         OSError: The file cannot be read.
     """
-    try:
-        return arm(
-            backbone,
-            num_classes=len(class_names),
-            class_names=tuple(class_names),
-            preset=preset,
-            pretrained=weights is None,
-            weights=weights,
-            num_frames=num_frames,
-            image_size=image_size,
-            drop_path_rate=DROP_PATH,
-        )
-    except OSError as error:
-        if weights is not None:
-            raise
-        raise ValueError(
-            f"The weights of {backbone} could not be fetched ({error}) Where there is no network, bring the file here "
-            f"(timm's or Hugging Face's names) and add --weights FILE; or start from a checkpoint, --backbone FILE."
-        ) from error
+    return arm(
+        backbone,
+        num_classes=len(class_names),
+        class_names=tuple(class_names),
+        preset=preset,
+        pretrained=weights is None and (fetch or not _is_absent(backbone)),
+        weights=weights,
+        num_frames=num_frames,
+        image_size=image_size,
+        drop_path_rate=DROP_PATH,
+    )
 
 
 def load_video_network(
-    backbone: str, *, class_names: Sequence[str], num_frames: int | None, image_size: int | None
+    backbone: str,
+    *,
+    class_names: Sequence[str],
+    num_frames: int | None,
+    image_size: int | None,
+    fetch: bool = True,
 ) -> UniFormerV2:
     """A video network with a head for these classes: its own where its classes are the same, else a new one.
 
@@ -94,11 +131,13 @@ def load_video_network(
         class_names: In head order.
         num_frames: None: the checkpoint's own.
         image_size: None: the checkpoint's own.
+        fetch: False: random weights where those of the zoo are not on this machine; for a plan.
 
     Raises:
+        DownloadError: The weights could not be had.
         ValueError: A checkpoint that cannot be used.
     """
-    network = load_model(backbone)
+    network = load_model(backbone) if fetch or not _is_absent(backbone) else create_model(backbone)
     if network.info.class_names != tuple(class_names):
         network.reset_classifier(len(class_names))
     size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
+from uniformerv2.data.annotations.held_out import held_out
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, standard_split
 from uniformerv2.data.annotations.table import VIDEO_SUFFIXES
 
-__all__ = ["GROUP_PATTERNS", "folder_rows", "has_split_folders", "read_folder"]
-
-GROUP_PATTERNS: Final = (
-    r"^.*_g\d+(?=_c\d+)",  # UCF101: v_Archery_g01_c02, twenty-five sources cut into clips
-    r"^[\w-]{11}(?=_\d{6}_\d{6}$)",  # Kinetics: YouTube id, start, end
-)
-"""What the clips of one source have in common in their file names."""
+__all__ = ["folder_rows", "has_split_folders", "read_folder"]
 
 _SPLITS: Final = ("train", "val", "test")
 
@@ -35,9 +28,9 @@ def read_folder(
 ) -> list[VideoRecord]:
     r"""Videos in one folder per class.
 
-    Where there are no ``train``, ``val``, ``test`` folders the videos are split by a hash of their names: the same
-    on every machine, and nearly the same when videos are added. Each class with two sources or more has both sides;
-    a class with one source is in ``train`` alone.
+    Where there are no ``train``, ``val``, ``test`` folders the videos are split by a hash of their names (see
+    `held_out`): the same on every machine, and nearly the same when videos are added. Each class with two sources or
+    more has both sides; a class with one source is in ``train`` alone.
 
     Args:
         path: The folder that holds the class folders, or the ``train``, ``val``, ``test`` folders that hold them.
@@ -47,7 +40,7 @@ def read_folder(
         val_fraction: How much of each class, counted in sources, goes to ``val`` where no folder says it; 0 puts all
             into ``train``.
         group_pattern: Regular expression on the file name without suffix. Videos of a class for which it finds the
-            same text go to the same side. None: `GROUP_PATTERNS`, which know UCF101 (``_g01_``) and Kinetics names.
+            same text go to the same side. None: UCF101's names (``_g01_``) and Kinetics' are known.
 
     Raises:
         ValueError: ``val_fraction`` is not from 0 to 1.
@@ -92,12 +85,11 @@ def _class_rows(top: Path, *, val_fraction: float, group_pattern: str | None) ->
                     for video in _videos(top, f"{folder}/{name}"):
                         yield Row(str(top), None, video, name, split=standard_split(folder))
         return
-    patterns = GROUP_PATTERNS if group_pattern is None else (group_pattern,)
     for name in _folders(top):
         videos = _videos(top, name)
-        held_out = _held_out({video: _group(video, patterns) for video in videos}, val_fraction)
+        held = held_out(videos, fraction=val_fraction, group_pattern=group_pattern)
         for video in videos:
-            yield Row(str(top), None, video, name, split="val" if video in held_out else "train")
+            yield Row(str(top), None, video, name, split="val" if video in held else "train")
 
 
 def _folders(top: Path) -> list[str]:
@@ -115,27 +107,3 @@ def _videos(top: Path, folder: str) -> list[str]:
             if not name.startswith(".") and Path(name).suffix.casefold() in VIDEO_SUFFIXES
         ]
     return sorted(found)
-
-
-def _group(video: str, patterns: tuple[str, ...]) -> str:
-    """The class folder and what the clips of one source share: the unit that never straddles two splits."""
-    folder, _, name = video.partition("/")
-    stem = name.rpartition("/")[2].rpartition(".")[0]
-    for pattern in patterns:
-        match = re.search(pattern, stem)
-        if match:
-            return f"{folder}/{match.group()}"
-    return video
-
-
-def _held_out(groups: dict[str, str], fraction: float) -> set[str]:
-    """The videos of the groups of one class with the smallest hashes; at least one group stays on either side."""
-    order = sorted(set(groups.values()), key=_hash)
-    count = min(max(round(fraction * len(order)), 1), len(order) - 1) if fraction else 0
-    chosen = set(order[: max(count, 0)])
-    return {video for video, group in groups.items() if group in chosen}
-
-
-def _hash(text: str) -> bytes:
-    """Depends on the text alone, unlike Python's own."""
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -73,7 +73,7 @@ def read_text(path: str | Path) -> str:
     """A UTF-8 text file (with or without byte-order mark, plain or ``.gz``).
 
     Raises:
-        AnnotationError: The bytes are not UTF-8, or not gzip; with the line of the first bad byte.
+        AnnotationError: No text; not UTF-8, with the line of the first bad byte; or not gzip.
     """
     data = Path(path).read_bytes()
     if str(path).endswith(".gz"):
@@ -84,6 +84,8 @@ def read_text(path: str | Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise AnnotationError("is no text, and so no list of videos.", file=path) from error
         line = data.count(b"\n", 0, error.start) + 1
         kind = "UTF-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "another encoding"
         raise AnnotationError(
@@ -208,7 +210,10 @@ class _Numbering:
         number = int(atom)
         if self.classes is not None and not 0 <= number < len(self.classes):
             top = len(self.classes) - 1
-            raise row.error(f"the label {number} is outside the classes: numbers from 0 to {top} are allowed.")
+            raise row.error(
+                f"the label {number} is outside the classes: numbers from 0 to {top} are allowed, as there are "
+                f"{top + 1} class names."
+            )
         if number < 0:
             raise row.error(f"the label {number} is outside the classes: numbers from 0 are allowed.")
         return number
