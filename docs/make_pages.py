@@ -26,9 +26,13 @@ Every published checkpoint of UniFormerV2: 49 of the authors, 23 of MMAction2's 
 percent, over the views given (frames x crops x clips); none of it was measured here, because no weights could be had.
 Parameters and multiply-adds (one clip, published form) are counted by `uniformerv2 models NAME`.
 
-What was verified: with generated weights, the logits of all four full-size architectures and of all tiny variants
-equal the published code's (`tests/parity`), and the test pipelines of both codes give the published codes' scores on
-two real videos. A file of any of these formats is read by `load_model`.
+What was verified, with generated weights in place of the published ones (`tests/parity`): the logits of four networks
+in full size equal the published code's (B/16 with 8 frames of 224; B/16 with 16 frames of 224, temporal downsampling
+and two local steps; L/14 with 8 frames of 224 and of 336), and so do those of a tiny network of every variant and of
+both kinds of MMAction2's. The test pipelines of both codes give the published codes' scores on two real videos. The
+other rows are the same blocks with other numbers of frames, stages and classes, and other sizes: no number of theirs
+was compared, and no published file of any row was opened. Files of all these formats are read by `load_model`, tested
+with files made in these formats.
 
 The authors' bucket has been reported dead since 2025. `hub` marks a copy on the Hugging Face hub. `labels` is the
 order of the head's rows; where it is empty the order of the authors' head is not known here, and scores come without

@@ -119,6 +119,19 @@ def test_checkpoints_run_no_code(small, tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.parametrize("verb", ["fit", "validate"])
+def test_help_opens_with_what_a_user_needs(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert stopped.value.code == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first == f"usage: uniformerv2 {verb} --config RECIPE|FILE [--config FILE ...] [--OPTION VALUE ...]"
+    opening = " ".join(" ".join(others[:12]).split())
+    for option in ("--data.val LIST", "--model.weights CHECKPOINT", "--ckpt_path", "--print_config"):
+        assert option in opening
+    assert "--model.optimization" in " ".join(others[12:])
+
+
 def test_near_misses(capsys):
     assert main(["fit", "--config", "uniformerv2_b16_k400_8x225"]) == 2
     assert f"Did you mean '{RECIPE}'?" in capsys.readouterr().err

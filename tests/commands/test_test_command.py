@@ -10,17 +10,19 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from tests.evaluation.made_evaluations import assert_same
+from tests.evaluation.made_evaluations import assert_same, make_evaluation
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2 import cli
 from uniformerv2.checkpoint import save_model
+from uniformerv2.data.labels import class_names_of
 from uniformerv2.evaluation.dumps import read_dump, write_dump
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.model.config import CheckpointInfo
@@ -236,6 +238,134 @@ def test_a_folder_of_a_training_and_its_checkpoints(model, videos, tmp_path, cap
     assert "say which class is which" in call(capsys, "test", videos, run, code=2).err
 
 
+def test_five_percent_damaged_are_listed_and_counted_exactly(model, tmp_path, capsys):
+    """Two of forty, each damaged in its own way; the others' numbers are those of a test without the two."""
+    folder = tmp_path / "forty"
+    folder.mkdir()
+    whole = [write_video(folder / f"{index}.mp4", seed=index, num_frames=8) for index in range(4)]
+    for index in range(4, 40):
+        (folder / f"{index}.mp4").write_bytes(whole[index % 4].read_bytes())
+    (folder / "9.mp4").write_bytes(whole[1].read_bytes()[:300])
+    (folder / "23.mp4").unlink()
+    rows = [f"{index}.mp4,{NAMES[index % 5]}\n" for index in range(40)]
+    (folder / "all.csv").write_text("".join(["path,label\n", *rows]))
+    (folder / "good.csv").write_text("".join(["path,label\n", *rows[:9], *rows[10:23], *rows[24:]]))
+    dump = tmp_path / "dump.pkl"
+    content, _ = measured(call(capsys, "test", folder / "all.csv", model, "--dump", dump, "--json", *FEW))
+    assert content["metrics"]["num_unreadable"] == 2
+    assert [item["path"] for item in content["unreadable"]] == [str(folder / name) for name in ("9.mp4", "23.mp4")]
+    assert [video.index for video in read_dump(dump).videos if video.error] == [9, 23]
+    assert len(read_dump(dump).videos) == 40
+    _, wanted = measured(call(capsys, "test", folder / "good.csv", model, "--json", *FEW))
+    found = {name: item["value"] for name, item in content["metrics"]["readable"].items()}
+    assert found == pytest.approx(wanted, abs=1e-12)
+    hits = wanted["top1"] * 38
+    assert content["metrics"]["all_videos"]["top1"]["value"] == pytest.approx(hits / 40, abs=1e-12)
+
+
+def test_the_protocol_of_activitynet(videos, tmp_path, capsys):
+    """Whole videos by 10 clips x 3 crops, from a list as it is published."""
+    names = class_names_of("activitynet").names
+    network = make(replace(TINY, num_classes=200))
+    network.info = CheckpointInfo(class_names=names)
+    model = save_model(network, tmp_path / "activitynet")
+    entry = {"subset": "validation", "duration": 1.0, "url": "", "resolution": "32x32"}
+    database = {
+        f"v_{index}": {**entry, "annotations": [{"label": names[index], "segment": [0.2, 0.6]}]} for index in range(3)
+    }
+    for index in range(3):
+        (videos.parent / f"{index}.mp4").rename(videos.parent / f"v_v_{index}.mp4")
+    (tmp_path / "activity_net.v1-3.min.json").write_text(json.dumps({"version": "1.3", "database": database}))
+    words = ["--root", videos.parent, "--clips", 10, "--crops", 3, "--dump", tmp_path / "d.npz", "--view-scores"]
+    printed = call(capsys, "test", tmp_path / "activity_net.v1-3.min.json", model, *words, "--json", *FEW)
+    assert "10 clips x 3 crops" in printed.err
+    assert json.loads(printed.out)["metrics"]["num_views"] == 30
+    found = read_dump(tmp_path / "d.npz").videos
+    assert [video.label for video in found] == [0, 1, 2]
+    assert all(not video.error and video.view_scores.shape == (30, 200) for video in found)
+    assert all(video.duration_seconds == pytest.approx(8 / 12) for video in found)  # of the whole, not of the segment
+
+
+def test_several_classes_and_the_mean_of_logits(model, videos, tmp_path, capsys):
+    rows = ["0.mp4,archery;dunk", "1.mp4,surfing", "2.mp4,violin;[skate];dunk"]
+    (videos.parent / "several.csv").write_text("path,labels\n" + "\n".join(rows) + "\n")
+    dumps = {}
+    for average in ("softmax", "logits"):
+        dumps[average] = tmp_path / f"{average}.pkl"
+        words = ["--clips", 2, "--average", average, "--dump", dumps[average], "--view-scores", "--json", *FEW]
+        _, values = measured(call(capsys, "test", videos.parent / "several.csv", model, *words))
+        assert set(values) == {"mean_ap", "loss", "calibration_error"}
+    mean, logits = (read_dump(dumps[average]) for average in ("softmax", "logits"))
+    assert mean.is_multi_label
+    assert [set(video.label) for video in mean.videos] == [{0, 2}, {1}, {2, 3, 4}]
+    for first, second in zip(mean.videos, logits.videos, strict=True):
+        np.testing.assert_allclose(first.scores, first.view_scores.mean(axis=0), atol=1e-6)
+        odds = np.log(second.view_scores / (1 - second.view_scores)).mean(axis=0)
+        np.testing.assert_allclose(second.scores, 1 / (1 + np.exp(-odds)), atol=1e-5)
+
+
+def test_a_report_of_a_test(model, videos, tmp_path, capsys):
+    """Of one process and of several without a dump, with a video that cannot be read; and again over the older one."""
+    page = tmp_path / "report" / "report.html"
+    several = start("test", videos, model, "--devices", 2, "--report", tmp_path / "two", "--json", *FEW[:2])
+    printed = call(capsys, "test", videos, model, "--clips", 2, "--report", page.parent, "--json", *FEW)
+    assert f"Report: {page}" in printed.err
+    assert json.loads(printed.out)["report"] == str(page)
+    html = page.read_text(encoding="utf-8")
+    assert "7 videos · 5 classes · 2 clips × 1 crop a video · 1 could not be read" in html
+    assert 'id="failures"' in html
+    assert html.count('<img src="data:image/jpeg') == 6  # every readable video is a mistake or a hit
+    assert f"uniformerv2 test {videos} {model} --clips 2 --report {page.parent}" in html
+    (page.parent / "notes.txt").write_text("mine")
+    call(capsys, "test", videos, model, "--multi-label", "--report", page.parent, *FEW)
+    again = page.read_text(encoding="utf-8")
+    assert "Mean average precision" in again
+    assert "7 videos · 5 classes · 1 view a video" in again
+    assert (page.parent / "notes.txt").read_text() == "mine"
+    told, said = several.communicate(timeout=280)
+    assert several.returncode == 0, said
+    content = json.loads(told)
+    assert (content["dump"], content["report"]) == (None, str(tmp_path / "two" / "report.html"))
+    assert "7 videos · 5 classes" in (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verb", ["test", "evaluate"])
+def test_a_report_never_mixes_with_something_else(verb, model, videos, tmp_path, capsys):
+    folder, file = tmp_path / "folder", tmp_path / "file.html"
+    (folder / "figures").mkdir(parents=True)
+    for path in (file, folder / "report.html", folder / "figures" / "confusion.png"):
+        path.write_text("<!doctype html> mine")
+    dump = write_dump(tmp_path / "dump.pkl", make_evaluation())
+    words = [verb, videos, model, *FEW] if verb == "test" else [verb, dump]
+    said = call(capsys, *words, "--report", folder, code=2).err
+    assert f"--report: {folder} holds something else than a report" in said
+    assert f"--report: {file} is a file" in call(capsys, *words, "--report", file, code=2).err
+    held = sorted(path.relative_to(tmp_path).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert held == ["folder/figures/confusion.png", "folder/report.html"]
+    assert all(path.read_text() == "<!doctype html> mine" for path in (file, folder / "report.html"))
+
+
+def test_evaluate_makes_the_report_of_a_dump(tmp_path, capsys):
+    """The videos are gone; the numbers are there."""
+    first = write_dump(tmp_path / "first.pkl", make_evaluation(unreadable={3}, view_scores=True))
+    second = write_dump(tmp_path / "second.npz", make_evaluation(seed=1))
+    content = json.loads(call(capsys, "evaluate", first, "--report", tmp_path / "one", "--json").out)
+    page = Path(content["report"])
+    assert page == tmp_path / "one" / "report.html"
+    html = page.read_text(encoding="utf-8")
+    top1 = content["metrics"]["first.pkl"]["all_videos"]["top1"]
+    assert f"95 % interval {100 * top1['low']:.1f}\u00a0% – {100 * top1['high']:.1f}\u00a0%" in html
+    assert 'id="conditions"' in html
+    assert "Without frames: none of these videos could be read" in html
+    call(capsys, "evaluate", first, second, "--report", tmp_path / "two", "--resamples", 0)
+    html = (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
+    assert "Ensemble of first.pkl, second.npz" in html
+    assert "95 % interval " not in html.partition('id="confusion"')[0]
+    said = call(capsys, "evaluate", first, second, "--compare", "--report", tmp_path / "c", code=2).err
+    assert "leave out --weights, --dump and --report" in said
+    assert not (tmp_path / "c").exists()
+
+
 def test_three_processes_and_two_give_the_numbers_of_one(model, videos, tmp_path, capsys):
     """Ours are started by --devices, two others as torchrun or a cluster would."""
     words = ["test", videos, model, "--clips", 2, "--resamples", 20, "--workers", 0, "--device", "cpu"]
@@ -277,8 +407,8 @@ def test_a_killed_test_goes_on_where_it_was(model, videos, tmp_path, capsys):
     assert 5 <= done < 1000
     assert json.loads(printed.out)["metrics"]["num_videos"] == 1000
     found = read_dump(dump)
-    for video in found.videos:
-        assert np.array_equal(video.scores, found.videos[video.index % 4].scores)
+    call(capsys, *words[:4], tmp_path / "whole.jsonl", *words[5:])
+    assert_same(found, read_dump(tmp_path / "whole.jsonl"))
 
 
 def test_a_process_that_fails_ends_the_others(model, videos, tmp_path):

@@ -69,6 +69,31 @@ assert videos[0]["test"] is videos[9]["test"]
     assert done.stdout == f'40 {right} truncated: no "end", 3 bytes 2 (6, 7)\n'
 
 
+OPEN = {
+    ".npz": "content = numpy.load(sys.argv[1]); scores, label = content['scores'], content['label'][:, 0]",
+    ".jsonl": "lines = [json.loads(line) for line in open(sys.argv[1], encoding='utf-8')]\n"
+    "scores, label = [line['scores'] for line in lines], [line['label'][0] for line in lines]",
+    ".csv": "lines = list(csv.DictReader(open(sys.argv[1], encoding='utf-8')))\n"
+    "scores = [[float(line[f'class, {number}']) for number in range(7)] for line in lines]\n"
+    "label = [int(line['label']) for line in lines]",
+}
+
+
+@pytest.mark.parametrize("suffix", OPEN)
+def test_other_dumps_open_with_numpy_alone(tmp_path, suffix):
+    evaluation = make_evaluation()
+    path = write_dump(tmp_path / f"dump{suffix}", evaluation)
+    site = str(Path(np.__file__).parents[1])
+    code = f"import sys; sys.path.append({site!r})\nimport csv, json, numpy\nsys.modules['uniformerv2'] = None\n"
+    code += "csv.field_size_limit(2**30)\n" + OPEN[suffix]
+    code += "\nprint(sum(numpy.argmax(numpy.array(scores), axis=1) == numpy.array(label)))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == sum(int(video.scores.argmax()) == video.label for video in evaluation.videos)
+
+
 def test_multi_label_pickles_have_a_mark_for_each_class(tmp_path):
     evaluation = make_evaluation(multi_label=True)
     with write_dump(tmp_path / "dump.pkl", evaluation).open("rb") as file:

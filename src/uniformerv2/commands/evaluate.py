@@ -14,7 +14,15 @@ from typing import Any, Final
 from rich.console import Console
 
 from uniformerv2.commands.options import UsageError
-from uniformerv2.commands.score_table import as_json, list_failures, print_summary, table_console, unreadable
+from uniformerv2.commands.score_table import (
+    as_json,
+    check_report_option,
+    list_failures,
+    print_report,
+    print_summary,
+    table_console,
+    unreadable,
+)
 from uniformerv2.evaluation.comparison import Change, Comparison, align, compare, ensemble
 from uniformerv2.evaluation.dumps import check_dump_path, read_dump, write_dump
 from uniformerv2.evaluation.summary import summarize
@@ -30,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="of the dumps in their ensemble")
     parser.add_argument("--compare", action="store_true", help="of two dumps: which videos changed, McNemar's test")
     parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores of the ensemble, or another format")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a page of figures and examples there")
     parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap; 0: no intervals")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap")
     parser.add_argument("--json", action="store_true", help="one line of JSON; all else goes to stderr")
@@ -69,6 +78,10 @@ def run(options: argparse.Namespace) -> int:
     if options.dump is not None:
         write_dump(options.dump, together)
         console.print(f"Scores: {options.dump}", markup=False)
+    if options.report is not None:
+        title = f"Test: {names[0]}" if len(names) == 1 else f"Ensemble of {', '.join(names)}"
+        page = print_report(console, options, together, list(summaries.values())[-1], title=title)
+        content["report"] = str(page)
     if options.json:
         sys.stdout.write(json.dumps(as_json({**content, "unreadable": unreadable(together)})) + os.linesep)
     return 0
@@ -77,8 +90,8 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     if options.compare and len(options.dumps) != 2:
         raise UsageError(f"--compare takes two dumps, got {len(options.dumps)}.")
-    if options.compare and (options.weights or options.dump):
-        raise UsageError("--compare makes no ensemble: leave out --weights and --dump.")
+    if options.compare and (options.weights or options.dump or options.report):
+        raise UsageError("--compare makes no ensemble: leave out --weights, --dump and --report.")
     if options.weights and len(options.weights) != len(options.dumps):
         raise UsageError(f"--weights takes a number for each of the {len(options.dumps)} dumps.")
     for name in ("resamples", "seed"):
@@ -91,6 +104,7 @@ def _check(options: argparse.Namespace) -> None:
             check_dump_path(options.dump)
         except ValueError as error:
             raise UsageError(str(error)) from error
+    check_report_option(options.report)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

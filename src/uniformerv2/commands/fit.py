@@ -10,7 +10,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -33,6 +33,18 @@ else:
 __all__ = ["RecipeCLI", "run"]
 
 CONFIG_OPTIONS = frozenset({"--config", "-c"})
+USED_FOR: Final = {
+    "fit": "Train by a recipe or a configuration file.",
+    "validate": "Measure on the validation videos, one view a video; for published protocols use uniformerv2 test.",
+}
+
+USUAL: Final = {
+    "fit": "--data.train LIST, --data.val LIST, --data.root FOLDER; --model.weights CHECKPOINT; "
+    "--model.optimization.learning_rate 2e-5; --trainer.max_epochs 20; --trainer.devices 8; "
+    "--trainer.default_root_dir FOLDER, where checkpoints and model are written; --ckpt_path last, to go on",
+    "validate": "--data.val LIST, --data.root FOLDER; --model.weights CHECKPOINT or --ckpt_path FILE; "
+    "--trainer.devices 8",
+}
 
 
 class RecipeCLI(LightningCLI):
@@ -46,7 +58,7 @@ class RecipeCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """Without ``predict`` and ``test``, which are verbs of their own."""
         every = LightningCLI.subcommands()
-        return {verb: every[verb] for verb in ("fit", "validate")}
+        return {verb: every[verb] for verb in USED_FOR}
 
     def before_instantiate_classes(self) -> None:
         """Checkpoints run no code, unless the user says that they may."""
@@ -86,7 +98,7 @@ def run(verb: str, words: Sequence[str]) -> int:
             build_classifier,
             VideoDataModule,
             args=[verb, *with_recipe_files(words)],
-            parser_kwargs={"prog": "uniformerv2"},
+            parser_kwargs={"prog": "uniformerv2", **{name: explained(name) for name in USED_FOR}},
             trainer_defaults={"precision": default_precision()},
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
@@ -94,6 +106,16 @@ def run(verb: str, words: Sequence[str]) -> int:
     except SIGTERMException:
         return 128 + signal.SIGTERM
     return 0
+
+
+def explained(verb: str) -> dict[str, str]:
+    """What ``--help`` opens with, instead of every option twice."""
+    shared = "A later --config is laid over an earlier one. The usual options:"
+    end = "--print_config shows what all of them are. Every option follows below."
+    return {
+        "usage": f"uniformerv2 {verb} --config RECIPE|FILE [--config FILE ...] [--OPTION VALUE ...]",
+        "description": f"{USED_FOR[verb]} {shared} {USUAL[verb]}. {end}",
+    }
 
 
 def with_recipe_files(words: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def _describe(console: Console, facts: dict[str, Any], summary: ModelSummary, *,
         sys.stdout.write(json.dumps({**facts, **asdict(summary)}) + "\n")
         return
     rows = {
-        **{key.replace("_", " "): value for key, value in facts.items() if value not in (None, "", {}, ())},
+        **_plain_rows(facts),
         "clip": " x ".join(map(str, summary.clip_shape)) + "  (frames, colours, height, width)",
         "parameters": f"{summary.num_parameters / 1e6:.1f} M",
         "multiply-adds": f"{summary.macs / 1e12:.3f} T a clip; published form {summary.published_macs / 1e12:.3f} T",
@@ -96,8 +97,24 @@ def _describe(console: Console, facts: dict[str, Any], summary: ModelSummary, *,
     }
     table = Table(box=None, show_header=False, padding=(0, 1))
     for key, value in rows.items():
-        table.add_row(f"[bold]{key}[/]", escape(str(value)))
+        style = "dim" if key.startswith(" ") else "bold"
+        table.add_row(f"[{style}]{escape(key)}[/]", escape(value))
     console.print(table)
+
+
+def _plain_rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Names and values in words; what a mapping holds follows its name, a row each; what is empty is left out."""
+    rows: dict[str, str] = {}
+    for name, value in facts.items():
+        if value in (None, "", {}, ()):
+            continue
+        title = name.replace("_", " ")
+        if isinstance(value, Mapping):
+            inner = {f"  {key}": text for key, text in _plain_rows(value).items()}
+            rows |= {title: "", **inner}
+        else:
+            rows[title] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return rows
 
 
 def _card_facts(card: ModelCard) -> dict[str, Any]:

@@ -1,20 +1,34 @@
-"""The numbers of a test as a table for people; ``uniformerv2 test`` and ``evaluate`` print the same one."""
+"""What ``uniformerv2 test`` and ``evaluate`` show alike: the numbers as a table for people, failures, the report."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
+from uniformerv2.commands.options import UsageError
+from uniformerv2.evaluation.report import check_report_folder, write_report
 from uniformerv2.evaluation.scores import Evaluation
 from uniformerv2.evaluation.summary import Estimate, Summary
 
-__all__ = ["as_json", "failures_unlogged", "list_failures", "print_summary", "table_console", "unreadable"]
+__all__ = [
+    "as_json",
+    "check_report_option",
+    "failures_unlogged",
+    "list_failures",
+    "print_report",
+    "print_summary",
+    "table_console",
+    "unreadable",
+]
 
 TITLES: Final = {
     "top1": "top-1",
@@ -76,6 +90,45 @@ def print_summary(console: Console, summaries: Mapping[str, Summary]) -> None:
     console.print(table)
     if any(not math.isnan(found.low) for _, column in columns for found in column.values()):
         console.print("In brackets: 95 % intervals, bootstrap over the videos.", style="dim")
+
+
+def check_report_option(folder: Path | None) -> None:
+    """Refuse a ``--report`` that could not be written, before anything is measured.
+
+    Raises:
+        UsageError: The folder holds something else.
+    """
+    if folder is None:
+        return
+    try:
+        check_report_folder(folder)
+    except ValueError as error:
+        raise UsageError(f"--report: {error}") from error
+
+
+def print_report(
+    console: Console, options: argparse.Namespace, evaluation: Evaluation, summary: Summary, *, title: str
+) -> Path:
+    """Write the page that ``--report`` asks for, and say where it is.
+
+    Args:
+        console: Where to say it.
+        options: ``report`` and the ``words`` that were typed.
+        evaluation: The scores.
+        summary: Their numbers.
+        title: Of the page.
+
+    Returns:
+        The page.
+    """
+    from uniformerv2.inference.strips import frame_strip  # brings torch, which dumps do without
+
+    tested = evaluation.info.get("command")
+    typed = shlex.join(["uniformerv2", *options.words])
+    commands = [typed] if tested is None or options.words[0] == "test" else [str(tested), typed]
+    page = write_report(evaluation, options.report, strips=frame_strip, commands=commands, title=title, summary=summary)
+    console.print(f"Report: {page}", markup=False)
+    return page
 
 
 def list_failures(console: Console, evaluation: Evaluation) -> None:

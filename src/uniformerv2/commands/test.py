@@ -22,8 +22,10 @@ from uniformerv2.commands.processes import Place, ProcessGroup, own_place
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.score_table import (
     as_json,
+    check_report_option,
     failures_unlogged,
     list_failures,
+    print_report,
     print_summary,
     table_console,
     unreadable,
@@ -40,7 +42,7 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.labels import ClassNames
 from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.evaluation.dumps import check_dump_path
-from uniformerv2.evaluation.scores import Evaluation
+from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer
@@ -59,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, file, name of the zoo, hf:user/name, *.ckpt")
     parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores: .pkl .parquet .jsonl .npz .csv")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a page of figures and examples there")
     parser.add_argument("--view-scores", action="store_true", help="keep the scores of each view in the dump")
     parser.add_argument("--json", action="store_true", help="one line of JSON; all else goes to stderr")
     group = parser.add_argument_group("which videos")
@@ -128,7 +131,7 @@ def run_process(options: argparse.Namespace) -> int:
             if progress is not None:
                 progress.advance(is_bad=not video.is_readable)
     evaluation = test.finish()
-    return 0 if evaluation is None else _show(console, options, evaluation)
+    return 0 if evaluation is None else _show(console, options, evaluation, Path(videos.source).name)
 
 
 def _test_run(
@@ -161,6 +164,7 @@ def _check(options: argparse.Namespace) -> None:
     elif options.view_scores:
         raise UsageError("--view-scores stand in a dump: give --dump FILE.")
     options.is_dump_wanted = options.dump is not None
+    check_report_option(options.report)
 
 
 def _name_head(model: UniFormerV2, word: str) -> None:
@@ -265,8 +269,7 @@ def _announce(
     preprocessing = predictor.preprocessing
     kind = "sigmoids" if scorer.is_multi_label else "probabilities"
     mean = "logits" if scorer.average == "logits" else kind
-    views = f"{preprocessing.num_clips} clip{'s' * (preprocessing.num_clips > 1)} x {preprocessing.num_crops} crop"
-    views += "s" * (preprocessing.num_crops > 1)
+    views = views_in_words(preprocessing.num_clips, preprocessing.num_crops)
     precision = "bfloat16" if predictor.is_bf16 else "float32"
     height, width = preprocessing.input_size
     lines = [
@@ -281,7 +284,7 @@ def _announce(
         console.print(f"Going on: {test.num_done} of {test.num_videos} videos are done.", markup=False)
 
 
-def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation) -> int:
+def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation, source: str) -> int:
     summary = summarize(evaluation, num_resamples=options.resamples, seed=options.seed)
     console.print()
     print_summary(console, {"": summary})
@@ -291,12 +294,20 @@ def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation)
     list_failures(console, evaluation)
     if options.is_dump_wanted:
         console.print(f"Scores: {options.dump}", markup=False)
+    page = None
+    if options.report is not None:
+        page = print_report(console, options, evaluation, summary, title=f"Test on {source}")
     if options.json:
-        sys.stdout.write(json.dumps(_content(options, evaluation, summary)) + os.linesep)
+        sys.stdout.write(json.dumps(_content(options, evaluation, summary, page)) + os.linesep)
     return 1 if summary.num_unreadable == summary.num_videos else 0
 
 
-def _content(options: argparse.Namespace, evaluation: Evaluation, summary: Summary) -> Mapping[str, Any]:
-    dump = str(options.dump) if options.is_dump_wanted else None
-    content = {"metrics": summary.to_dict(), "unreadable": unreadable(evaluation), "dump": dump}
+def _content(
+    options: argparse.Namespace, evaluation: Evaluation, summary: Summary, page: Path | None
+) -> Mapping[str, Any]:
+    written = {
+        "dump": str(options.dump) if options.is_dump_wanted else None,
+        "report": None if page is None else str(page),
+    }
+    content = {"metrics": summary.to_dict(), "unreadable": unreadable(evaluation), **written}
     return as_json({**content, "info": dict(evaluation.info)})

@@ -15,6 +15,7 @@ from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.score_table import failures_unlogged, print_summary
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.evaluation.report import write_report
+from uniformerv2.evaluation.scores import views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer
@@ -65,7 +66,7 @@ def test_and_report(
     assert evaluation is not None  # the only process
     summary = summarize(evaluation)
     tested = {f"test_{name}": round(estimate.value, 6) for name, estimate in summary.all_videos.items()}
-    protocol = f"{plan.num_clips} clips x {plan.num_crops} crops of {tested_on}"
+    protocol = f"{views_in_words(plan.num_clips, plan.num_crops)} of {tested_on}"
     network.info = replace(network.info, metrics={**network.info.metrics, **tested, "test_protocol": protocol})
     save_model(network.cpu(), folder.model)
     page = write_report(
@@ -75,6 +76,7 @@ def test_and_report(
         curves=_logs(folder),
         commands=[shlex.join(["uniformerv2", *words])],
         title=f"Training on {Path(plan.data).name}",
+        summary=summary,
     )
     return summary, page
 
@@ -90,10 +92,9 @@ def show_result(console: Console, plan: TrainingPlan, splits: Splits, result: Tr
         summary: Of the test.
     """
     where = "test videos" if plan.num_test else "validation videos"
+    views = views_in_words(plan.num_clips, plan.num_crops)
     console.print(f"\nKept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.", markup=False)
-    console.print(
-        f"{plan.num_test or plan.num_val} {where}, {plan.num_clips} clips x {plan.num_crops} crops:", markup=False
-    )
+    console.print(f"{plan.num_test or plan.num_val} {where}, {views} of each:", markup=False)
     print_summary(console, {"": summary})
     if not plan.num_test:
         console.print(
@@ -110,6 +111,8 @@ def _training(plan: TrainingPlan) -> dict[str, str]:
     shown = ("preset", "backbone", "trainable", "num_frames", "image_size", "batch_size", "learning_rate", "epochs")
     chosen = asdict(plan)
     chosen["learning_rate"] = f"{plan.learning_rate:.3g}"
+    if plan.trainable == "all":
+        chosen["learning_rate"] += f" (image ViT), {plan.learning_rate * plan.armour_scale:.3g} (armour)"
     return {name: str(chosen[name]) for name in (*shown, "augmentation", "precision", "seed", "num_train")}
 
 

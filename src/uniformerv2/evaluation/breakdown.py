@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2.evaluation.metrics import NUM_BINS, ScoreTable, average_precision, hits
+from uniformerv2.evaluation.metrics import NUM_BINS, ScoreTable, average_precision, confidence_bins, hits
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "by_duration",
     "by_num_views",
     "is_hit",
-    "labels_of",
     "rated",
 ]
 
@@ -143,20 +142,14 @@ class DurationGroup:
     rate: Rate
 
 
-def labels_of(video: VideoScores) -> tuple[int, ...]:
-    """The class numbers of a video; none where it has no label."""
-    labels = video.label if isinstance(video.label, tuple) else (video.label,)
-    return tuple(label for label in labels if label >= 0)
-
-
 def is_hit(video: VideoScores) -> bool:
     """Whether the video could be read and its highest score is (one of) its label(s)."""
-    return video.is_readable and int(video.scores.argmax()) in labels_of(video)
+    return video.is_readable and int(video.scores.argmax()) in video.labels
 
 
 def rated(evaluation: Evaluation) -> list[VideoScores]:
     """The videos that could be read and have a label."""
-    return [video for video in evaluation.videos if video.is_readable and labels_of(video)]
+    return [video for video in evaluation.videos if video.is_readable and video.labels]
 
 
 def by_class(evaluation: Evaluation) -> list[ClassResult]:
@@ -194,8 +187,7 @@ def by_confidence(evaluation: Evaluation) -> list[ConfidenceBin]:
         confidence, right = table.scores.ravel(), table.target.ravel()
     else:
         confidence, right = table.scores.max(axis=1), hits(table.scores, table.target.argmax(axis=1))
-    edges = np.linspace(0, 1, NUM_BINS + 1, dtype=np.float32)
-    place = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, NUM_BINS - 1)
+    edges, place = confidence_bins(confidence)
     count = np.bincount(place, minlength=NUM_BINS)
     num_right = np.bincount(place, weights=right, minlength=NUM_BINS)
     total = np.bincount(place, weights=confidence, minlength=NUM_BINS)
@@ -224,9 +216,12 @@ def by_num_views(evaluation: Evaluation) -> list[ViewCount]:
     orders = np.stack([rng.permutation(num_views) for _ in range(ORDERS)])
     right = np.zeros(orders.shape)
     for video, views in zip(videos, kept, strict=True):
-        best = np.cumsum(views[orders], axis=1).argmax(axis=-1)
-        right += np.isin(best, labels_of(video))
-    accuracy = right / sum(bool(labels_of(video)) for video in evaluation.videos)
+        is_label = np.isin(np.arange(views.shape[1]), video.labels)
+        sums = np.zeros((ORDERS, views.shape[1]), np.float32)
+        for place, taken in enumerate(orders.T):
+            sums += views[taken]
+            right[:, place] += is_label[sums.argmax(axis=-1)]
+    accuracy = right / sum(bool(video.labels) for video in evaluation.videos)
     return [
         ViewCount(index + 1, float(column.mean()), float(column.min()), float(column.max()))
         for index, column in enumerate(accuracy.T)

@@ -83,7 +83,7 @@ def align(evaluations: Sequence[Evaluation], names: Sequence[str]) -> list[Evalu
         columns = _columns(first, evaluation, names[0], name)
         videos = [_reordered(own[wanted], columns, first.videos[row]) for row, wanted in enumerate(order)]
         for before, video in zip(first.videos, videos, strict=True):
-            if _labels(before) != _labels(video):
+            if set(before.labels) != set(video.labels):
                 raise ValueError(
                     f"{before.path} has the label {before.label} in {names[0]} and {video.label} in {name}: these are "
                     "tests of different lists."
@@ -133,7 +133,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
     lost: list[Change] = []
     both = neither = 0
     for old, new in zip(before.videos, after.videos, strict=True):
-        labels = _labels(old)
+        labels = old.labels
         if not labels:
             continue
         was, now = (video.is_readable and int(video.scores.argmax()) in labels for video in (old, new))
@@ -209,7 +209,7 @@ def _reordered(video: VideoScores, columns: NDArray[np.int64] | None, like: Vide
     if columns is None:
         return replace(video, index=like.index)
     to_first = {int(place): number for number, place in enumerate(columns)}
-    labels = tuple(to_first[label] for label in _labels(video))
+    labels = tuple(to_first[label] for label in video.labels)
     one, views = video.one_view_scores, video.view_scores
     return replace(
         video,
@@ -219,11 +219,6 @@ def _reordered(video: VideoScores, columns: NDArray[np.int64] | None, like: Vide
         one_view_scores=None if one is None else one[columns],
         view_scores=None if views is None else views[:, columns],
     )
-
-
-def _labels(video: VideoScores) -> tuple[int, ...]:
-    labels = video.label if isinstance(video.label, tuple) else (video.label,)
-    return tuple(sorted(label for label in labels if label >= 0))
 
 
 def _best(evaluation: Evaluation, video: VideoScores) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 __all__ = ["Curve", "read_curves"]
 
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
-"""Steps, and the value at each."""
+"""Epochs done, with their fraction, and the value after each."""
 
 
 def read_curves(logs: Sequence[Path]) -> Mapping[str, Curve]:
@@ -21,31 +21,36 @@ def read_curves(logs: Sequence[Path]) -> Mapping[str, Curve]:
             counts. A file that is not there is left out.
 
     Returns:
-        By the name of the column, steps ascending: ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate`` ...
+        By the name of the column, in the order of time: ``train_loss``, ``val_loss``, ``val_top1``, ``learning_rate``
+        ...
     """
     points: dict[str, dict[float, float]] = {}
-    for log in logs:
-        if not log.is_file():
+    steps_per_epoch = 1.0
+    for row in _rows(logs):
+        step, epoch = _number(row.pop("step", None)), _number(row.pop("epoch", None))
+        if step is None or epoch is None:
             continue
-        with log.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                step = _number(row.get("step"))
-                for name, text in row.items():
-                    value = _number(text)
-                    if step is not None and value is not None and name not in {"step", "epoch", None}:
-                        points.setdefault(name, {})[step] = value
-    return {name: _curve(values) for name, values in points.items()}
+        steps_per_epoch = max(steps_per_epoch, (step + 1) / (epoch + 1))  # reached by the last step of an epoch
+        for name, text in row.items():
+            if (value := _number(text)) is not None:
+                points.setdefault(name, {})[step] = value
+    return {
+        name: (tuple((step + 1) / steps_per_epoch for step in sorted(values)), tuple(values[s] for s in sorted(values)))
+        for name, values in points.items()
+    }
 
 
-def _curve(values: Mapping[float, float]) -> Curve:
-    steps = sorted(values)
-    return tuple(steps), tuple(values[step] for step in steps)
+def _rows(logs: Sequence[Path]) -> Iterator[dict[str, str]]:
+    for log in logs:
+        if log.is_file():
+            with log.open(encoding="utf-8", newline="") as file:
+                yield from csv.DictReader(file, restkey="more", restval="")
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: object) -> float | None:
     """None for an empty field, for what is no number, and for NaN and infinity, which cannot be drawn."""
     try:
-        value = float(text or "")
+        value = float(str(text))
     except ValueError:
         return None
     return value if math.isfinite(value) else None

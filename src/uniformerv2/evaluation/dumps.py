@@ -122,12 +122,11 @@ def read_dump(path: str | Path) -> Evaluation:
 
 
 def _row(video: VideoScores) -> Row:
-    label = video.label if isinstance(video.label, tuple) else (video.label,)
     row: Row = {
         "index": video.index,
         "id": video.id,
         "path": video.path,
-        "label": [number for number in label if number >= 0],
+        "label": list(video.labels),
         "error": video.error,
         "duration_seconds": video.duration_seconds,
         "scores": video.scores,
@@ -167,7 +166,7 @@ def _scores(values: Any) -> NDArray[np.float32] | None:
 
 def _check_labels(evaluation: Evaluation) -> None:
     for video in evaluation.videos:
-        highest = max(video.label) if isinstance(video.label, tuple) else video.label
+        highest = max(video.labels, default=-1)
         if highest >= len(evaluation.class_names):
             raise ValueError(
                 f"{video.path} has the label {highest}; there are {len(evaluation.class_names)} classes, from 0 on"

@@ -35,9 +35,16 @@ __all__ = [
 LABELLED: Final = 30
 """Most classes of a confusion matrix whose cells have numbers and whose rows have names."""
 
+SHORT: Final = 18
+"""Most characters of names that a confusion matrix also has under its columns."""
+
+LONG: Final = 52
+"""Most characters at a row, with the number."""
+
 DOT: Final = 6
 """Least width of a mistake in a large confusion matrix, in thousandths of the matrix."""
 
+RATE: Final = "Highest learning rate"
 
 _CURVES: Final = (
     ("train_loss", "training", BLUE, "-"),
@@ -50,7 +57,7 @@ _CURVES: Final = (
 _PANELS: Final = {
     "Loss": ("train_loss", "val_loss"),
     "Validation": ("val_top1", "val_top5", "val_mean_ap"),
-    "Learning rate": ("learning_rate",),
+    RATE: ("learning_rate",),
 }
 
 
@@ -60,7 +67,7 @@ def num_panels(curves: Mapping[str, Curve]) -> int:
 
 
 def draw_curves(curves: Mapping[str, Curve]) -> Figure:
-    """Loss, validation accuracy and learning rate over the steps, as far as the log has them."""
+    """Loss, validation accuracy and learning rate over the epochs, as far as the log has them."""
     panels = _panels(curves)
     styles: dict[str, Any] = {
         name: {"label": label, "color": colour, "ls": dash} for name, label, colour, dash in _CURVES
@@ -68,14 +75,16 @@ def draw_curves(curves: Mapping[str, Curve]) -> Figure:
     figure, axes = _axes(3.2 * len(panels), 2.8, columns=len(panels))
     for axis, (title, names) in zip(axes, panels.items(), strict=True):
         for name in names:
-            steps, values = curves[name]
-            axis.plot(steps, values, marker="o" if len(steps) < 25 else "", ms=3, **styles[name])
-        axis.set(title=title, xlabel="step")
+            epochs, values = curves[name]
+            axis.plot(epochs, values, marker="o" if len(epochs) < 25 else "", ms=3, **styles[name])
+        one = f" {styles[names[0]]['label']}" if title == "Validation" and len(names) == 1 else ""
+        axis.set(title=title + one, xlabel="epochs")
+        axis.set_xlim(left=0)
         axis.margins(x=0.02)
         axis.locator_params(axis="x", nbins=4, integer=True)
         if title == "Validation":
             _percent(axis.yaxis)
-        if title == "Learning rate":
+        if title == RATE:
             axis.yaxis.set_major_formatter("{x:.2g}")
         if len(names) > 1:
             axis.legend(handlelength=1.5)
@@ -85,14 +94,16 @@ def draw_curves(curves: Mapping[str, Curve]) -> Figure:
 def draw_confusion(counts: NDArray[np.int64], names: Sequence[str], totals: NDArray[np.int64]) -> Figure:
     """A confusion matrix; with numbers and names where there are up to ``LABELLED`` classes.
 
+    Long names stand at the rows alone, with numbers that the columns repeat: slanted, they would take more room than
+    the matrix and be cut to what nobody knows again.
+
     Args:
         counts: [N, N] videos by true class (rows) and predicted class, in the order to draw.
         names: N.
         totals: [N] videos of each true class, also where not all columns are drawn.
     """
     is_labelled = len(names) <= LABELLED
-    size = min(7.2, 2.6 + 0.38 * len(names)) if is_labelled else 7.2
-    figure, (axis,) = _axes(size, size * 0.86)
+    figure, (axis,) = _axes(*_confusion_size(names) if is_labelled else (7.2, 6.2))
     share = counts / np.maximum(totals, 1)[:, None]
     extent = (-0.5, len(names) - 0.5, len(names) - 0.5, -0.5)
     shown = share if is_labelled else _enlarge_mistakes(share)
@@ -103,14 +114,13 @@ def draw_confusion(counts: NDArray[np.int64], names: Sequence[str], totals: NDAr
         spine.set_visible(False)
     axis.tick_params(length=0)
     if is_labelled:
-        below, beside = ([shorten(name, length) for name in names] for length in (26, 36))
-        axis.set_xticks(range(len(names)), below, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
-        axis.set_yticks(range(len(names)), beside, parse_math=False)
+        _name_classes(axis, names)
         _write_counts(axis, counts, share)
     else:
-        marks = [tick for tick in range(0, len(names), 50 if len(names) > 200 else 25)]
-        axis.set_xticks(marks)
-        axis.set_yticks(marks)
+        every = 50 if len(names) > 200 else 25
+        marks = [0, *range(every - 1, len(names), every)]
+        axis.set_xticks(marks, [str(mark + 1) for mark in marks])
+        axis.set_yticks(marks, [str(mark + 1) for mark in marks])
     bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
     _percent(bar.ax.yaxis)
     bar.outline.set_visible(False)
@@ -243,6 +253,30 @@ def _enlarge_mistakes(share: NDArray[np.float64]) -> NDArray[np.float64]:
         large = np.max(near, axis=0)
     right = np.kron(np.diag(np.diag(share)), np.ones((3, 3)))
     return np.where(right > 0, right, large)
+
+
+def _are_short(names: Sequence[str]) -> bool:
+    return max(map(len, names)) <= SHORT
+
+
+def _confusion_size(names: Sequence[str]) -> tuple[float, float]:
+    """Inches of a matrix with names: cells, names, colour bar."""
+    cells = max(1.6, 0.36 * len(names))
+    longest = max(map(len, names))
+    if _are_short(names):
+        return cells + 0.075 * longest + 1.5, cells + 0.055 * longest + 0.6
+    return cells + 0.075 * min(longest + 4, LONG) + 1.5, cells + 0.6
+
+
+def _name_classes(axis: Axes, names: Sequence[str]) -> None:
+    places = range(len(names))
+    if _are_short(names):
+        shown = [shorten(name, SHORT) for name in names]
+        axis.set_xticks(places, shown, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    else:
+        shown = [f"{shorten(name, LONG - 4)}\u2002{place + 1}" for place, name in enumerate(names)]
+        axis.set_xticks(places, [str(place + 1) for place in places])
+    axis.set_yticks(places, shown, parse_math=False)
 
 
 def _write_counts(axis: Axes, counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:

@@ -1,7 +1,7 @@
 """What scores are worth: accuracy, average precision, calibration and loss, as pure functions of arrays.
 
-Every function takes a ``weight`` per video, which says how often it counts: of shape [M], or [R, M] for R resamples of
-the videos at once, which give R values. That is all that a bootstrap needs.
+Every function takes a ``weight`` per video, which says how often it counts, a whole number: of shape [M], or [R, M] for
+R resamples of the videos at once, which give R values. That is all that a bootstrap needs.
 
 Letters of this file: M videos, K classes, R resamples.
 """
@@ -20,6 +20,7 @@ __all__ = [
     "ScoreTable",
     "average_precision",
     "calibration_error",
+    "confidence_bins",
     "cross_entropy",
     "hits",
     "mean_class_accuracy",
@@ -64,21 +65,20 @@ class ScoreTable:
         Raises:
             ValueError: ``one_view`` without the scores of one view.
         """
-        labels = [video.label if isinstance(video.label, tuple) else (video.label,) for video in evaluation.videos]
         kept = [
-            (video, tuple(number for number in label if number >= 0))
-            for video, label in zip(evaluation.videos, labels, strict=True)
-            if video.label != -1 and (video.is_readable or not readable_only)
+            video
+            for video in evaluation.videos
+            if video.label != -1 and (video.is_readable or not readable_only)  # () says: of no class
         ]
         target = np.zeros((len(kept), len(evaluation.class_names)), dtype=bool)
         scores = np.zeros(target.shape, dtype=np.float32)
-        for row, (video, label) in enumerate(kept):
-            target[row, list(label)] = True
+        for row, video in enumerate(kept):
+            target[row, list(video.labels)] = True
             if one_view and video.is_readable and video.one_view_scores is None:
                 raise ValueError(f"The scores of one view of {video.path} were not kept.")
             chosen = video.one_view_scores if one_view else video.scores
             scores[row] = 0 if chosen is None else chosen
-        readable = np.array([video.is_readable for video, _ in kept], dtype=bool)
+        readable = np.array([video.is_readable for video in kept], dtype=bool)
         return cls(scores=scores, target=target, readable=readable, is_multi_label=evaluation.is_multi_label)
 
     def __len__(self) -> int:
@@ -153,9 +153,13 @@ def mean_class_accuracy(hit: NDArray[np.bool_], target: NDArray[np.bool_], weigh
         target: One class each, [M, K].
         weight: [..., M].
     """
-    columns = target.astype(np.float64)
-    right, total = weight @ (columns * hit[:, None]), weight @ columns
-    occurs = np.asarray(total) > 0
+    label = target.argmax(axis=1)
+    order = np.argsort(label, kind="stable")
+    first = np.flatnonzero(np.diff(label[order], prepend=-1))  # of the videos of each class
+    sorted_weight = weight[..., order]
+    right = np.add.reduceat(sorted_weight * hit[order], first, axis=-1)
+    total = np.add.reduceat(sorted_weight, first, axis=-1)
+    occurs = total > 0
     rate = np.divide(right, total, out=np.zeros_like(right), where=occurs)
     with np.errstate(invalid="ignore"):
         return np.asarray(rate.sum(axis=-1) / occurs.sum(axis=-1))
@@ -173,13 +177,18 @@ def calibration_error(
         num_bins: From 0 to 1; an edge belongs to the bin above it.
     """
     several = confidence.reshape(len(confidence), -1)
-    edges = np.linspace(0, 1, num_bins + 1, dtype=confidence.dtype)
-    place = np.clip(np.searchsorted(edges, several, side="right") - 1, 0, num_bins - 1)
-    gap = np.zeros((len(several), num_bins))
-    rows = np.broadcast_to(np.arange(len(several))[:, None], several.shape)
-    np.add.at(gap, (rows, place), correct.reshape(several.shape).astype(np.float64) - several)
+    _, place = confidence_bins(several, num_bins)
+    cells = (np.arange(len(several))[:, None] * num_bins + place).ravel()
+    apart = correct.reshape(several.shape).astype(np.float64) - several
+    gap = np.bincount(cells, apart.ravel(), minlength=len(several) * num_bins).reshape(-1, num_bins)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.abs(weight @ gap).sum(axis=-1) / (weight.sum(axis=-1) * several.shape[1]))
+
+
+def confidence_bins(confidence: Floats, num_bins: int = NUM_BINS) -> tuple[Floats, NDArray[np.int64]]:
+    """The edges of bins of equal width from 0 to 1, and in which bin each probability is."""
+    edges = np.linspace(0, 1, num_bins + 1, dtype=confidence.dtype)
+    return edges, np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, num_bins - 1)
 
 
 def cross_entropy(scores: Floats, target: NDArray[np.bool_], *, is_multi_label: bool) -> NDArray[np.float64]:
@@ -200,21 +209,30 @@ def average_precision(scores: Floats, target: NDArray[np.bool_], weight: Floats)
         target: [M, K].
         weight: [..., M].
     """
-    values = np.stack([_class_average_precision(scores[:, k], target[:, k], weight) for k in range(scores.shape[1])])
+    counts = np.ascontiguousarray(np.atleast_2d(weight).T, dtype=np.float32)  # whole numbers: their sums are exact
+    columns = [_class_average_precision(scores[:, k], target[:, k], counts) for k in np.flatnonzero(target.any(axis=0))]
+    values = np.stack([*columns, np.full(counts.shape[1], np.nan)])
     occurs = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(occurs, values, 0).sum(axis=0) / occurs.sum(axis=0))
+        return np.asarray(np.where(occurs, values, 0).sum(axis=0) / occurs.sum(axis=0)).reshape(weight.shape[:-1])
 
 
-def _class_average_precision(scores: Floats, target: NDArray[np.bool_], weight: Floats) -> NDArray[np.float64]:
-    """[M], [M], [..., M] -> [...]; NaN where the class does not occur."""
+def _class_average_precision(
+    scores: Floats, target: NDArray[np.bool_], counts: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """[M], [M] with a hit, [M, R] -> [R]; NaN where no video of the class counts.
+
+    Precision is needed only where recall rises: videos are summed up from one such place to the next.
+    """
     order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    last = np.append(ordered[1:] != ordered[:-1], True)  # of each group of equal scores
-    shown = weight[..., order]
-    seen = np.cumsum(shown, axis=-1)[..., last]
-    found = np.cumsum(shown * target[order], axis=-1)[..., last]
+    ordered, is_hit = scores[order], target[order]
+    rises = np.unique(np.searchsorted(-ordered, -ordered[is_hit], side="right"))  # ends of groups of equal scores
+    starts = np.concatenate([[0], rises[:-1]])
+    shown = counts[order[: rises[-1]]]
+    seen = np.add.reduceat(shown, starts, axis=0).cumsum(axis=0, dtype=np.float64)
+    hit_starts = np.searchsorted(np.flatnonzero(is_hit), starts)
+    new = np.add.reduceat(shown[is_hit[: rises[-1]]], hit_starts, axis=0).astype(np.float64)
+    found = new.cumsum(axis=0)
     precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-    new = np.diff(found, axis=-1, prepend=0.0)
     with np.errstate(invalid="ignore"):
-        return np.asarray((precision * new).sum(axis=-1) / found[..., -1])
+        return np.asarray((precision * new).sum(axis=0) / found[-1])

@@ -15,13 +15,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from uniformerv2._require import require
 from uniformerv2.evaluation import figures
 from uniformerv2.evaluation.breakdown import by_confidence, by_duration, by_num_views
 from uniformerv2.evaluation.curves import read_curves
 from uniformerv2.evaluation.dump_formats import replacing
 from uniformerv2.evaluation.figure_files import FigureFolder
 from uniformerv2.evaluation.report_classes import classes_section, confusion_section
-from uniformerv2.evaluation.report_examples import FrameStrips, hits_section, mistakes_section
+from uniformerv2.evaluation.report_examples import FrameStrips, example_sections
 from uniformerv2.evaluation.report_page import (
     Cell,
     Column,
@@ -31,6 +32,7 @@ from uniformerv2.evaluation.report_page import (
     counted,
     details,
     figure,
+    is_report,
     page,
     paragraph,
     percent,
@@ -39,10 +41,12 @@ from uniformerv2.evaluation.report_page import (
     text,
     tile,
 )
-from uniformerv2.evaluation.scores import Evaluation
+from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Estimate, Summary, summarize
 
-__all__ = ["FrameStrips", "write_report"]
+__all__ = ["FrameStrips", "check_report_folder", "write_report"]
+
+PAGE: Final = "report.html"
 
 FAILURES: Final = 200
 """Most that the page lists; the dump has all."""
@@ -67,16 +71,18 @@ def write_report(
     curves: Sequence[str | Path] = (),
     commands: Sequence[str] = (),
     title: str = "Test report",
+    summary: Summary | None = None,
 ) -> Path:
     """Write ``report.html`` and its figures.
 
     Args:
         evaluation: The scores of the test. Its ``info`` becomes the card of model and data.
-        folder: Made where it is not there; an older report in it is replaced.
+        folder: Made where it is not there; an older report in it is replaced, see ``check_report_folder``.
         strips: Frames of a video by its path, see ``uniformerv2.inference.strips``; None shows examples without.
         curves: The ``metrics.csv`` of a training, one for each time it was started, in order.
         commands: That give these numbers again.
         title: Of the page.
+        summary: Of the same scores, where it is there already; None makes it.
 
     Returns:
         The page.
@@ -87,16 +93,15 @@ def write_report(
     drawings = FigureFolder(Path(folder) / "figures")
     drawings.path.mkdir(parents=True, exist_ok=True)
     drawings.clear()
-    summary = summarize(evaluation)
+    summary = summary or summarize(evaluation)
     sections = [
         _results(summary),
-        _training(curves, drawings),
+        _training(curves, len(evaluation.class_names), drawings),
         confusion_section(evaluation, drawings),
         classes_section(evaluation),
         _calibration(evaluation, summary, drawings),
         _conditions(evaluation, drawings),
-        mistakes_section(evaluation, strips),
-        hits_section(evaluation, strips),
+        *example_sections(evaluation, strips),
         _failures(evaluation),
         _card(evaluation),
         _commands(commands),
@@ -107,14 +112,39 @@ def write_report(
         sections=[section for section in sections if section],
         footer="The figures are files too: <code>figures/*.png</code> and <code>figures/*.svg</code> beside this page.",
     )
-    path = Path(folder) / "report.html"
+    path = Path(folder) / PAGE
     with replacing(path) as file:
         file.write_bytes(html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
     return path
 
 
+def check_report_folder(folder: str | Path) -> Path:
+    """Refuse now a folder where a report would mix with something else.
+
+    Args:
+        folder: For ``write_report``. It may be absent, empty, or hold an older report, which will be replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: It holds something else, or is a file.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    folder = Path(folder)
+    require("matplotlib", extra="plot")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; a report needs a folder: give another one.")
+    if folder.is_dir() and any(folder.iterdir()) and not is_report(folder / PAGE):
+        raise ValueError(
+            f"{folder} holds something else than a report: give a folder that is empty or not there yet. Nothing in it "
+            "was touched."
+        )
+    return folder
+
+
 def _subtitle(evaluation: Evaluation, summary: Summary) -> str:
-    views = f"{evaluation.num_clips} clips × {evaluation.num_crops} crops" if summary.num_views > 1 else "one view"
+    views = views_in_words(evaluation.num_clips, evaluation.num_crops).replace(" x ", " × ")
     parts = [counted(summary.num_videos, "video"), f"{len(evaluation.class_names)} classes", f"{views} a video"]
     if summary.num_unreadable:
         parts.append(f"{summary.num_unreadable:,} could not be read")
@@ -136,14 +166,18 @@ def _results(summary: Summary) -> Section:
     heads = [Column("Measure"), *(Column(title, is_number=True) for title in groups)]
     shown = [(name, numbers[name]) for name in HEADLINES if name in numbers]
     tiles = "".join(tile(TITLES[name], number.value, number.low, number.high) for name, number in shown)
-    body = f'<dl class="tiles">{tiles}</dl>' + table(heads, rows, caption="In brackets: the 95 % interval.")
-    unread = f"What could not be read ({counted(summary.num_unreadable, 'video')}) counts as wrong. "
-    body += paragraph(
-        f"{unread if summary.num_unreadable else ''}The interval (bootstrap over the videos) is what other videos of "
-        "the same kind and number would give; it does not tell what another training run would.",
-        kind="muted note",
-    )
-    return Section("results", "Results", body)
+    has_intervals = not all(math.isnan(number.low) for number in numbers.values())
+    told = "In brackets: the 95 % interval." if has_intervals else "Without intervals, as asked."
+    body = f'<dl class="tiles">{tiles}</dl>' + table(heads, rows, caption=told)
+    notes = []
+    if summary.num_unreadable:
+        notes.append(f"What could not be read ({counted(summary.num_unreadable, 'video')}) counts as wrong.")
+    if has_intervals:
+        notes.append(
+            "The interval (bootstrap over the videos) is what other videos of the same kind and number would give; it "
+            "does not tell what another training run would."
+        )
+    return Section("results", "Results", body + (paragraph(" ".join(notes), kind="muted note") if notes else ""))
 
 
 def _estimate(name: str, estimate: Estimate) -> str:
@@ -154,16 +188,19 @@ def _estimate(name: str, estimate: Estimate) -> str:
     return value if math.isnan(estimate.low) else f"{value} <small>({low} – {high})</small>"
 
 
-def _training(logs: Sequence[str | Path], drawings: FigureFolder) -> Section | None:
+def _training(logs: Sequence[str | Path], num_classes: int, drawings: FigureFolder) -> Section | None:
     curves = read_curves([Path(log) for log in logs])
+    if num_classes <= 5:  # all of them are among the five best
+        curves = {name: curve for name, curve in curves.items() if name != "val_top5"}
     if not figures.num_panels(curves):
         return None
     last = ", ".join(f"{name.replace('_', ' ')} {values[-1]:.4g}" for name, (_, values) in sorted(curves.items()))
     drawing = figure(
         drawings.save("training", figures.draw_curves, curves),
         alt=f"Training curves. Last values: {last}.",
-        caption="Over the steps of the optimiser. The training loss is of augmented clips and may lie above the "
-        "validation loss; validation is with one view a video.",
+        caption="The training loss is of augmented clips and may lie above the validation loss; validation is with one "
+        "view a video. Where parts of the network have rates of their own (image ViT and armour), the highest is "
+        "drawn; the others are a constant part of it.",
         max_width=330 * figures.num_panels(curves),
     )
     return Section("training", "Training", drawing)
@@ -269,7 +306,12 @@ def _card(evaluation: Evaluation) -> Section | None:
     single = {name: value for name, value in evaluation.info.items() if not isinstance(value, Mapping)}
     nested = {name: value for name, value in evaluation.info.items() if isinstance(value, Mapping)}
     parts = [card(single)] if single else []
-    parts += [f"<h3>{text(name.replace('_', ' ').capitalize())}</h3>{card(value)}" for name, value in nested.items()]
+    for name, value in nested.items():
+        title = name.replace("_", " ").capitalize()
+        if name == "fingerprint":  # what decides the scores: for a comparison of two tests, not for reading
+            parts.append(details(title, card(value)))
+        else:
+            parts.append(f"<h3>{text(title)}</h3>{card(value)}")
     return Section("card", "Model and data", "".join(parts))
 
 

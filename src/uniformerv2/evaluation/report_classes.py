@@ -92,7 +92,7 @@ def _matrix(
         folder.save("confusion", figures.draw_confusion, ordered, shown, totals),
         alt=f"Confusion matrix of {len(order)} classes. {told}.",
         caption=caption if is_small else f"{caption} The numbers at the edges count the classes in this order.",
-        max_width=min(620, 260 + 48 * len(order)) if is_small else 780,
+        max_width=min(860, 300 + 40 * len(order)) if is_small else 780,
         id="confusion-figure",
         after='<output id="readout" class="muted">Point at a cell to read it.</output>'
         + json_data("confusion-data", {"names": shown, "totals": totals.tolist(), "cells": cells}),
@@ -110,7 +110,7 @@ def _worst(
         alt=f"Confusion among {', '.join(shown)}.",
         caption=f"The {len(worst)} classes with the most frequent mistakes. The numbers are videos; those taken for a "
         "class that is not here are left out.",
-        max_width=700,
+        max_width=860,
     )
 
 

@@ -11,23 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from uniformerv2.evaluation.breakdown import is_hit, labels_of, rated
+from uniformerv2.evaluation.breakdown import is_hit, rated
 from uniformerv2.evaluation.report_page import Section, bar, data_image, paragraph, percent, text
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
 
 __all__ = [
     "FrameStrips",
     "Guess",
+    "example_sections",
     "hits_by_doubt",
-    "hits_section",
     "jpeg_strip",
     "mistakes_by_confidence",
-    "mistakes_section",
     "top_guesses",
 ]
 
 FrameStrips = Callable[[str], NDArray[np.uint8] | None]
 """The path of a video -> some frames, uint8 RGB [n, H, W, 3]; None where it cannot be read."""
+
+BLANK: Final = "The video could not be read when this page was made."
+NO_FRAMES: Final = "Without frames: none of these videos could be read when this page was made."
 
 MISTAKES: Final = 16
 HITS: Final = 8
@@ -50,21 +52,25 @@ class Guess:
     is_label: bool
 
 
-def mistakes_section(evaluation: Evaluation, strips: FrameStrips | None) -> Section | None:
-    """The most confident mistakes."""
-    videos = mistakes_by_confidence(evaluation, limit=MISTAKES)
-    lead = (
-        "The network was wrong and sure of it. Look here for wrong labels, for classes that overlap, and for what it "
-        "looks at instead of the action."
-    )
-    return _section("mistakes", "Most confident mistakes", lead, evaluation, videos, strips)
+def example_sections(evaluation: Evaluation, strips: FrameStrips | None) -> list[Section]:
+    """The most confident mistakes and the least confident hits, as far as there are any.
 
-
-def hits_section(evaluation: Evaluation, strips: FrameStrips | None) -> Section | None:
-    """The least confident hits."""
-    videos = hits_by_doubt(evaluation, limit=HITS)
-    lead = "The network was right, but only just: small changes would turn these."
-    return _section("hits", "Least confident hits", lead, evaluation, videos, strips)
+    Args:
+        evaluation: The scores.
+        strips: Frames of a video by its path; None shows no frames.
+    """
+    wrong, right = mistakes_by_confidence(evaluation, limit=MISTAKES), hits_by_doubt(evaluation, limit=HITS)
+    sections = []
+    if wrong:
+        lead = (
+            "The network was wrong and sure of it. Look here for wrong labels, for classes that overlap, and for what "
+            "it looks at instead of the action."
+        )
+        sections.append(Section("mistakes", "Most confident mistakes", _cards(lead, evaluation, wrong, strips)))
+    if right:
+        lead = "The network was right, but only just: small changes would turn these."
+        sections.append(Section("hits", "Least confident hits", _cards(lead, evaluation, right, strips)))
+    return sections
 
 
 def mistakes_by_confidence(evaluation: Evaluation, *, limit: int) -> list[VideoScores]:
@@ -81,7 +87,7 @@ def hits_by_doubt(evaluation: Evaluation, *, limit: int) -> list[VideoScores]:
 
 def top_guesses(video: VideoScores, *, count: int = 5) -> list[Guess]:
     """The ``count`` highest scores, best first, and after them the first label where it is not among them."""
-    labels = labels_of(video)
+    labels = video.labels
     best = [int(index) for index in np.argsort(-video.scores, kind="stable")[:count]]
     if labels and not set(best) & set(labels):
         best.append(labels[0])
@@ -118,33 +124,44 @@ def jpeg_strip(frames: NDArray[np.uint8], *, height: int = 96, quality: int = 72
     return file.getvalue(), strip.size
 
 
-def _section(
-    id: str,
-    title: str,
-    lead: str,
-    evaluation: Evaluation,
-    videos: Sequence[VideoScores],
-    strips: FrameStrips | None,
-) -> Section | None:
-    if not videos:
-        return None
-    cards = "\n".join(_card(evaluation, video, strips) for video in videos)
-    return Section(id, title, f'{paragraph(lead)}<div class="cards">{cards}</div>')
+def _cards(lead: str, evaluation: Evaluation, videos: Sequence[VideoScores], strips: FrameStrips | None) -> str:
+    pictures = [_picture(evaluation, video, strips) for video in videos]
+    body = paragraph(lead)
+    if not any(pictures):
+        body += paragraph(NO_FRAMES, kind="muted") if strips else ""
+    else:
+        pictures = [picture or f'<p class="blank">{BLANK}</p>' for picture in pictures]
+    skipped = len(_common_folder(evaluation))
+    cards = "\n".join(
+        _card(evaluation.class_names, video, picture, video.path[skipped:])
+        for video, picture in zip(videos, pictures, strict=True)
+    )
+    return f'{body}<div class="cards">{cards}</div>'
 
 
-def _card(evaluation: Evaluation, video: VideoScores, strips: FrameStrips | None) -> str:
-    names = evaluation.class_names
-    label = ", ".join(names[index] for index in labels_of(video))
+def _picture(evaluation: Evaluation, video: VideoScores, strips: FrameStrips | None) -> str:
+    """Empty where there are no frames."""
     frames = strips(video.path) if strips else None
-    picture = ""
-    if frames is not None:
-        picture = data_image(*jpeg_strip(frames), alt=f"{len(frames)} frames of a video of {label}")
-    elif strips:
-        picture = '<p class="blank">The video could not be read when this page was made.</p>'
+    if frames is None:
+        return ""
+    label = ", ".join(evaluation.class_names[index] for index in video.labels)
+    return data_image(*jpeg_strip(frames), alt=f"{len(frames)} frames of a video of {label}")
+
+
+def _common_folder(evaluation: Evaluation) -> str:
+    """What the paths of all videos start with, up to its last slash: it tells nothing and fills lines."""
+    paths = [video.path for video in evaluation.videos]
+    first, last = min(paths), max(paths)  # all others lie between them
+    length = next((place for place, letter in enumerate(first) if letter != last[place : place + 1]), len(first))
+    return first[: max(first.rfind("/", 0, length), first.rfind("\\", 0, length)) + 1]
+
+
+def _card(names: Sequence[str], video: VideoScores, picture: str, path: str) -> str:
+    label = ", ".join(names[index] for index in video.labels)
     guesses = "".join(_guess(names[guess.index], guess, place) for place, guess in enumerate(top_guesses(video)))
     return (
         f"<article>{picture}<h3>{text(label)}</h3>"
-        f'<p class="path">{text(video.path)}</p><ol class="guesses">{guesses}</ol></article>'
+        f'<p class="path" title="{text(video.path)}">{text(path)}</p><ol class="guesses">{guesses}</ol></article>'
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ __all__ = [
     "details",
     "figure",
     "filter_box",
+    "is_report",
     "json_data",
     "page",
     "paragraph",
@@ -33,6 +35,12 @@ __all__ = [
     "text",
     "tile",
 ]
+
+MARK: Final = b'<meta name="generator" content="uniformerv2">'
+"""Stands in the template: by it our own pages are known."""
+
+MARK_WITHIN: Final = 1000
+"""First bytes of a page that hold it."""
 
 SHOWN: Final = 20
 """Most values of a list on a card."""
@@ -104,6 +112,14 @@ def page(*, title: str, subtitle: str, sections: Sequence[Section], footer: str)
         ),
         footer=footer,
     )
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that ``page`` made."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK in file.read(MARK_WITHIN)
 
 
 def paragraph(text: str, *, kind: str = "") -> str:

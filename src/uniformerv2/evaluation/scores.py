@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Evaluation", "VideoScores"]
+__all__ = ["Evaluation", "VideoScores", "views_in_words"]
+
+
+def views_in_words(num_clips: int, num_crops: int) -> str:
+    """The views of a video.
+
+    >>> views_in_words(4, 3), views_in_words(1, 3), views_in_words(1, 1)
+    ('4 clips x 3 crops', '1 clip x 3 crops', '1 view')
+    """
+    if num_clips * num_crops == 1:
+        return "1 view"
+    return f"{num_clips} clip{'s' * (num_clips > 1)} x {num_crops} crop{'s' * (num_crops > 1)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +58,12 @@ class VideoScores:
     def is_readable(self) -> bool:
         """Whether the network saw it."""
         return not self.error
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Class numbers; none where it has no label."""
+        several = self.label if isinstance(self.label, tuple) else (self.label,)
+        return tuple(label for label in several if label >= 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from uniformerv2.evaluation.scores import Evaluation
 
 __all__ = ["Estimate", "Summary", "summarize"]
 
-CHUNK: Final = 2_000_000
+CHUNK: Final = 5_000_000
 """Weights of resamples in memory at once."""
 
 PERCENTILES: Final = (2.5, 97.5)
