@@ -2,10 +2,9 @@
 
     python examples/motion_clips.py DATA OUT --clips 400 --val-clips 200
 
-A window slides over a frame of a real video, and the same path backwards is a clip of the other class::
+A disc cut out of one real frame crosses another, and the same film backwards is a clip of the other class::
 
-    right   [  ]->        left        <-[  ]        a frame alone, or all frames in another order, tell nothing
-            ............         ............
+    right   | o->    |        left    |    <-o |        a frame alone, or all frames in another order, tell nothing
 
 DATA is what ``uniformerv2.data.annotations.read_records`` reads: its training videos give the pictures of the training
 clips, its validation videos those of the others. OUT gets ``motion`` (folders ``train`` and ``val``, each with a folder
@@ -26,7 +25,7 @@ from rich.progress import track
 from uniformerv2 import open_video
 from uniformerv2.data.annotations import VideoRecord, read_records
 
-SIDE, NUM_FRAMES, FPS = 112, 16, 8
+SIDE, RADIUS, NUM_FRAMES, FPS = 112, 16, 16, 8
 
 
 def picture(record: VideoRecord, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -35,13 +34,25 @@ def picture(record: VideoRecord, rng: np.random.Generator) -> NDArray[np.uint8]:
         return video.frames([int(rng.integers(len(video)))])[0].permute(1, 2, 0).numpy()
 
 
-def slide(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What a window sees that moves to the right over an image, 1 to 6 pixels a frame: [NUM_FRAMES, SIDE, SIDE, 3]."""
-    height, width = image.shape[:2]
-    speed = rng.uniform(1, min(6, (width - SIDE) / (NUM_FRAMES - 1)))
-    left = rng.uniform(0, width - SIDE - speed * (NUM_FRAMES - 1)) + speed * np.arange(NUM_FRAMES)
-    top = int(rng.integers(height - SIDE + 1))
-    return np.stack([image[top : top + SIDE, x : x + SIDE] for x in left.round().astype(int)])
+def cross(ground: NDArray[np.uint8], disc: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A disc of one picture moves to the right over another, 3 to 6 pixels a frame: [NUM_FRAMES, SIDE, SIDE, 3]."""
+    ground, disc = cut(ground, SIDE, rng), cut(disc, 2 * RADIUS, rng)
+    way = rng.uniform(3, 6) * (NUM_FRAMES - 1)
+    x = rng.uniform(0, SIDE - way) + way * np.linspace(0, 1, NUM_FRAMES)
+    y = int(rng.integers(RADIUS, SIDE - RADIUS + 1))
+    rows, columns = np.nonzero(np.hypot(*np.ogrid[0.5 - RADIUS : RADIUS, 0.5 - RADIUS : RADIUS]) < RADIUS)
+    frames = np.repeat(ground[None], NUM_FRAMES, axis=0)
+    for frame, center in zip(frames, x.round().astype(int), strict=True):
+        places = center - RADIUS + columns
+        seen = (places >= 0) & (places < SIDE)
+        frame[y - RADIUS + rows[seen], places[seen]] = disc[rows[seen], columns[seen]]
+    return frames
+
+
+def cut(image: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A square of a picture."""
+    top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
 
 
 def write(path: Path, frames: NDArray[np.uint8]) -> None:
@@ -61,7 +72,8 @@ def make(options: argparse.Namespace) -> None:
         rng = np.random.default_rng((options.seed, len(split)))
         records = read_records(options.data, split=split)
         for pair in track(range(num_clips // 2), f"{split} clips"):
-            frames = slide(picture(records[int(rng.integers(len(records)))], rng), rng)
+            ground, disc = (picture(records[int(number)], rng) for number in rng.integers(len(records), size=2))
+            frames = cross(ground, disc, rng)
             for name, clip in (("right", frames), ("left", frames[::-1])):
                 place = Path(split, name, f"{pair:04}.mp4")
                 write(options.out / "motion" / place, clip)
