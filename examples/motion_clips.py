@@ -2,9 +2,11 @@
 
     python examples/motion_clips.py DATA OUT --clips 400 --val-clips 200
 
-A disc cut out of one real frame crosses another, and the same film backwards is a clip of the other class::
+A disc cut out of one real frame comes into another, from any side, and rests; the same film backwards is a clip of the
+other class::
 
-    right   | o->    |        left    |    <-o |        a frame alone, or all frames in another order, tell nothing
+    enter   o->|         |  ->o   |  o     |  o     |        a frame alone, or all frames in another order,
+    leave      |  o     ||  o     ||  <-o   |<-o             tell nothing
 
 DATA is what ``uniformerv2.data.annotations.read_records`` reads: its training videos give the pictures of the training
 clips, its validation videos those of the others. OUT gets ``motion`` (folders ``train`` and ``val``, each with a folder
@@ -25,7 +27,7 @@ from rich.progress import track
 from uniformerv2 import open_video
 from uniformerv2.data.annotations import VideoRecord, read_records
 
-SIDE, RADIUS, NUM_FRAMES, FPS = 112, 16, 16, 8
+SIDE, RADIUS, NUM_FRAMES, FPS = 112, 18, 16, 8
 
 
 def picture(record: VideoRecord, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -34,18 +36,19 @@ def picture(record: VideoRecord, rng: np.random.Generator) -> NDArray[np.uint8]:
         return video.frames([int(rng.integers(len(video)))])[0].permute(1, 2, 0).numpy()
 
 
-def cross(ground: NDArray[np.uint8], disc: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A disc of one picture moves to the right over another, 3 to 6 pixels a frame: [NUM_FRAMES, SIDE, SIDE, 3]."""
-    ground, disc = cut(ground, SIDE, rng), cut(disc, 2 * RADIUS, rng)
-    way = rng.uniform(3, 6) * (NUM_FRAMES - 1)
-    x = rng.uniform(0, SIDE - way) + way * np.linspace(0, 1, NUM_FRAMES)
-    y = int(rng.integers(RADIUS, SIDE - RADIUS + 1))
+def enter(ground: NDArray[np.uint8], disc: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A disc of one picture comes into another within 8 to 12 frames and rests: [NUM_FRAMES, SIDE, SIDE, 3]."""
+    frames = np.repeat(cut(ground, SIDE, rng)[None], NUM_FRAMES, axis=0)
+    disc = cut(disc, 2 * RADIUS, rng)
+    rest = rng.uniform(RADIUS, SIDE - RADIUS, size=2)
+    angle = rng.uniform(0, 2 * np.pi)
+    way = np.array([np.sin(angle), np.cos(angle)]) * (SIDE + RADIUS)  # ends outside wherever it starts
+    left = np.maximum(0, 1 - np.arange(NUM_FRAMES) / rng.integers(8, 13))
     rows, columns = np.nonzero(np.hypot(*np.ogrid[0.5 - RADIUS : RADIUS, 0.5 - RADIUS : RADIUS]) < RADIUS)
-    frames = np.repeat(ground[None], NUM_FRAMES, axis=0)
-    for frame, center in zip(frames, x.round().astype(int), strict=True):
-        places = center - RADIUS + columns
-        seen = (places >= 0) & (places < SIDE)
-        frame[y - RADIUS + rows[seen], places[seen]] = disc[rows[seen], columns[seen]]
+    for frame, (row, column) in zip(frames, (rest + left[:, None] * way).round().astype(int), strict=True):
+        at = row - RADIUS + rows, column - RADIUS + columns
+        seen = (at[0] >= 0) & (at[0] < SIDE) & (at[1] >= 0) & (at[1] < SIDE)
+        frame[at[0][seen], at[1][seen]] = disc[rows[seen], columns[seen]]
     return frames
 
 
@@ -73,8 +76,8 @@ def make(options: argparse.Namespace) -> None:
         records = read_records(options.data, split=split)
         for pair in track(range(num_clips // 2), f"{split} clips"):
             ground, disc = (picture(records[int(number)], rng) for number in rng.integers(len(records), size=2))
-            frames = cross(ground, disc, rng)
-            for name, clip in (("right", frames), ("left", frames[::-1])):
+            frames = enter(ground, disc, rng)
+            for name, clip in (("enter", frames), ("leave", frames[::-1])):
                 place = Path(split, name, f"{pair:04}.mp4")
                 write(options.out / "motion" / place, clip)
                 if split == "val":
