@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format docs clean
+.PHONY: help demo test test-all lint format docs benchmark clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ format: .venv/installed-dev  ## Format the code
 
 docs: .venv/installed  ## Write the pages that are made from the code
 	$(BIN)/python docs/make_pages.py
+
+benchmark: .venv/installed-dev  ## Measure what docs/performance.md shows: make benchmark DATA=folder
+	$(BIN)/python benchmarks/performance.py $(DATA)
 
 clean:  ## Remove the environment and the caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

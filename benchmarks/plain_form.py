@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from uniformerv2.model.blocks import GlobalCrossMHRA, GlobalUniBlock, LocalTemporalMHRA, LocalUniBlock
+from uniformerv2.model.residual import Residual
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
 __all__ = ["PlainUniFormerV2"]
@@ -76,14 +77,15 @@ class PlainLocalUniBlock(nn.Module):
         self.attention = _attention(
             attention.qkv.weight, attention.qkv.bias, attention.proj, num_heads=attention.num_heads
         )
-        self.ffn = block.ffn
+        self.ffn = _feed_forward(block.ffn)
 
     def forward(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """[N, B T, C] -> [N, B T, C], with B, T, H, W = shape."""
         x = self._mix_frames(x, shape, step=0)
         y = self.norm(x)
         x = x + self.attention(y, y, y, need_weights=False)[0]
-        return self.ffn(self._mix_frames(x, shape, step=1))
+        x = self._mix_frames(x, shape, step=1)
+        return x + self.ffn(x)
 
     def _mix_frames(self, x: Tensor, shape: tuple[int, ...], step: int) -> Tensor:
         if step >= len(self.local):
@@ -106,7 +108,7 @@ class PlainGlobalUniBlock(nn.Module):
         self.position = _loaded(nn.Conv3d(dim, dim, 3, padding=1, groups=dim), stage.position)
         self.norm_query, self.norm_tokens = stage.norm_query, stage.norm_tokens
         self.attention = _cross_attention(stage.cross)
-        self.ffn = stage.ffn
+        self.ffn = _feed_forward(stage.ffn)
 
     def forward(self, token: Tensor, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Token [1, B, C], tokens [N, B T, C] -> [1, B, C], with B, T, H, W = shape."""
@@ -116,7 +118,19 @@ class PlainGlobalUniBlock(nn.Module):
         frames = x[0].unflatten(0, shape[:2]).transpose(0, 1)  # [T, B, C]
         keys = self.norm_tokens(torch.cat([frames, patches], dim=0))
         token = token + self.attention(self.norm_query(token), keys, keys, need_weights=False)[0]
-        return self.ffn(token)
+        return token + self.ffn(token)
+
+
+class PlainQuickGELU(nn.Module):
+    """The sigmoid form of GELU, as written."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[...] -> [...]."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+def _feed_forward(step: Residual) -> nn.Sequential:
+    return nn.Sequential(step.norm, step.fn.fc1, PlainQuickGELU(), step.fn.drop, step.fn.fc2)
 
 
 def _to_volume(x: Tensor, shape: tuple[int, ...]) -> Tensor:

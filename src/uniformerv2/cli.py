@@ -28,7 +28,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "fit": ("uniformerv2.commands.fit", "train by a recipe or a configuration file"),
     "validate": ("uniformerv2.commands.fit", "measure on the validation set, one view a video"),
     "test": ("uniformerv2.commands.test", "measure a checkpoint on videos, by many views of each"),
+    "ablate": ("uniformerv2.commands.ablate", "run a suite of ablations: variants, seeds, a table with intervals"),
     "evaluate": ("uniformerv2.commands.evaluate", "measure again from dumps: intervals, ensembles, comparison"),
+    "benchmark": ("uniformerv2.commands.benchmark", "measure speed, memory and multiply-adds on this machine"),
 }
 
 PARSED_BY_LIGHTNING = frozenset({"fit", "validate"})

@@ -148,7 +148,11 @@ def test_models_lists_and_describes(capsys, model):
     printed = call(capsys, "models", "uniformerv2_b16_k400_8x224").out
     assert "114.5 M" in printed
     assert "published form 0.148 T" in printed
-    assert "CC0-1.0" in call(capsys, "models", model).out
+    described = call(capsys, "models", model).out
+    assert "CC0-1.0" in described
+    assert "{" not in described
+    assert "  num frames" in described
+    assert max(map(len, described.splitlines())) < 140
     assert "No model of the zoo matches" in call(capsys, "models", "*vgg*", code=2).err
     assert "Did you mean" in call(capsys, "models", "uniformerv2_b16_k400", code=2).err
 
