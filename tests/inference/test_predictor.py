@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.made_videos import make_video
 from tests.media import write_video
 from tests.model.test_uniformerv2 import MOTION, TINY, make
 from uniformerv2.checkpoint import save_model
 from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.video_file import VideoFile
 from uniformerv2.inference.predictor import Prediction, Predictor
 from uniformerv2.model.config import CheckpointInfo
 
@@ -104,18 +106,73 @@ def test_the_next_video_is_decoded_while_the_network_works(model, tmp_path, monk
     begun = [Event() for _ in range(3)]
     videos = [write_video(tmp_path / f"{index}.mp4") for index in range(3)]
     predictor = Predictor(model)
-    prepare, compute = predictor._prepare, predictor._compute
+    prepare, logits, count = predictor._prepare, predictor.logits, iter(range(3))
 
-    def watched_compute(video, views):
-        index = videos.index(video)
+    def watched_logits(pixels):
+        index = next(count)
         if index < 2:
             assert begun[index + 1].wait(timeout=60)
         assert not any(event.is_set() for event in begun[index + 2 :])  # bounded memory
-        return compute(video, views)
+        return logits(pixels)
 
     monkeypatch.setattr(predictor, "_prepare", lambda video: begun[videos.index(video)].set() or prepare(video))
-    monkeypatch.setattr(predictor, "_compute", watched_compute)
+    monkeypatch.setattr(predictor, "logits", watched_logits)
     assert len(list(predictor.stream(videos))) == 3
+
+
+@pytest.mark.parametrize("views_per_batch", [1, 2, 5, 100])
+def test_views_of_several_videos_share_batches_and_the_scores_stay(model, tmp_path, monkeypatch, views_per_batch):
+    videos = [write_video(tmp_path / f"{index}.mp4", seed=index) for index in range(5)]
+    videos[1].write_bytes(b"")
+    predictor = Predictor(model, num_crops=3, precision="fp32", views_per_batch=views_per_batch)
+    sizes, logits = [], predictor.logits
+    monkeypatch.setattr(predictor, "logits", lambda pixels: sizes.append(len(pixels)) or logits(pixels))
+    results = list(predictor.stream(videos))
+    assert sizes == [views_per_batch] * (12 // views_per_batch) + [12 % views_per_batch] * (12 % views_per_batch > 0)
+    assert isinstance(results.pop(1), VideoError)
+    videos.pop(1)
+    for path, result in zip(videos, results, strict=True):
+        wanted = by_hand(model, path, predictor.preprocessing)
+        np.testing.assert_allclose(result.view_scores, wanted, atol=1e-6)
+        assert result.video == str(path)
+        assert result.timings.compute_seconds > 0
+
+
+def test_a_video_never_ending_is_answered_while_it_runs(model, video):
+    """What is given may have no end: a prediction comes when its batch is full."""
+    predictor = Predictor(model, views_per_batch=3)
+    given = []
+
+    def endless():
+        while True:
+            given.append(video)
+            yield video
+
+    results = predictor.stream(endless())
+    for _ in range(7):
+        next(results)
+    assert len(given) == 9 + 1  # three full batches, and one video ahead
+    results.close()
+
+
+@pytest.mark.parametrize("num_frames", [60, 1200])
+def test_a_long_video_costs_what_its_sampled_frames_cost(model, tmp_path, monkeypatch, num_frames):
+    """With a keyframe every 12 frames, 12 frames are decoded at most for each of the frames wanted, however long."""
+    path = make_video(tmp_path / "long.mp4", frames=num_frames, gop=12)
+    decoded, decode = [], VideoFile.decode
+
+    def counted(self):
+        for frame in decode(self):
+            decoded.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(VideoFile, "decode", counted)
+    prediction = Predictor(model, num_clips=3, decoder="pyav")(path)
+    wanted = {index for clip in prediction.frame_indices for index in clip}
+    assert len(wanted) == 12
+    assert len(decoded) <= 12 * len(wanted) + 1  # the first frame is decoded as the video is opened
+    assert len(decoded) == len(set(decoded))  # none twice, for all clips of the video
+    assert len(decoded) > 12
 
 
 def test_preprocessing_is_the_checkpoints_unless_another_is_given(model, tmp_path):
@@ -138,7 +195,7 @@ def test_without_names_classes_are_numbers(video):
 
 
 def test_wrong_arguments(model):
-    with pytest.raises(ValueError, match="precision is 'auto', 'fp32' or 'bf16', got 'fp16'"):
+    with pytest.raises(ValueError, match="precision is 'auto', 'fp32', 'bf16' or 'int8', got 'fp16'"):
         Predictor(model, precision="fp16")
     with pytest.raises(ValueError, match="views_per_batch must be at least 1"):
         Predictor(model, views_per_batch=0)

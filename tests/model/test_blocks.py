@@ -18,6 +18,7 @@ from uniformerv2.model.blocks import (
     GlobalUniBlock,
     LocalTemporalMHRA,
     LocalUniBlock,
+    QuickGELU,
 )
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding, inflate
 from uniformerv2.model.residual import DropPath, Residual
@@ -174,6 +175,99 @@ def test_temporal_conv_is_a_depthwise_convolution():
     rows = x.permute(0, 2, 3, 1).flatten(0, 1)  # [B L, D, T]
     wanted = F.conv1d(rows, weight[:, None], bias, padding=1, groups=DIM).unflatten(0, (2, 3)).permute(0, 3, 1, 2)
     torch.testing.assert_close(ops.temporal_conv(x, weight, bias), wanted, atol=1e-5, rtol=1e-5)
+
+
+def gradients(function, *inputs):
+    """Result and gradients of all inputs, for a loss that treats no element like another."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
+    y = function(*leaves)
+    direction = torch.randn(y.shape, generator=torch.Generator().manual_seed(7)).bfloat16().to(y.dtype)
+    return [y, *torch.autograd.grad(y, leaves, direction)]
+
+
+def assert_near(found, wanted, *, relative):
+    for ours, plain in zip(found, wanted, strict=True):
+        assert plain.norm() > 0
+        assert (ours.double() - plain.double()).norm() < relative * plain.double().norm()
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_temporal_conv_by_images_is_shifted_multiply_adds(kernel, dtype, relative):
+    inputs = (
+        torch.randn(2, 7, 3, DIM, dtype=dtype),
+        torch.randn(DIM, kernel, dtype=dtype),
+        torch.randn(DIM, dtype=dtype),
+    )
+    assert_near(gradients(ops.temporal_conv, *inputs), gradients(ops.shifted_multiply_adds, *inputs), relative=relative)
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 5), (5, 1, 3)])
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (1, 1, 1, 1), (3, 2, 7, 1)])
+def test_depthwise_conv3d_is_pytorchs_with_gradients_of_its_own(shape, kernel, dtype, relative):
+    """Against float64: for two frames PyTorch's own gradient of bfloat16 weights is wrong on some processors."""
+    x, weight, bias = torch.randn(*shape, DIM), torch.randn(DIM, 1, *kernel), torch.randn(DIM)
+    inputs = [tensor.to(dtype) for tensor in (x, weight, bias)]
+    wanted = gradients(ops.conv3d_of_tokens, *(tensor.double() for tensor in inputs))
+    assert_near(gradients(ops.depthwise_conv3d, *inputs), wanted, relative=relative)
+
+
+def test_depthwise_conv3d_under_autocast_gives_float32_gradients_to_float32_weights():
+    inputs = torch.randn(2, 5, 4, 3, DIM), torch.randn(DIM, 1, 3, 3, 3), torch.randn(DIM)
+    wanted = gradients(ops.conv3d_of_tokens, *inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = gradients(ops.depthwise_conv3d, *inputs)
+    assert [tensor.dtype for tensor in found] == [torch.bfloat16] + [torch.float32] * 3
+    assert_near(found, wanted, relative=1e-2)
+
+
+def test_attention_of_a_bfloat16_training_step_is_as_near_as_pytorchs():
+    """Both against float64; that which is computed in float32 is the nearer one."""
+    wide = [torch.randn(6, 4, 33, 16, dtype=torch.float64) for _ in range(3)]
+    half = [tensor.bfloat16() for tensor in wide]
+    exact = gradients(F.scaled_dot_product_attention, *[tensor.double() for tensor in half])
+    found, native = gradients(ops.frame_attention, *half), gradients(F.scaled_dot_product_attention, *half)
+    assert all(tensor.dtype == torch.bfloat16 for tensor in found)
+    for ours, theirs, wanted in zip(found, native, exact, strict=True):
+        error, native_error = ((tensor.double() - wanted).norm() / wanted.norm() for tensor in (ours, theirs))
+        assert error < 0.01
+        assert error < 1.1 * native_error
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+def test_quick_gelu_is_the_sigmoid_form(dtype, relative):
+    x = torch.linspace(-30, 30, 1001, dtype=dtype)
+    assert_near(gradients(QuickGELU(), x), gradients(lambda x: x * torch.sigmoid(1.702 * x), x), relative=relative)
+
+
+@pytest.mark.parametrize("make", [lambda: FeedForward(DIM, dropout=0.5), lambda: FeedForward(DIM)])
+def test_in_training_less_is_kept_and_the_gradients_are_the_same(make, monkeypatch):
+    module = randomize(make()).train()
+    x = tokens()
+
+    def run():
+        torch.manual_seed(3)  # of the dropout
+        kept = {}
+        copied = copy.deepcopy(module)
+        leaf = x.clone().requires_grad_()
+
+        def pack(tensor):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            y = copied(leaf)
+        y.square().sum().backward()
+        found = [y.detach(), leaf.grad, *(weight.grad for weight in copied.parameters()), *copied.buffers()]
+        return found, sum(kept.values())
+
+    found, kept = run()
+    monkeypatch.setattr(blocks, "checkpoint", lambda step, x, **options: step(x))
+    wanted, kept_without = run()
+    for ours, plain in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, plain, atol=0, rtol=0)
+    assert kept < 0.85 * kept_without
 
 
 def test_positions_keep_their_prefix_and_change_their_grid():

@@ -33,6 +33,44 @@ def test_logits_equal_the_published_codes(official):
     torch.testing.assert_close(logits, golden["logits"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("official", VARIANTS, indirect=True)
+def test_fused_logits_equal_the_published_codes(official):
+    model, path = official
+    golden = goldens.load_file(path)
+    with torch.inference_mode():
+        logits = model.fuse()(golden["input"].transpose(1, 2))
+    torch.testing.assert_close(logits, golden["logits"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("official", VARIANTS, indirect=True)
+def test_bfloat16_logits_are_near_the_published_codes(official, is_fused):
+    """Weights and activations are rounded to 8 bits in every layer: 3 % of the logits' norm."""
+    model, path = official
+    golden = goldens.load_file(path)
+    model = model.fuse() if is_fused else model.eval()
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(golden["input"].transpose(1, 2)).float()
+    error = (logits - golden["logits"]).norm() / golden["logits"].norm()
+    assert 0 < error < 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # a compiler beside other work takes minutes
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own code, whatever the version
+@pytest.mark.parametrize("official", ["temporal", "odd"], indirect=True)
+def test_compiled_logits_equal_the_published_codes(official):
+    model, path = official
+    golden = goldens.load_file(path)
+    video = golden["input"].transpose(1, 2)
+    with torch.inference_mode():
+        logits = torch.compile(model.fuse())(video)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            near = torch.compile(model)(video).float()
+    torch.testing.assert_close(logits, golden["logits"], atol=1e-5, rtol=1e-5)
+    assert (near - golden["logits"]).norm() / golden["logits"].norm() < 0.03
+
+
 @pytest.mark.parametrize("official", ["scene", "temporal", "single_local", "frozen"], indirect=True)
 def test_loss_and_gradients_equal_the_published_codes(official):
     model, path = official

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
+from typing import get_args
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,7 +21,7 @@ from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError, add_model_overrides, model_overrides
 from uniformerv2.data.annotations import VIDEO_SUFFIXES
 from uniformerv2.data.decoding import VideoError
-from uniformerv2.inference.predictor import Prediction, Predictor
+from uniformerv2.inference.predictor import Precision, Prediction, Predictor
 
 __all__ = ["add_arguments", "run"]
 
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one line of JSON a video")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write path, rank, class and score as CSV")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="default: auto")
+    parser.add_argument(
+        "--precision", default="auto", choices=get_args(Precision), help="int8: on a CPU (default: auto)"
+    )
     parser.add_argument("--preprocessing", choices=("official", "mmaction2"), help="instead of the checkpoint's own")
     parser.add_argument("--decoder", default="auto", choices=("auto", "pyav", "torchcodec"), help="default: auto")
     add_model_overrides(parser)
@@ -89,7 +92,7 @@ def _predictor(options: argparse.Namespace) -> Predictor:
             precision=options.precision,
             decoder=options.decoder,
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         raise UsageError(str(error)) from error
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from rich.console import Console
@@ -44,7 +44,7 @@ from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.evaluation.dumps import check_dump_path
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
-from uniformerv2.inference.predictor import Predictor
+from uniformerv2.inference.predictor import Precision, Predictor
 from uniformerv2.inference.scoring import VideoScorer
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -81,8 +81,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--preprocessing", choices=("official", "mmaction2"), help="instead of the checkpoint's own")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     group.add_argument("--devices", type=int, default=1, metavar="N", help="processes, each with a GPU of its own")
-    group.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="default: auto")
-    group.add_argument("--views-per-batch", type=int, default=4, metavar="N", help="views at once (default: 4)")
+    group.add_argument(
+        "--precision", default="auto", choices=get_args(Precision), help="int8: on a CPU (default: auto)"
+    )
+    group.add_argument(
+        "--views-per-batch",
+        type=int,
+        metavar="N",
+        help="views at once, of several videos (default: 1 on a CPU, else 8)",
+    )
     group.add_argument("--decoder", default="auto", choices=("auto", "pyav", "torchcodec"), help="default: auto")
     group.add_argument("--workers", type=int, metavar="N", help="processes that decode, for each device")
     group.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap; 0: no intervals")
@@ -252,7 +259,7 @@ def _info(options: argparse.Namespace, videos: TestVideos, scorer: VideoScorer) 
         "data": f"{videos.source} ({videos.split})",
         "preprocessing": preprocessing.to_dict(),
         "average": options.average,
-        "precision": "bf16" if scorer.predictor.is_bf16 else "fp32",
+        "precision": scorer.predictor.precision,
         "command": shlex.join(words),
     }
 
@@ -270,7 +277,7 @@ def _announce(
     kind = "sigmoids" if scorer.is_multi_label else "probabilities"
     mean = "logits" if scorer.average == "logits" else kind
     views = views_in_words(preprocessing.num_clips, preprocessing.num_crops)
-    precision = "bfloat16" if predictor.is_bf16 else "float32"
+    precision = {"bf16": "bfloat16", "fp32": "float32", "int8": "8-bit integers"}[predictor.precision]
     height, width = preprocessing.input_size
     lines = [
         f"checkpoint  {options.checkpoint}, {len(predictor.class_names)} classes; {predictor.device}, {precision}",

@@ -6,13 +6,14 @@ Letters of this file: K clips, V views (K times crops), T frames, C colours, H x
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -22,13 +23,19 @@ from torch import Tensor
 from uniformerv2.checkpoint import load_model
 from uniformerv2.data.decoding import Decoder, VideoError, open_video
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.worker_pool import available_cores
+from uniformerv2.inference.batches import compute_in_batches
+from uniformerv2.inference.int8 import Int8Network
 from uniformerv2.model.precision import gains_from_bf16
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["ClassScore", "Prediction", "Predictor", "Timings", "Video"]
+__all__ = ["ClassScore", "Precision", "Prediction", "Predictor", "Timings", "Video"]
 
 Video = str | Path | Tensor | NDArray[np.uint8]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+
+GPU_VIEWS: Final = 8
+"""Views of a batch where nothing else is asked for, elsewhere than on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +114,14 @@ class Predictor:
         num_clips: Clips of a video; the preprocessing's own number where None.
         num_crops: Crops of a clip, 1 or 3; the preprocessing's own number where None.
         device: "auto" is a GPU where there is one.
-        precision: "auto" is bfloat16 autocast where the hardware gains from it.
+        precision: "auto" is bfloat16 autocast where the hardware gains from it; "int8" is ``Int8Network``, on a CPU.
         decoder: See ``open_video``.
-        views_per_batch: Views that the network sees at once.
+        views_per_batch: Views that the network sees at once, of as many videos as it takes to fill a batch. None: 1 on
+            a CPU, where more gain nothing, else 8.
 
     Raises:
         ValueError: An argument outside what is allowed.
+        ModuleNotFoundError: int8 needs packages that are not installed.
     """
 
     def __init__(
@@ -125,20 +134,27 @@ class Predictor:
         device: str | torch.device = "auto",
         precision: Precision = "auto",
         decoder: Decoder = "auto",
-        views_per_batch: int = 4,
+        views_per_batch: int | None = None,
     ) -> None:
-        if precision not in {"auto", "fp32", "bf16"}:
-            raise ValueError(f"precision is 'auto', 'fp32' or 'bf16', got {precision!r}.")
-        if views_per_batch < 1:
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision is 'auto', 'fp32', 'bf16' or 'int8', got {precision!r}.")
+        if views_per_batch is not None and views_per_batch < 1:
             raise ValueError(f"views_per_batch must be at least 1, got {views_per_batch}.")
         model = model if isinstance(model, UniFormerV2) else load_model(model).fuse()
-        self.device = torch.device(_best_device() if device == "auto" else device)
+        if device == "auto":
+            device = "cpu" if precision == "int8" else _best_device()
+        self.device = torch.device(device)
+        if precision == "int8" and self.device.type != "cpu":
+            raise ValueError(f"precision 'int8' is for a CPU, got the device {str(self.device)!r}; take 'bf16'.")
         self.model = model.to(self.device).eval()
         self.preprocessing = _preprocessing_of(model, preprocessing, num_clips=num_clips, num_crops=num_crops)
         self.class_names = model.info.class_names or tuple(str(index) for index in range(model.num_classes))
         self.is_bf16 = precision == "bf16" or (precision == "auto" and gains_from_bf16(model, self.device))
+        self.precision = "int8" if precision == "int8" else "bf16" if self.is_bf16 else "fp32"
+        clip_shape = (self.preprocessing.num_frames, 3, *self.preprocessing.input_size)
+        self._network = Int8Network(self.model, clip_shape) if precision == "int8" else self.model
         self.decoder = decoder
-        self.views_per_batch = views_per_batch
+        self.views_per_batch = views_per_batch or (1 if self.device.type == "cpu" else GPU_VIEWS)
 
     def __call__(self, video: Video) -> Prediction:
         """Classify one video.
@@ -153,10 +169,16 @@ class Predictor:
             VideoError: The video can't be read.
             ValueError: An array that is no video.
         """
-        return self._compute(video, self._prepare(video))
+        (result,) = self._predict([(video, self._prepare(video))])
+        if isinstance(result, VideoError):
+            raise result
+        return result
 
     def stream(self, videos: Iterable[Video]) -> Iterator[Prediction | VideoError]:
-        """Classify many videos, in order; the next one is decoded while the network works on this one.
+        """Classify many videos, in order; the next ones are decoded while the network works.
+
+        A prediction may wait for the videos after it, until they fill a batch of ``views_per_batch``. Beside a GPU a
+        thread per core decodes (up to 8), one video each ahead; on a CPU, where the network needs the cores, one.
 
         Args:
             videos: As for a single call.
@@ -164,19 +186,26 @@ class Predictor:
         Yields:
             A prediction, or for a video that can't be read the ``VideoError`` in its place.
         """
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as decoder:
-            waiting: tuple[Video, Future[_Views]] | None = None
-            for video in videos:
-                following = (video, decoder.submit(self._prepare, video))
-                if waiting is not None:
-                    yield self._finish(*waiting)
-                waiting = following
-            if waiting is not None:
-                yield self._finish(*waiting)
+        num_threads = 1 if self.device.type == "cpu" else min(available_cores(), 8)
+        with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as decoder:
+            yield from self._predict(self._prepared(videos, decoder, num_ahead=num_threads))
 
-    def _finish(self, video: Video, views: Future[_Views]) -> Prediction | VideoError:
+    def _prepared(
+        self, videos: Iterable[Video], decoder: ThreadPoolExecutor, *, num_ahead: int
+    ) -> Iterator[tuple[Video, _Views | VideoError]]:
+        """Videos in order, made ready; ``num_ahead`` more are begun before one is given."""
+        begun: deque[tuple[Video, Future[_Views | VideoError]]] = deque()
+        for video in videos:
+            begun.append((video, decoder.submit(self._prepare_or_fail, video)))
+            if len(begun) > num_ahead:
+                first, views = begun.popleft()
+                yield first, views.result()
+        for first, views in begun:
+            yield first, views.result()
+
+    def _prepare_or_fail(self, video: Video) -> _Views | VideoError:
         try:
-            return self._compute(video, views.result())
+            return self._prepare(video)
         except VideoError as error:
             return error
 
@@ -195,27 +224,37 @@ class Predictor:
         pixels = torch.cat([self.preprocessing.resize_and_crop(clip) for clip in clips])
         return _Views(pixels, tuple(map(tuple, indices)), decoded - start, perf_counter() - decoded)
 
-    @torch.inference_mode()
-    def _compute(self, video: Video, views: _Views) -> Prediction:
-        start = perf_counter()
-        scores = [self._scores(batch) for batch in views.pixels.split(self.views_per_batch)]
-        view_scores = torch.cat(scores).cpu().numpy()
-        return Prediction(
-            video=str(video) if isinstance(video, str | Path) else "array",
-            scores=view_scores.mean(axis=0),
-            view_scores=view_scores,
-            class_names=self.class_names,
-            frame_indices=views.frame_indices,
-            timings=Timings(views.decode_seconds, views.preprocess_seconds, perf_counter() - start),
-        )
+    def _predict(self, videos: Iterable[tuple[Video, _Views | VideoError]]) -> Iterator[Prediction | VideoError]:
+        pairs = ((pair, pair[1].pixels if isinstance(pair[1], _Views) else None) for pair in videos)
+        for done in compute_in_batches(pairs, self.logits, views_per_batch=self.views_per_batch):
+            video, views = done.item
+            if isinstance(views, VideoError):
+                yield views
+            elif done.rows is not None:
+                view_scores = done.rows.softmax(dim=-1).numpy()
+                yield Prediction(
+                    video=str(video) if isinstance(video, str | Path) else "array",
+                    scores=view_scores.mean(axis=0),
+                    view_scores=view_scores,
+                    class_names=self.class_names,
+                    frame_indices=views.frame_indices,
+                    timings=Timings(views.decode_seconds, views.preprocess_seconds, done.seconds),
+                )
 
-    def _scores(self, pixels: Tensor) -> Tensor:
-        """[V, T, C, h, w] before normalisation -> probabilities [V, num_classes], float32."""
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """What the network says of views, all at once.
+
+        Args:
+            pixels: [V, T, C, h, w], 0 to 255, before normalisation.
+
+        Returns:
+            [V, num_classes], float32, in the computer's main memory.
+        """
         video = self.preprocessing.normalize(pixels.to(self.device, non_blocking=True))
-        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext()
-        with autocast:
-            logits = self.model(video)
-        return logits.float().softmax(dim=-1)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext():
+            logits: Tensor = self._network(video)
+        return logits.float().cpu()
 
 
 def _preprocessing_of(

@@ -1,7 +1,8 @@
 """``VideoScorer``: records -> their scores by all views, one video after the other.
 
-A video is decoded once for all its views, in a worker process, while the network works on the video before. A batch
-holds views of one video alone: its scores do not depend on what else is tested, nor by how many processes.
+A video is decoded once for all its views, in a worker process, while the network works on the videos before. With more
+than one view a batch (``Predictor``'s ``views_per_batch``) those of several videos share batches, and the last digits
+of a score (1e-7 in float32) may depend on what else is tested.
 
 Letters of this file: V views of a video, T frames, C colours, h x w of the network's input, K classes.
 """
@@ -12,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -26,6 +27,7 @@ from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.scores import VideoScores
+from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
@@ -90,19 +92,20 @@ class VideoScorer:
             decoder=self.predictor.decoder,
             timeout_seconds=self.timeout_seconds,
         )
-        ahead: Future[float | None] | None
+        predictor = self.predictor
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="duration") as thread:
-            for index, sample in zip(indices, self._samples(dataset), strict=True):
-                record = records[index]
-                ahead = thread.submit(_duration_seconds, record) if sample.readable else None
-                scores = self._score(sample.video) if sample.readable else self._nothing()
+            samples = self._timed_samples(dataset, [records[index] for index in indices], thread)
+            done = compute_in_batches(samples, predictor.logits, views_per_batch=predictor.views_per_batch)
+            for index, video in zip(indices, done, strict=True):
+                record, (sample, seconds) = records[index], video.item
+                scores = self._nothing() if video.rows is None else self._score(video.rows)
                 yield VideoScores(
                     index=index,
                     path=record.path,
                     id=record.id,
                     label=-1 if record.label is None else record.label,
                     error="; ".join(f"{failure.kind}: {failure.detail}" for failure in sample.failures),
-                    duration_seconds=ahead.result() if ahead else None,
+                    duration_seconds=seconds.result() if seconds else None,
                     **scores,
                 )
 
@@ -120,7 +123,7 @@ class VideoScorer:
             "classes": list(self.predictor.class_names),
             "average": self.average,
             "multi_label": self.is_multi_label,
-            "precision": "bf16" if self.predictor.is_bf16 else "fp32",
+            "precision": self.predictor.precision,
             "decoder": self.predictor.decoder,
             "view_scores": self.keep_view_scores,
         }
@@ -146,28 +149,28 @@ class VideoScorer:
                     assert isinstance(sample, VideoSample)
                     yield sample
 
-    @torch.inference_mode()
-    def _score(self, pixels: Tensor) -> dict[str, Any]:
-        """[V, T, C, h, w], 0 to 255 -> the scores of a video."""
-        logits = torch.cat([self._logits(views) for views in pixels.split(self.predictor.views_per_batch)])
-        view_scores = self._probabilities(logits).cpu().numpy()
+    def _timed_samples(
+        self, dataset: VideoDataset, records: Sequence[VideoRecord], thread: ThreadPoolExecutor
+    ) -> Iterator[tuple[tuple[VideoSample, Future[float | None] | None], Tensor | None]]:
+        """Each video with its duration, which is looked up while the network works, and its views if it has any."""
+        for record, sample in zip(records, self._samples(dataset), strict=True):
+            if sample.readable:
+                yield (sample, thread.submit(_duration_seconds, record)), sample.video
+            else:
+                yield (sample, None), None
+
+    def _score(self, logits: Tensor) -> dict[str, Any]:
+        """[V, K] -> the scores of a video."""
+        view_scores = self._probabilities(logits).numpy()
         if self.average == "softmax":
             scores = view_scores.mean(axis=0)
         else:
-            scores = self._probabilities(logits.mean(dim=0)).cpu().numpy()
+            scores = self._probabilities(logits.mean(dim=0)).numpy()
         return {
             "scores": scores,
             "one_view_scores": view_scores[middle_view(self.predictor.preprocessing)],
             "view_scores": view_scores if self.keep_view_scores else None,
         }
-
-    def _logits(self, views: Tensor) -> Tensor:
-        predictor = self.predictor
-        video = predictor.preprocessing.normalize(views.to(predictor.device, non_blocking=True))
-        is_half = torch.autocast(predictor.device.type, dtype=torch.bfloat16) if predictor.is_bf16 else nullcontext()
-        with is_half:
-            logits: Tensor = predictor.model(video)
-        return logits.float()
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self.is_multi_label else logits.softmax(dim=-1)
