@@ -40,6 +40,12 @@ names.
 """
 
 
+HOUSE = """# The house
+
+Every module of the package, with the first line of its docstring. Written by `make docs`; a test holds it to the code.
+"""
+
+
 def rows(source: str) -> list[str]:
     """The lines of one table."""
     lines = [
@@ -88,12 +94,18 @@ def notes() -> list[str]:
     return [f"- `{card.name}`: {card.note}" for card in cards]
 
 
-def tree() -> str:
-    """The package, a line a module: its name and the first line of its docstring."""
+def tree(*, modules: bool) -> str:
+    """The package, a line a part: its name and the first line of its docstring.
+
+    Args:
+        modules: Also those inside of the sub-packages.
+    """
     lines = ["src/uniformerv2/"]
     for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (len(path.relative_to(SOURCE).parts) > 1, path)):
         name = path.relative_to(SOURCE).as_posix()
         is_package = name.endswith("/__init__.py")
+        if "/" in name and not (modules or is_package):
+            continue
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         summary = re.sub(r"``(.+?)``", r"\1", docstring.partition("\n")[0].rstrip("."))
         name = name.removesuffix("__init__.py") if is_package else name
@@ -109,7 +121,8 @@ def pages() -> dict[Path, str]:
     _, end, after = rest.partition("```")
     return {
         ROOT / "docs" / "model_zoo.md": "\n".join([*parts, *notes()]) + "\n",
-        ROOT / "README.md": before + start.partition("src")[0] + tree() + "\n" + end + after,
+        ROOT / "docs" / "house.md": f"{HOUSE}\n```text\n{tree(modules=True)}\n```\n",
+        ROOT / "README.md": before + start.partition("src")[0] + tree(modules=False) + "\n" + end + after,
     }
 
 
