@@ -8,7 +8,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from uniformerv2.benchmark.networks import TestClip
-from uniformerv2.model.blocks import TemporalAffinity
 from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
@@ -35,19 +34,14 @@ def count_flops(model: UniFormerV2, clip: TestClip) -> list[dict[str, Any]]:
         clip: What it is shown.
 
     Returns:
-        A row a part; then those of the whole: ``counted`` with LT_MHRA's mix of frames, which is no convolution here
-        that PyTorch's counter could see, ``summarize``, and the ``published form``.
+        A row a part; then those of the whole: ``counted``, ``summarize``, and the ``published form``.
     """
     model.eval().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(clip.batch(1))
     by_module = {name: sum(flops.values()) / 2 for name, flops in counter.get_flop_counts().items()}
-    mixes = sum(part.weight.numel() for part in model.modules() if isinstance(part, TemporalAffinity))
-    height, width = (clip.image_size // model.config.patch_size,) * 2
-    taps = mixes * clip.num_frames // model.config.tubelet_size * height * width
     macs = {part: _sum_of(by_module, names) for part, names in PARTS.items()}
-    macs["LT_MHRA"] += taps
-    total = counter.get_total_flops() / 2 + taps
+    total = counter.get_total_flops() / 2
     summary = summarize(model, num_frames=clip.num_frames)
     rows = [{"part": part, "gmacs": value / 1e9, "share": value / total} for part, value in macs.items()]
     whole = {"counted": total, "summarize": summary.macs, "published form": summary.published_macs}
