@@ -1,12 +1,9 @@
 """Make clips whose class is nothing but the direction of a motion over real pictures.
 
-    python examples/motion_clips.py DATA OUT --clips 400 --val-clips 200
+    python examples/motion_clips.py DATA OUT --clips 1200 --val-clips 200
 
-A disc cut out of one real frame comes into another, from any side, and rests; the same film backwards is a clip of the
-other class::
-
-    enter   o->|         |  ->o   |  o     |  o     |        a frame alone, or all frames in another order,
-    leave      |  o     ||  o     ||  <-o   |<-o             tell nothing
+The camera pans over one real frame, at a speed of its own, to the right or to the left; either class is the other
+played backwards, so that a frame alone, or all frames in another order, tell nothing.
 
 DATA is what ``uniformerv2.data.annotations.read_records`` reads: its training videos give the pictures of the training
 clips, its validation videos those of the others. OUT gets ``motion`` (folders ``train`` and ``val``, each with a folder
@@ -27,7 +24,9 @@ from rich.progress import track
 from uniformerv2 import open_video
 from uniformerv2.data.annotations import VideoRecord, read_records
 
-SIDE, RADIUS, NUM_FRAMES, FPS = 112, 18, 16, 8
+SIDE, NUM_FRAMES, FPS = 112, 16, 8
+SPEEDS = (2.0, 7.0)
+"""Slowest and fastest pan: pixels a frame."""
 
 
 def picture(record: VideoRecord, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -36,26 +35,18 @@ def picture(record: VideoRecord, rng: np.random.Generator) -> NDArray[np.uint8]:
         return video.frames([int(rng.integers(len(video)))])[0].permute(1, 2, 0).numpy()
 
 
-def enter(ground: NDArray[np.uint8], disc: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A disc of one picture comes into another within 8 to 12 frames and rests: [NUM_FRAMES, SIDE, SIDE, 3]."""
-    frames = np.repeat(cut(ground, SIDE, rng)[None], NUM_FRAMES, axis=0)
-    disc = cut(disc, 2 * RADIUS, rng)
-    rest = rng.uniform(RADIUS, SIDE - RADIUS, size=2)
-    angle = rng.uniform(0, 2 * np.pi)
-    way = np.array([np.sin(angle), np.cos(angle)]) * (SIDE + RADIUS)  # ends outside wherever it starts
-    left = np.maximum(0, 1 - np.arange(NUM_FRAMES) / rng.integers(8, 13))
-    rows, columns = np.nonzero(np.hypot(*np.ogrid[0.5 - RADIUS : RADIUS, 0.5 - RADIUS : RADIUS]) < RADIUS)
-    for frame, (row, column) in zip(frames, (rest + left[:, None] * way).round().astype(int), strict=True):
-        at = row - RADIUS + rows, column - RADIUS + columns
-        seen = (at[0] >= 0) & (at[0] < SIDE) & (at[1] >= 0) & (at[1] < SIDE)
-        frame[at[0][seen], at[1][seen]] = disc[rows[seen], columns[seen]]
-    return frames
+def pan_right(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A window that moves to the right over a picture: [NUM_FRAMES, SIDE, SIDE, 3], uint8.
 
-
-def cut(image: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A square of a picture."""
-    top, left = (int(rng.integers(length - side + 1)) for length in image.shape[:2])
-    return image[top : top + side, left : left + side]
+    Raises:
+        ValueError: The picture is too small for the fastest pan.
+    """
+    offsets = (np.arange(NUM_FRAMES) * rng.uniform(*SPEEDS)).round().astype(int)
+    room = image.shape[0] - SIDE, image.shape[1] - SIDE - offsets[-1]
+    if min(room) < 0:
+        raise ValueError(f"A picture of {image.shape[1]} x {image.shape[0]} pixels is too small to pan over.")
+    top, left = (int(rng.integers(places + 1)) for places in room)
+    return np.stack([image[top : top + SIDE, left + offset : left + offset + SIDE] for offset in offsets])
 
 
 def write(path: Path, frames: NDArray[np.uint8]) -> None:
@@ -75,9 +66,8 @@ def make(options: argparse.Namespace) -> None:
         rng = np.random.default_rng((options.seed, len(split)))
         records = read_records(options.data, split=split)
         for pair in track(range(num_clips // 2), f"{split} clips"):
-            ground, disc = (picture(records[int(number)], rng) for number in rng.integers(len(records), size=2))
-            frames = enter(ground, disc, rng)
-            for name, clip in (("enter", frames), ("leave", frames[::-1])):
+            frames = pan_right(picture(records[int(rng.integers(len(records)))], rng), rng)
+            for name, clip in (("right", frames), ("left", frames[::-1])):
                 place = Path(split, name, f"{pair:04}.mp4")
                 write(options.out / "motion" / place, clip)
                 if split == "val":
@@ -88,7 +78,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--clips", type=int, default=400, help="of the training, both classes together")
+    parser.add_argument("--clips", type=int, default=1200, help="of the training, both classes together")
     parser.add_argument("--val-clips", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     make(parser.parse_args())

@@ -180,6 +180,29 @@ def test_the_first_blocks_alone(tmp_path):
         arm(vit, num_classes=5, num_blocks=4)
 
 
+def test_what_reads_the_last_tokens_starts_from_the_final_norm():
+    vit = image_vit("dinov2")
+    torch.nn.init.normal_(vit.norm.weight)
+    torch.nn.init.normal_(vit.norm.bias)
+    model = arm(vit, num_classes=5, num_frames=4)
+    for norm in (model.norm, model.fusion.stages[-1].norm_tokens):
+        assert torch.equal(norm.weight, vit.norm.weight)
+        assert torch.equal(norm.bias, vit.norm.bias)
+    for block in model.fusion.stages[:-1]:
+        assert torch.equal(block.norm_tokens.weight, torch.ones(48))
+
+
+def test_a_final_norm_is_not_given_to_other_tokens():
+    """It was trained for the last block's."""
+    vit = image_vit("dinov2")
+    torch.nn.init.normal_(vit.norm.weight)
+    cut = arm(vit, num_classes=5, num_frames=4, num_blocks=2)
+    early = arm(vit, num_classes=5, num_frames=4, fusion_stages=(0, 1))
+    for norm in (cut.norm, cut.fusion.stages[-1].norm_tokens, early.fusion.stages[-1].norm_tokens):
+        assert torch.equal(norm.weight, torch.ones(48))
+    assert torch.equal(early.norm.weight, vit.norm.weight)  # the class token of the last block, by the gate
+
+
 def test_a_model_that_a_checkpoint_could_not_rebuild_is_refused():
     vit = timm.create_model("vit_tiny_patch16_224", **{**SMALL, "init_values": 1e-5})
     with pytest.raises(ValueError, match="pass the arguments it was made with as backbone_args="):

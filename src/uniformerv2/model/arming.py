@@ -83,9 +83,10 @@ def arm(
     if image_size is not None:
         _check_size(image_size, source.patch_embed.patch_size)
         source.set_input_size(img_size=image_size)
+    depth = len(source.blocks)
     if num_blocks is not None:
-        if not 0 < num_blocks <= len(source.blocks):
-            raise ValueError(f"num_blocks must be 1 to {len(source.blocks)}, the image ViT's, got {num_blocks}.")
+        if not 0 < num_blocks <= depth:
+            raise ValueError(f"num_blocks must be 1 to {depth}, the image ViT's, got {num_blocks}.")
         source.blocks = source.blocks[:num_blocks]
     config = UniFormerV2Config(
         **{
@@ -98,9 +99,26 @@ def arm(
     )
     info = replace(_info(source, config, weights), class_names=class_names)
     model = UniFormerV2(config, image_vit=take_apart(source, config), info=info)
+    _start_from_final_norm(model, source.norm if num_blocks in {None, depth} else None)
     if trainable == "armour":
         model.freeze_image_vit()
     return model
+
+
+@torch.no_grad()
+def _start_from_final_norm(model: UniFormerV2, final: nn.Module | None) -> None:
+    """Give the norms that read the image ViT's last tokens the scales of its own last norm, which was trained for them.
+
+    The published code leaves CLIP's out. DINOv2's last tokens are mostly one constant vector: after a norm without
+    these scales, two thirds of their second moment tell nothing of the image.
+    """
+    if not isinstance(final, nn.LayerNorm) or not final.elementwise_affine or final.bias is None:
+        return
+    readers: list[nn.Module] = [model.norm] if model.config.use_gate else []
+    if model.config.fusion_stages[-1] == model.config.depth - 1:
+        readers.append(model.fusion.stages[-1].get_submodule("norm_tokens"))
+    for norm in readers:
+        norm.load_state_dict(final.state_dict())
 
 
 def _check_size(image_size: int | tuple[int, int], patch_size: tuple[int, int]) -> None:

@@ -21,7 +21,6 @@ from uniformerv2.training.plan import Preset
 
 __all__ = ["arm_image_vit", "is_image_vit", "load_video_network", "weights_to_fetch"]
 
-DROP_PATH = 0.1
 BYTES = 4
 """Of a published weight."""
 
@@ -112,7 +111,6 @@ def arm_image_vit(
         weights=weights,
         num_frames=num_frames,
         image_size=image_size,
-        drop_path_rate=DROP_PATH,
     )
 
 
