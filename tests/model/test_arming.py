@@ -180,6 +180,15 @@ def test_the_first_blocks_alone(tmp_path):
         arm(vit, num_classes=5, num_blocks=4)
 
 
+def test_stages_are_counted_from_the_end():
+    vit = image_vit("dinov2")
+    assert arm(vit, num_classes=5, preset="motion", num_stages=1).config.fusion_stages == (2,)
+    assert arm(vit, num_classes=5, num_stages=2).config.fusion_stages == (1, 2)
+    for count in (0, 4):
+        with pytest.raises(ValueError, match=f"num_stages must be 1 to 3, the blocks, got {count}"):
+            arm(vit, num_classes=5, num_stages=count)
+
+
 def test_what_reads_the_last_tokens_starts_from_the_final_norm():
     vit = image_vit("dinov2")
     torch.nn.init.normal_(vit.norm.weight)

@@ -21,11 +21,13 @@ from uniformerv2.model.download import DownloadError
 from uniformerv2.training.choose import Asked, make_plan
 from uniformerv2.training.measure import estimate, largest_batch_size
 from uniformerv2.training.plan import (
+    Rates,
     TrainingPlan,
     default_batch_size,
     default_epochs,
     default_num_frames,
-    default_rate,
+    default_rates,
+    default_stages,
     default_views,
 )
 from uniformerv2.training.run import RunFolder, _choose
@@ -199,10 +201,21 @@ class TestRules:
         assert [default_epochs(count) for count in (1, 529, 5000, 240_000)] == [50, 10, 5, 5]
 
     def test_rates_follow_the_root_of_the_batch(self):
-        assert default_rate(16, trainable="all", is_armed_anew=True) == (2e-5, 10)
-        assert default_rate(16, trainable="all", is_armed_anew=False) == (2e-5, 5)
-        assert default_rate(16, trainable="armour", is_armed_anew=True) == (5e-4, 1)
-        assert default_rate(4, trainable="all", is_armed_anew=True)[0] == pytest.approx(1e-5)
+        for preset in ("scene", "motion"):
+            for trainable in ("all", "armour"):
+                made = {"preset": preset, "trainable": trainable, "is_armed_anew": True}
+                rates, fourth = default_rates(16, **made), default_rates(4, **made)
+                assert fourth.learning_rate == pytest.approx(rates.learning_rate / 2)
+                assert replace(fourth, learning_rate=rates.learning_rate) == rates
+
+    def test_lower_blocks_learn_slower_unless_they_see_the_motion(self):
+        made = {"trainable": "all", "is_armed_anew": True}
+        assert default_rates(16, preset="scene", **made).layer_decay < 1
+        assert default_rates(16, preset="motion", **made).layer_decay == 1
+
+    def test_few_videos_get_one_stage(self):
+        assert [default_stages("scene", count) for count in (9_999, 10_000)] == [1, None]
+        assert default_stages("motion", 10) is None
 
     def test_published_views_and_frames(self):
         assert (default_views("scene"), default_views("motion")) == ((4, 3), (1, 3))
@@ -218,17 +231,19 @@ class TestMakePlan:
         plan, network = self.make(checkpoint)
         assert (plan.num_frames, plan.image_size) == (NUM_FRAMES, SIZE)
         assert (plan.batch_size, plan.epochs, plan.preset) == (4, 50, "scene")
-        assert plan.learning_rate == pytest.approx(1e-5)
+        assert plan.rates == Rates(pytest.approx(1e-5), armour_scale=5.0)
+        assert plan.num_stages == len(network.config.fusion_stages)
         assert (plan.num_steps, plan.monitor) == (300, "val_top1")
         assert set(plan.why) == {
             "split",
             "preset",
+            "num_stages",
             "num_frames",
             "image_size",
             "augmentation",
             "precision",
             "batch_size",
-            "learning_rate",
+            "rates",
             "epochs",
             "num_clips",
             "num_crops",
@@ -240,7 +255,6 @@ class TestMakePlan:
         asked = {
             "epochs": 3,
             "batch_size": 5,
-            "learning_rate": 1e-3,
             "num_clips": 2,
             "num_crops": 1,
             "num_frames": 6,
@@ -251,9 +265,10 @@ class TestMakePlan:
             "precision": "bf16-mixed",
             "seed": 7,
         }
-        plan, network = self.make(checkpoint, **asked)
+        plan, network = self.make(checkpoint, learning_rate=1e-3, **asked)
         assert {name: getattr(plan, name) for name in asked} == asked
-        assert set(plan.why) == {"split"}
+        assert plan.rates.learning_rate == 1e-3
+        assert set(plan.why) == {"split", "num_stages"}
         assert plan.flip == 0  # left and right may be classes
         assert not any(weight.requires_grad for weight in network.embedding.parameters())
         assert network.head.weight.requires_grad
@@ -277,6 +292,8 @@ class TestMakePlan:
             self.make(checkpoint, weights="vit.safetensors")
         with pytest.raises(ValueError, match="learning_rate is above 0"):
             self.make(checkpoint, learning_rate=-1.0)
+        with pytest.raises(ValueError, match="--stages is for an image ViT"):
+            self.make(checkpoint, num_stages=2)
 
 
 class TestStart:
@@ -299,16 +316,17 @@ class TestStart:
     def test_image_vit_from_a_file(self, tmp_path):
         vit = timm.create_model(TINY_VIT, num_classes=0)
         save_file(vit.state_dict(), tmp_path / "vit.safetensors")
-        wanted = {"preset": "scene", "class_names": ("a", "b"), "num_frames": 4, "image_size": 32}
+        wanted = {"preset": "scene", "class_names": ("a", "b"), "num_stages": 2, "num_frames": 4, "image_size": 32}
         network = arm_image_vit(TINY_VIT, weights=str(tmp_path / "vit.safetensors"), **wanted)
         assert any(torch.equal(weight, vit.blocks[3].mlp.fc1.weight) for weight in network.blocks[3].parameters())
         assert network.config.num_classes == 2
+        assert network.config.fusion_stages == (10, 11)
 
     def test_a_plan_needs_no_weights_of_a_name(self, tmp_path, monkeypatch):
         """It says which would be fetched; the network has as many, random ones."""
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setenv("UNIFORMERV2_HOME", str(tmp_path))
-        wanted = {"preset": "motion", "class_names": ("a", "b"), "num_frames": 4, "image_size": 32}
+        wanted = {"preset": "motion", "class_names": ("a", "b"), "num_stages": None, "num_frames": 4, "image_size": 32}
         network = arm_image_vit(TINY_VIT, weights=None, fetch=False, **wanted)
         told = weights_to_fetch(TINY_VIT, network, weights=None)
         assert re.fullmatch(r"timm/vit_tiny_patch16_224\.\w+ of the Hugging Face hub, about 2\d MB", told)

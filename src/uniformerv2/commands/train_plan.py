@@ -66,6 +66,7 @@ def asked(options: argparse.Namespace) -> Asked:
         trainable=options.trainable,
         num_frames=options.num_frames,
         image_size=options.image_size,
+        num_stages=options.stages,
         batch_size=options.batch_size,
         epochs=options.epochs,
         learning_rate=options.learning_rate,
@@ -154,7 +155,7 @@ def take_up(options: argparse.Namespace, folder: RunFolder, splits: Splits) -> P
 
 
 def _option(field: str) -> str:
-    named = {"num_clips": "--clips", "num_crops": "--crops", "data": "DATA"}
+    named = {"num_stages": "--stages", "num_clips": "--clips", "num_crops": "--crops", "data": "DATA"}
     return named.get(field, f"--{field.replace('_', '-')}")
 
 
@@ -192,7 +193,6 @@ def _choice_rows(planned: Planned) -> list[tuple[str, str, str]]:
     names = ", ".join(plan.class_names[:SHOWN])
     more = f" and {len(plan.class_names) - SHOWN} more" if len(plan.class_names) > SHOWN else ""
     tested = f", {plan.num_test} test" if plan.num_test else ""
-    frozen = "image ViT frozen" if plan.trainable == "armour" else f"armour times {plan.armour_scale:g}"
     weights = f", weights {Path(plan.weights).name}" if plan.weights else ""
     fetched = [("to be fetched", planned.to_fetch, "")] if planned.to_fetch else []
     return [
@@ -203,13 +203,21 @@ def _choice_rows(planned: Planned) -> list[tuple[str, str, str]]:
         *fetched,
         ("frames", str(plan.num_frames), "num_frames"),
         ("image size", str(plan.image_size), "image_size"),
+        ("stages", str(plan.num_stages), "num_stages"),
         ("batch size", str(plan.batch_size), "batch_size"),
-        ("learning rate", f"{plan.learning_rate:.3g}, {frozen}", "learning_rate"),
+        ("learning rate", _rates(plan), "rates"),
         ("epochs", f"{plan.epochs} of {plan.steps_per_epoch} steps", "epochs"),
         ("augmentation", plan.augmentation + ("" if plan.flip else ", no flip"), "augmentation"),
         ("final test", f"{_count(plan.num_clips, 'clip')} x {_count(plan.num_crops, 'crop')}", "num_clips"),
         ("precision", plan.precision, "precision"),
     ]
+
+
+def _rates(plan: TrainingPlan) -> str:
+    rate, armour, decay = f"{plan.rates.learning_rate:.3g}", plan.rates.armour_scale, plan.rates.layer_decay
+    if plan.trainable == "armour":
+        return f"{rate}, image ViT frozen"
+    return f"{rate}, armour times {armour:g}" + (f", each lower block times {decay:g}" if decay < 1 else "")
 
 
 def _count(number: int, noun: str) -> str:

@@ -110,9 +110,10 @@ def _training(plan: TrainingPlan) -> dict[str, str]:
     """The choices that a reader asks for first."""
     shown = ("preset", "backbone", "trainable", "num_frames", "image_size", "batch_size", "learning_rate", "epochs")
     chosen = asdict(plan)
-    chosen["learning_rate"] = f"{plan.learning_rate:.3g}"
+    rate, armour_scale = plan.rates.learning_rate, plan.rates.armour_scale
+    chosen["learning_rate"] = f"{rate:.3g}"
     if plan.trainable == "all":
-        chosen["learning_rate"] += f" (image ViT), {plan.learning_rate * plan.armour_scale:.3g} (armour)"
+        chosen["learning_rate"] += f" (image ViT), {rate * armour_scale:.3g} (armour)"
     return {name: str(chosen[name]) for name in (*shown, "augmentation", "precision", "seed", "num_train")}
 
 

@@ -40,6 +40,7 @@ def arm(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     num_blocks: int | None = None,
+    num_stages: int | None = None,
     backbone_args: Mapping[str, Any] | None = None,
     class_names: tuple[str, ...] = (),
     **overrides: Any,
@@ -60,6 +61,7 @@ def arm(
         weights: A file with weights of the image ViT, in timm's names or Hugging Face's.
         image_size: Pixels, height and width; the ViT's own where None. Positions are interpolated, as timm does.
         num_blocks: Keep only the first so many blocks of the image ViT.
+        num_stages: Global UniBlocks on the last so many layers, whatever the preset says.
         backbone_args: What timm's ``create_model`` is (or, for a model, was) given beside the name.
         class_names: In the order of the head's rows.
         **overrides: Fields of ``UniFormerV2Config``, for instance ``tubelet_size=1`` or ``fusion="parallel"``.
@@ -92,6 +94,7 @@ def arm(
         **{
             **_image_fields(source, dict(backbone_args or {})),
             **_preset_fields(preset, len(source.blocks)),
+            **_stage_fields(num_stages, len(source.blocks)),
             "num_frames": num_frames,
             "num_classes": num_classes,
             **overrides,
@@ -267,3 +270,11 @@ def _preset_fields(preset: str, depth: int) -> dict[str, Any]:
     if preset == "motion":
         return {"num_local_steps": 2, "tubelet_size": 2, "fusion_stages": tuple(range(depth // 3, depth))}
     raise ValueError(f"preset is 'scene' or 'motion', got {preset!r}.")
+
+
+def _stage_fields(num_stages: int | None, depth: int) -> dict[str, Any]:
+    if num_stages is None:
+        return {}
+    if not 0 < num_stages <= depth:
+        raise ValueError(f"num_stages must be 1 to {depth}, the blocks, got {num_stages}.")
+    return {"fusion_stages": tuple(range(depth - num_stages, depth))}

@@ -96,7 +96,8 @@ class AblationSettings:
         drop_path_rate: Stochastic depth, of blocks that learn and of global UniBlocks.
         epochs: Passes over the training videos.
         batch_size: Videos of a step.
-        learning_rate: None: see ``default_rate``.
+        learning_rate: None: 5e-4 with a frozen image ViT, else 2e-5 for it and ten times that for the armour; at a
+            batch of 16, others times the root of batch / 16.
         warmup: Of all epochs, 0 to 1.
         augmentation: "light" crops, "strong" is the published one; "none" has neither crops nor flips.
         flip: Probability that a training clip is mirrored.

@@ -13,6 +13,7 @@ Letters: B clips of a batch, S cached blocks, T' time steps, N tokens a step, C 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +39,6 @@ from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
 from uniformerv2.training.measure import best_device
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.optim import Optimization
-from uniformerv2.training.plan import default_rate
 from uniformerv2.training.run import LIGHT_AREA, MAX_FAILED
 from uniformerv2.training.splits import Splits
 
@@ -49,6 +49,9 @@ else:
 
 __all__ = ["Measured", "Prepared", "SharedTokens", "prepare", "run_variant", "shared_tokens"]
 
+RATE: Final = 2e-5
+FROZEN_RATE: Final = 5e-4
+ARMOUR_SCALE: Final = 10.0
 OF_THE_IMAGES: Final = (
     *("backbone", "weights", "num_blocks", "num_frames", "image_size", "sampling", "frame_stride", "tubelet_size"),
     *("augmentation", "flip", "cache_views"),
@@ -337,13 +340,13 @@ def _augmentation(settings: AblationSettings) -> TrainAugmentation:
 
 
 def _optimization(settings: AblationSettings) -> Optimization:
-    rate, scale = default_rate(settings.batch_size, trainable=settings.trainable, is_armed_anew=True)
-    highest = settings.learning_rate or rate
+    is_frozen = settings.trainable == "armour"
+    highest = settings.learning_rate or (FROZEN_RATE if is_frozen else RATE) * math.sqrt(settings.batch_size / 16)
     return Optimization(
         learning_rate=highest,
         batch_size=None,
         warmup_start_rate=highest / 10,
         end_rate=highest / 100,
         warmup_epochs=settings.warmup * settings.epochs,
-        armour_scale=scale,
+        armour_scale=1.0 if is_frozen else ARMOUR_SCALE,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,8 @@ from uniformerv2.training.plan import (
     default_batch_size,
     default_epochs,
     default_num_frames,
-    default_rate,
+    default_rates,
+    default_stages,
     default_views,
 )
 from uniformerv2.training.splits import Splits
@@ -55,6 +56,7 @@ class Asked:
     trainable: Trainable = "all"
     num_frames: int | None = None
     image_size: int | None = None
+    num_stages: int | None = None
     batch_size: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
@@ -130,7 +132,10 @@ def make_plan(
         choices.why["batch_size"] = "four steps an epoch or more, up to " + (
             "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
         )
-    rate, scale = default_rate(max(1, batch_size), trainable=asked.trainable, is_armed_anew=is_armed_anew)
+    rates = default_rates(max(1, batch_size), preset=preset, trainable=asked.trainable, is_armed_anew=is_armed_anew)
+    highest = choices.take(
+        "rates", asked.learning_rate, rates.learning_rate, "tuned at a batch of 16, times the root of batch / 16"
+    )
     epochs = choices.take("epochs", asked.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
     augmentation = default_augmentation(num_train, epochs)
     clips, crops = default_views(preset)
@@ -148,8 +153,8 @@ def make_plan(
         num_frames=preprocessing.num_frames,
         image_size=preprocessing.image_size,
         batch_size=batch_size,
-        learning_rate=choices.take("learning_rate", asked.learning_rate, rate, _rate_rule(asked.trainable)),
-        armour_scale=scale,
+        num_stages=len(network.config.fusion_stages),
+        rates=replace(rates, learning_rate=highest),
         epochs=epochs,
         num_clips=choices.take("num_clips", asked.num_clips, clips, f"as published for {preset}"),
         num_crops=choices.take("num_crops", asked.num_crops, crops, f"as published for {preset}"),
@@ -173,16 +178,19 @@ def _network(
     """Armed, or loaded; its ``info.preprocessing`` has the frames and the size of this training.
 
     Raises:
-        ValueError: Weights of an image ViT for something that is none.
+        ValueError: Weights or stages of an image ViT for something that is none.
     """
     if is_image_vit(backbone):
         num_frames = default_num_frames(preset, has_gpu=has_gpu)
+        num_stages = default_stages(preset, len(splits.train))
+        why = "as published" if num_stages is None else "few videos, which more of them learn by heart"
         torch.manual_seed(asked.seed)  # of the armour
         network = arm_image_vit(
             backbone,
             weights=asked.weights,
             preset=preset,
             class_names=splits.class_names,
+            num_stages=choices.take("num_stages", asked.num_stages, num_stages, why),
             num_frames=choices.take("num_frames", asked.num_frames, num_frames, f"for {preset}"),
             image_size=choices.take("image_size", asked.image_size, 224 if has_gpu else 112, "224; 112 without a GPU"),
             fetch=fetch,
@@ -192,6 +200,8 @@ def _network(
             f"--weights is a file for an image ViT, but {backbone} is a video network that has its own: name the "
             "image ViT with --backbone, for instance vit_small_patch14_dinov2, or leave --weights out."
         )
+    elif asked.num_stages is not None:
+        raise ValueError(f"--stages is for an image ViT, but {backbone} is a video network that has its own.")
     else:
         torch.manual_seed(asked.seed)  # of the head
         network = load_video_network(
@@ -201,7 +211,7 @@ def _network(
             image_size=asked.image_size,
             fetch=fetch,
         )
-        for name in ("num_frames", "image_size"):
+        for name in ("num_stages", "num_frames", "image_size"):
             choices.take(name, getattr(asked, name), None, "the checkpoint's own")
     if asked.trainable == "armour":
         network.freeze_image_vit()
@@ -215,8 +225,3 @@ def _cache(asked: Asked, choices: _Choices, *, epochs: int) -> dict[str, Any]:
     views = min(DEFAULT_CACHE_VIEWS, epochs)
     views = choices.take("cache_views", asked.cache_views, views, "each costs one pass of the image ViT")
     return {"cache_views": views, "cache_dtype": asked.cache_dtype or "float16", "cache_dir": asked.cache_dir}
-
-
-def _rate_rule(trainable: Trainable) -> str:
-    rate = "5e-4, armour alone" if trainable == "armour" else "2e-5"
-    return f"{rate} at a batch of 16, times the root of batch / 16"

@@ -2,7 +2,7 @@
 
 Sources:
     Defaults without another remark are the published ones (Li et al., UniFormerV2, 2022,
-    https://arxiv.org/abs/2211.09552, and its recipes). Learning rates are ours, see ``default_rate``: the published
+    https://arxiv.org/abs/2211.09552, and its recipes). Learning rates are ours, see ``default_rates``: the published
     1e-5 at a batch of 256 is made for 50 epochs of 240,000 videos, and small data would be over before it moves.
 """
 
@@ -20,6 +20,7 @@ __all__ = [
     "DEFAULT_CACHE_VIEWS",
     "AugmentationName",
     "Preset",
+    "Rates",
     "StorageName",
     "Trainable",
     "TrainingPlan",
@@ -27,7 +28,8 @@ __all__ = [
     "default_batch_size",
     "default_epochs",
     "default_num_frames",
-    "default_rate",
+    "default_rates",
+    "default_stages",
     "default_views",
 ]
 
@@ -48,15 +50,28 @@ DEFAULT_BACKBONES: Final[Mapping[tuple[Preset, bool], str]] = {
 motion from the image ViT; without a GPU a base-size network takes days, a small one minutes."""
 
 REFERENCE_BATCH: Final = 16
-IMAGE_VIT_RATE: Final = 2e-5
 FROZEN_RATE: Final = 5e-4
-NEW_ARMOUR_SCALE: Final = 10.0
-TRAINED_ARMOUR_SCALE: Final = 5.0
+FEW_VIDEOS: Final = 10_000
 VIDEOS_SHOWN: Final = 5000
 MANY_SHOWN: Final = 100_000
 DEFAULT_CACHE_VIEWS: Final = 4
 WARMUP: Final = 0.1
 """Of all epochs."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How fast each part learns.
+
+    Attributes:
+        learning_rate: Highest rate: of the image ViT's last block, or where it is frozen of the armour.
+        armour_scale: Rate of the armour divided by it.
+        layer_decay: Rate of a block of the image ViT divided by that of the block above it.
+    """
+
+    learning_rate: float
+    armour_scale: float = 1.0
+    layer_decay: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +92,8 @@ class TrainingPlan:
         num_frames: Of a clip.
         image_size: Pixels of a square input, or (height, width).
         batch_size: Videos of a step.
-        learning_rate: Highest rate: of the image ViT, or where it is frozen of the armour.
-        armour_scale: Rate of the armour divided by ``learning_rate``.
+        num_stages: Global UniBlocks.
+        rates: How fast each part learns.
         epochs: Passes over the training videos.
         num_clips: Clips of a video in the final test.
         num_crops: Crops of a clip in the final test.
@@ -113,8 +128,8 @@ class TrainingPlan:
     num_frames: int
     image_size: int | tuple[int, int]
     batch_size: int
-    learning_rate: float
-    armour_scale: float
+    num_stages: int
+    rates: Rates
     epochs: int
     num_clips: int
     num_crops: int
@@ -138,8 +153,8 @@ class TrainingPlan:
         for name in ("seed", "num_workers", "cache_views"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is 0 or more, got {getattr(self, name)}.")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is above 0, got {self.learning_rate}.")
+        if not 0 < self.rates.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is above 0, got {self.rates.learning_rate}.")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -160,12 +175,11 @@ class TrainingPlan:
     def optimization(self) -> Optimization:
         """AdamW with the rates of this plan, which are meant for its batch."""
         return Optimization(
-            learning_rate=self.learning_rate,
+            **asdict(self.rates),
             batch_size=None,
-            warmup_start_rate=self.learning_rate / 10,
-            end_rate=self.learning_rate / 100,
+            warmup_start_rate=self.rates.learning_rate / 10,
+            end_rate=self.rates.learning_rate / 100,
             warmup_epochs=WARMUP * self.epochs,
-            armour_scale=self.armour_scale,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -176,7 +190,7 @@ class TrainingPlan:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The plan that ``to_dict`` gave, also after a way through JSON."""
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
+        return cls(**{**values, **lists, "rates": Rates(**values["rates"])})
 
 
 def default_batch_size(num_train: int, *, largest: int) -> int:
@@ -216,26 +230,39 @@ def default_num_frames(preset: Preset, *, has_gpu: bool) -> int:
     return 16 if preset == "motion" and has_gpu else 8
 
 
-def default_rate(batch_size: int, *, trainable: Trainable, is_armed_anew: bool) -> tuple[float, float]:
-    """The highest rate, and that of the armour divided by it.
+def default_stages(preset: Preset, num_train: int) -> int | None:
+    """Global UniBlocks; None: those of the preset.
 
-    At a batch of 16 it is 2e-5 for the image ViT and ten times that for a new armour (five times for one that was
-    trained on videos, whose head is new); 5e-4 for the armour of a frozen image ViT. Other batches: times the square
-    root of batch / 16, the rule for Adam's kind of optimiser (Malladi et al., 2022,
-    https://arxiv.org/abs/2205.10287).
+    >>> default_stages("scene", 529), default_stages("scene", 240_000), default_stages("motion", 529)
+    (1, None, None)
+    """
+    return 1 if preset == "scene" and num_train < FEW_VIDEOS else None
+
+
+def default_rates(batch_size: int, *, preset: Preset, trainable: Trainable, is_armed_anew: bool) -> Rates:
+    """How fast each part learns at a batch of 16; others are multiplied by the root of batch / 16.
+
+    That root is the rule for Adam's kind of optimiser (Malladi et al., 2022, https://arxiv.org/abs/2205.10287). The
+    blocks of an image ViT that is armed anew learn the slower the lower they are, as in the fine-tuning of BEiT (Bao et
+    al., 2021, https://arxiv.org/abs/2106.08254); but not for motion, which the lowest layer, the tubelets, has to see.
 
     Args:
         batch_size: Videos of a step.
+        preset: What tells the classes apart.
         trainable: What learns.
         is_armed_anew: The armour has random weights.
 
-    >>> default_rate(64, trainable="all", is_armed_anew=True)
-    (4e-05, 10.0)
+    >>> default_rates(64, preset="scene", trainable="armour", is_armed_anew=True)
+    Rates(learning_rate=0.001, armour_scale=1.0, layer_decay=1.0)
     """
     factor = math.sqrt(batch_size / REFERENCE_BATCH)
     if trainable == "armour":
-        return FROZEN_RATE * factor, 1.0
-    return IMAGE_VIT_RATE * factor, NEW_ARMOUR_SCALE if is_armed_anew else TRAINED_ARMOUR_SCALE
+        return Rates(FROZEN_RATE * factor)
+    if not is_armed_anew:
+        return Rates(2e-5 * factor, armour_scale=5.0)
+    if preset == "motion":
+        return Rates(1e-4 * factor, armour_scale=10.0)
+    return Rates(1e-4 * factor, armour_scale=5.0, layer_decay=0.65)
 
 
 def default_views(preset: Preset) -> tuple[int, int]:

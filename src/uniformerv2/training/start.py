@@ -82,6 +82,7 @@ def arm_image_vit(
     weights: str | None,
     preset: Preset,
     class_names: Sequence[str],
+    num_stages: int | None,
     num_frames: int,
     image_size: int,
     fetch: bool = True,
@@ -93,6 +94,7 @@ def arm_image_vit(
         weights: A file; None: timm's own, fetched where they are not here.
         preset: See ``arm``.
         class_names: In head order.
+        num_stages: Global UniBlocks; None: those of the preset.
         num_frames: Of a clip.
         image_size: Of a frame.
         fetch: False: random weights where timm's own are not on this machine; for a plan.
@@ -109,6 +111,7 @@ def arm_image_vit(
         preset=preset,
         pretrained=weights is None and (fetch or not _is_absent(backbone)),
         weights=weights,
+        num_stages=num_stages,
         num_frames=num_frames,
         image_size=image_size,
     )
