@@ -49,7 +49,8 @@ def arm(
 
     The presets are the authors' advice. "scene", for Kinetics-like data: global UniBlocks on the last four layers.
     "motion", for Something-Something-like data: two local temporal steps in every block, global UniBlocks on the last
-    two thirds of the layers, tubelets of two frames.
+    two thirds of the layers, tubelets of two frames. The norms that read the last block's tokens start from the image
+    ViT's final norm.
 
     Args:
         vit: A timm model (which is copied, not changed) or the name of one.

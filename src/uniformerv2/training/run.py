@@ -330,6 +330,8 @@ def _last_score(
 
 def _choose(last: float, highest: float, folder: RunFolder, plan: TrainingPlan) -> _Choice:
     """The last epoch where it is as good as the best one, as it has learnt longest; else the best."""
+    if plan.epochs == 1:
+        return _Choice(folder.last, "the only epoch", last)
     if last >= highest:
         return _Choice(folder.last, f"last of {plan.epochs} epochs: none had a higher {plan.monitor}", highest)
     epoch = torch.load(folder.best, weights_only=True, map_location="cpu")["epoch"] + 1
