@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from tests.media import write_video
 from tests.training.fake_clips import tiny_network
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.training.plan import TrainingPlan
+from uniformerv2.training.plan import Rates, TrainingPlan
 from uniformerv2.training.run import RunFolder, train
 from uniformerv2.training.splits import Splits
 
@@ -82,8 +82,8 @@ def plan_of(out: Path, splits: Splits, *, epochs: int, num_workers: int) -> Trai
         num_frames=4,
         image_size=32,
         batch_size=BATCH,
-        learning_rate=1e-3,
-        armour_scale=2.0,
+        num_stages=2,
+        rates=Rates(1e-3, armour_scale=2.0),
         epochs=epochs,
         num_clips=1,
         num_crops=1,

@@ -22,7 +22,7 @@ from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.training.feature_cache import clip_bytes, token_shape
 from uniformerv2.training.feature_key import FeatureSettings, NotCacheableError, check_cacheable, feature_key
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier, missing_bytes
-from uniformerv2.training.plan import TrainingPlan
+from uniformerv2.training.plan import Rates, TrainingPlan
 from uniformerv2.training.run import train
 from uniformerv2.training.splits import Splits
 
@@ -302,8 +302,8 @@ class TestTraining:
             "num_frames": NUM_FRAMES,
             "image_size": SIZE,
             "batch_size": 4,
-            "learning_rate": 1e-3,
-            "armour_scale": 1.0,
+            "num_stages": 2,
+            "rates": Rates(1e-3),
             "num_clips": 1,
             "num_crops": 1,
             "augmentation": "light",
