@@ -134,7 +134,7 @@ def make_plan(
         )
     rates = default_rates(max(1, batch_size), preset=preset, trainable=asked.trainable, is_armed_anew=is_armed_anew)
     highest = choices.take(
-        "rates", asked.learning_rate, rates.learning_rate, "tuned at a batch of 16, times the root of batch / 16"
+        "rates", asked.learning_rate, rates.learning_rate, "for a batch of 16, times the root of batch / 16"
     )
     epochs = choices.take("epochs", asked.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
     augmentation = default_augmentation(num_train, epochs)
