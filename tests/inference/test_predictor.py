@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from threading import Event
+from threading import Event, current_thread
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from uniformerv2.checkpoint import save_model
 from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.data.video_file import VideoFile
+from uniformerv2.inference import predictor as predictor_module
 from uniformerv2.inference.predictor import Prediction, Predictor
 from uniformerv2.model.config import CheckpointInfo
 
@@ -103,6 +104,7 @@ def test_many_videos_keep_their_order_and_a_broken_one_its_place(model, tmp_path
 
 def test_the_next_video_is_decoded_while_the_network_works(model, tmp_path, monkeypatch):
     """The network waits here until the next video is begun, for ever if it is not; the one after it is not yet."""
+    monkeypatch.setattr(predictor_module, "available_cores", lambda: 4)
     begun = [Event() for _ in range(3)]
     videos = [write_video(tmp_path / f"{index}.mp4") for index in range(3)]
     predictor = Predictor(model)
@@ -118,6 +120,16 @@ def test_the_next_video_is_decoded_while_the_network_works(model, tmp_path, monk
     monkeypatch.setattr(predictor, "_prepare", lambda video: begun[videos.index(video)].set() or prepare(video))
     monkeypatch.setattr(predictor, "logits", watched_logits)
     assert len(list(predictor.stream(videos))) == 3
+
+
+def test_a_cpu_of_two_cores_decodes_and_computes_in_turns(model, video, monkeypatch):
+    monkeypatch.setattr(predictor_module, "available_cores", lambda: 2)
+    predictor = Predictor(model)
+    prepare, logits, order = predictor._prepare, predictor.logits, []
+    monkeypatch.setattr(predictor, "_prepare", lambda given: order.append(current_thread()) or prepare(given))
+    monkeypatch.setattr(predictor, "logits", lambda pixels: order.append("logits") or logits(pixels))
+    assert len(list(predictor.stream([video, video]))) == 2
+    assert order == [current_thread(), "logits"] * 2
 
 
 @pytest.mark.parametrize("views_per_batch", [1, 2, 5, 100])
@@ -138,8 +150,10 @@ def test_views_of_several_videos_share_batches_and_the_scores_stay(model, tmp_pa
         assert result.timings.compute_seconds > 0
 
 
-def test_a_video_never_ending_is_answered_while_it_runs(model, video):
+@pytest.mark.parametrize("cores", [2, 4])
+def test_a_video_never_ending_is_answered_while_it_runs(model, video, monkeypatch, cores):
     """What is given may have no end: a prediction comes when its batch is full."""
+    monkeypatch.setattr(predictor_module, "available_cores", lambda: cores)
     predictor = Predictor(model, views_per_batch=3)
     given = []
 
@@ -151,7 +165,7 @@ def test_a_video_never_ending_is_answered_while_it_runs(model, video):
     results = predictor.stream(endless())
     for _ in range(7):
         next(results)
-    assert len(given) == 9 + 1  # three full batches, and one video ahead
+    assert len(given) == 9 + (cores > 2)  # three full batches, and one video ahead
     results.close()
 
 

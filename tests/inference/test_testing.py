@@ -16,8 +16,9 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.dumps import read_dump
 from uniformerv2.evaluation.journal import journal_folder
+from uniformerv2.inference import scoring
 from uniformerv2.inference.predictor import Predictor
-from uniformerv2.inference.scoring import VideoScorer, middle_view
+from uniformerv2.inference.scoring import VideoScorer, decoding_workers, middle_view
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.config import CheckpointInfo
 
@@ -224,3 +225,12 @@ def test_wrong_arguments(model, records):
 def test_the_fingerprint_is_plain_and_repeats(model, records):
     prints = [json.dumps(scorer_of(model).fingerprint(records)) for _ in range(2)]
     assert prints[0] == prints[1]
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "num_devices", "wanted"),
+    [("cpu", 1, 1, 1), ("cpu", 2, 1, 1), ("cpu", 4, 1, 3), ("cuda", 4, 1, 4), ("cuda", 16, 4, 4), ("cuda", 64, 2, 8)],
+)
+def test_a_network_on_the_cpu_keeps_a_core(monkeypatch, device, cores, num_devices, wanted):
+    monkeypatch.setattr(scoring, "available_cores", lambda: cores)
+    assert decoding_workers(torch.device(device), num_devices=num_devices) == wanted

@@ -36,7 +36,7 @@ def measure_pipeline(
         predictor: Network, preprocessing, device, precision.
         data: What ``read_records`` reads.
         num_clips: Videos of a round.
-        num_workers: Processes that decode for ``test``; None: one per core, up to 8.
+        num_workers: Processes that decode for ``test``; None: as many as it takes itself.
         repeats: Rounds.
 
     Returns:
@@ -50,7 +50,7 @@ def measure_pipeline(
         "predict": lambda: list(predictor.stream([record.path for record in records])),
         "predict decode": lambda: [_pixels(predictor, record) for record in records],
         "test": lambda: list(scorer(records, range(len(records)))),
-        "test decode": lambda: _load(predictor, records, num_workers),
+        "test decode": lambda: _load(predictor, records, scorer.num_workers),
     }
     _compute(predictor, pixels, 1)
     list(scorer(records, [0]))  # the server of the worker processes starts once
@@ -88,7 +88,7 @@ def _compute(predictor: Predictor, pixels: Tensor, count: int) -> None:
                 predictor.model(video).float().softmax(-1).cpu()
 
 
-def _load(predictor: Predictor, records: list[VideoRecord], num_workers: int | None) -> None:
+def _load(predictor: Predictor, records: list[VideoRecord], num_workers: int) -> None:
     dataset = VideoDataset(records, predictor.preprocessing, decoder=predictor.decoder)
     with closing(VideoLoader(dataset, batch_size=1, num_workers=num_workers)) as loader:
         for _ in loader:

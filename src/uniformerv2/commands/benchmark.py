@@ -76,9 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_network(pipeline, sized=False)
     pipeline.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"), help="default: auto")
     pipeline.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
-    pipeline.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode for test (default: a core each)"
-    )
+    pipeline.add_argument("--workers", type=int, metavar="N", help="processes that decode for test (default: as test)")
 
     flops = add("flops", _flops, "multiply-adds of each part, against models NAME", repeats=None)
     _add_network(flops)

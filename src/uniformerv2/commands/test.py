@@ -40,18 +40,15 @@ from uniformerv2.commands.tested_videos import (
 )
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.labels import ClassNames
-from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.evaluation.dumps import check_dump_path
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Precision, Predictor
-from uniformerv2.inference.scoring import VideoScorer
+from uniformerv2.inference.scoring import VideoScorer, decoding_workers
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
 __all__ = ["add_arguments", "run"]
-
-MOST_WORKERS = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -204,9 +201,6 @@ def _scorer(
     records: list[VideoRecord],
     place: Place,
 ) -> VideoScorer:
-    workers = options.workers
-    if workers is None:
-        workers = max(1, min(available_cores() // place.local_size, MOST_WORKERS))
     try:
         predictor = Predictor(
             model,
@@ -221,6 +215,9 @@ def _scorer(
         num_clips = options.clips or views.get("num_clips", own.num_clips)
         num_crops = options.crops or views.get("num_crops", own.num_crops)
         predictor.preprocessing = replace(own, num_clips=num_clips, num_crops=num_crops)
+        workers = options.workers
+        if workers is None:
+            workers = decoding_workers(predictor.device, num_devices=place.local_size)
         return VideoScorer(
             predictor,
             average=options.average,

@@ -37,6 +37,9 @@ Precision = Literal["auto", "fp32", "bf16", "int8"]
 GPU_VIEWS: Final = 8
 """Views of a batch where nothing else is asked for, elsewhere than on a CPU."""
 
+FEW_CORES: Final = 2
+"""Up to so many, a thread that decodes takes more from a network on the CPU than it saves; see docs/performance.md."""
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -178,7 +181,8 @@ class Predictor:
         """Classify many videos, in order; the next ones are decoded while the network works.
 
         A prediction may wait for the videos after it, until they fill a batch of ``views_per_batch``. Beside a GPU a
-        thread per core decodes (up to 8), one video each ahead; on a CPU, where the network needs the cores, one.
+        thread per core decodes (up to 8), one video each ahead; on a CPU, where the network needs the cores, one; on a
+        CPU of two cores or one none, so that decoding and network take turns.
 
         Args:
             videos: As for a single call.
@@ -186,7 +190,11 @@ class Predictor:
         Yields:
             A prediction, or for a video that can't be read the ``VideoError`` in its place.
         """
-        num_threads = 1 if self.device.type == "cpu" else min(available_cores(), 8)
+        cores = available_cores()
+        if self.device.type == "cpu" and cores <= FEW_CORES:
+            yield from self._predict((video, self._prepare_or_fail(video)) for video in videos)
+            return
+        num_threads = 1 if self.device.type == "cpu" else min(cores, 8)
         with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as decoder:
             yield from self._predict(self._prepared(videos, decoder, num_ahead=num_threads))
 

@@ -26,15 +26,17 @@ from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset
 from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.evaluation.scores import VideoScores
 from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["Average", "VideoScorer", "middle_view"]
+__all__ = ["Average", "VideoScorer", "decoding_workers", "middle_view"]
 
 Average = Literal["softmax", "logits"]
 
+MOST_WORKERS: Final = 8
 LARGE_ITEM: Final = 64_000_000
 """Bytes of all views of a video from which on a worker prepares only one video ahead."""
 
@@ -47,7 +49,7 @@ class VideoScorer:
         average: Mean over the views of the probabilities, or of the logits.
         is_multi_label: A video may have several classes: probabilities are sigmoids, not a softmax.
         keep_view_scores: Keep the scores of each view.
-        num_workers: Processes that decode; None: one per core, up to 8.
+        num_workers: Processes that decode; None: see ``decoding_workers``.
         timeout_seconds: How long a video may take to decode; None: for ever.
 
     Raises:
@@ -70,7 +72,7 @@ class VideoScorer:
         self.average = average
         self.is_multi_label = is_multi_label
         self.keep_view_scores = keep_view_scores
-        self.num_workers = num_workers
+        self.num_workers = decoding_workers(predictor.device) if num_workers is None else num_workers
         self.timeout_seconds = timeout_seconds
 
     def __call__(self, records: Sequence[VideoRecord], indices: Sequence[int]) -> Iterator[VideoScores]:
@@ -177,6 +179,17 @@ class VideoScorer:
 
     def _nothing(self) -> dict[str, Any]:
         return {"scores": np.zeros(len(self.predictor.class_names), dtype=np.float32)}
+
+
+def decoding_workers(device: torch.device, *, num_devices: int = 1) -> int:
+    """Processes that decode for a network: one per core, up to 8; where it computes on these cores itself, one less.
+
+    Args:
+        device: Where the network computes.
+        num_devices: How many such networks share this machine.
+    """
+    cores = available_cores() // num_devices
+    return max(1, min(cores - (device.type == "cpu"), MOST_WORKERS))
 
 
 def middle_view(preprocessing: Preprocessing) -> int:
