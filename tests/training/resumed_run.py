@@ -83,6 +83,7 @@ def plan_of(out: Path, splits: Splits, *, epochs: int, num_workers: int) -> Trai
         image_size=32,
         batch_size=BATCH,
         num_stages=2,
+        dropout=0.5,
         rates=Rates(1e-3, armour_scale=2.0),
         epochs=epochs,
         num_clips=1,

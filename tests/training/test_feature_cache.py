@@ -303,6 +303,7 @@ class TestTraining:
             "image_size": SIZE,
             "batch_size": 4,
             "num_stages": 2,
+            "dropout": 0.5,
             "rates": Rates(1e-3),
             "num_clips": 1,
             "num_crops": 1,

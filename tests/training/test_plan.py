@@ -24,6 +24,7 @@ from uniformerv2.training.plan import (
     Rates,
     TrainingPlan,
     default_batch_size,
+    default_dropout,
     default_epochs,
     default_num_frames,
     default_rates,
@@ -217,6 +218,10 @@ class TestRules:
         assert [default_stages("scene", count) for count in (9_999, 10_000)] == [1, None]
         assert default_stages("motion", 10) is None
 
+    def test_few_videos_get_little_dropout(self):
+        assert [default_dropout("scene", count) for count in (9_999, 10_000)] == [0.1, None]
+        assert default_dropout("motion", 10) is None
+
     def test_published_views_and_frames(self):
         assert (default_views("scene"), default_views("motion")) == ((4, 3), (1, 3))
         assert (default_num_frames("scene", has_gpu=True), default_num_frames("motion", has_gpu=True)) == (8, 16)
@@ -238,6 +243,7 @@ class TestMakePlan:
             "split",
             "preset",
             "num_stages",
+            "dropout",
             "num_frames",
             "image_size",
             "augmentation",
@@ -268,7 +274,7 @@ class TestMakePlan:
         plan, network = self.make(checkpoint, learning_rate=1e-3, **asked)
         assert {name: getattr(plan, name) for name in asked} == asked
         assert plan.rates.learning_rate == 1e-3
-        assert set(plan.why) == {"split", "num_stages"}
+        assert set(plan.why) == {"split", "num_stages", "dropout"}
         assert plan.flip == 0  # left and right may be classes
         assert not any(weight.requires_grad for weight in network.embedding.parameters())
         assert network.head.weight.requires_grad
@@ -294,6 +300,8 @@ class TestMakePlan:
             self.make(checkpoint, learning_rate=-1.0)
         with pytest.raises(ValueError, match="--stages is for an image ViT"):
             self.make(checkpoint, num_stages=2)
+        with pytest.raises(ValueError, match="--dropout is for an image ViT"):
+            self.make(checkpoint, dropout=0.3)
 
 
 class TestStart:
@@ -317,16 +325,18 @@ class TestStart:
         vit = timm.create_model(TINY_VIT, num_classes=0)
         save_file(vit.state_dict(), tmp_path / "vit.safetensors")
         wanted = {"preset": "scene", "class_names": ("a", "b"), "num_stages": 2, "num_frames": 4, "image_size": 32}
-        network = arm_image_vit(TINY_VIT, weights=str(tmp_path / "vit.safetensors"), **wanted)
+        network = arm_image_vit(TINY_VIT, dropout=0.2, weights=str(tmp_path / "vit.safetensors"), **wanted)
         assert any(torch.equal(weight, vit.blocks[3].mlp.fc1.weight) for weight in network.blocks[3].parameters())
         assert network.config.num_classes == 2
         assert network.config.fusion_stages == (10, 11)
+        assert (network.head_drop.p, network.config.global_dropout) == (0.2, (0.2, 0.2))
 
     def test_a_plan_needs_no_weights_of_a_name(self, tmp_path, monkeypatch):
         """It says which would be fetched; the network has as many, random ones."""
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setenv("UNIFORMERV2_HOME", str(tmp_path))
-        wanted = {"preset": "motion", "class_names": ("a", "b"), "num_stages": None, "num_frames": 4, "image_size": 32}
+        wanted = {"preset": "motion", "class_names": ("a", "b"), "num_stages": None, "dropout": None}
+        wanted |= {"num_frames": 4, "image_size": 32}
         network = arm_image_vit(TINY_VIT, weights=None, fetch=False, **wanted)
         told = weights_to_fetch(TINY_VIT, network, weights=None)
         assert re.fullmatch(r"timm/vit_tiny_patch16_224\.\w+ of the Hugging Face hub, about 2\d MB", told)

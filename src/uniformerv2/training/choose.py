@@ -23,6 +23,7 @@ from uniformerv2.training.plan import (
     TrainingPlan,
     default_augmentation,
     default_batch_size,
+    default_dropout,
     default_epochs,
     default_num_frames,
     default_rates,
@@ -57,6 +58,7 @@ class Asked:
     num_frames: int | None = None
     image_size: int | None = None
     num_stages: int | None = None
+    dropout: float | None = None
     batch_size: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
@@ -154,6 +156,7 @@ def make_plan(
         image_size=preprocessing.image_size,
         batch_size=batch_size,
         num_stages=len(network.config.fusion_stages),
+        dropout=network.config.classifier_dropout,
         rates=replace(rates, learning_rate=highest),
         epochs=epochs,
         num_clips=choices.take("num_clips", asked.num_clips, clips, f"as published for {preset}"),
@@ -184,6 +187,8 @@ def _network(
         num_frames = default_num_frames(preset, has_gpu=has_gpu)
         num_stages = default_stages(preset, len(splits.train))
         why = "as published" if num_stages is None else "few videos, which more of them learn by heart"
+        dropout = default_dropout(preset, len(splits.train))
+        why_dropout = "as published" if dropout is None else "few videos, few epochs: more of it slows learning"
         torch.manual_seed(asked.seed)  # of the armour
         network = arm_image_vit(
             backbone,
@@ -191,6 +196,7 @@ def _network(
             preset=preset,
             class_names=splits.class_names,
             num_stages=choices.take("num_stages", asked.num_stages, num_stages, why),
+            dropout=choices.take("dropout", asked.dropout, dropout, why_dropout),
             num_frames=choices.take("num_frames", asked.num_frames, num_frames, f"for {preset}"),
             image_size=choices.take("image_size", asked.image_size, 224 if has_gpu else 112, "224; 112 without a GPU"),
             fetch=fetch,
@@ -200,8 +206,9 @@ def _network(
             f"--weights is a file for an image ViT, but {backbone} is a video network that has its own: name the "
             "image ViT with --backbone, for instance vit_small_patch14_dinov2, or leave --weights out."
         )
-    elif asked.num_stages is not None:
-        raise ValueError(f"--stages is for an image ViT, but {backbone} is a video network that has its own.")
+    elif asked.num_stages is not None or asked.dropout is not None:
+        option = "--dropout" if asked.num_stages is None else "--stages"
+        raise ValueError(f"{option} is for an image ViT, but {backbone} is a video network that has its own.")
     else:
         torch.manual_seed(asked.seed)  # of the head
         network = load_video_network(
@@ -211,7 +218,7 @@ def _network(
             image_size=asked.image_size,
             fetch=fetch,
         )
-        for name in ("num_stages", "num_frames", "image_size"):
+        for name in ("num_stages", "dropout", "num_frames", "image_size"):
             choices.take(name, getattr(asked, name), None, "the checkpoint's own")
     if asked.trainable == "armour":
         network.freeze_image_vit()

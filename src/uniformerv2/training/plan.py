@@ -26,6 +26,7 @@ __all__ = [
     "TrainingPlan",
     "default_augmentation",
     "default_batch_size",
+    "default_dropout",
     "default_epochs",
     "default_num_frames",
     "default_rates",
@@ -52,6 +53,7 @@ motion from the image ViT; without a GPU a base-size network takes days, a small
 REFERENCE_BATCH: Final = 16
 FROZEN_RATE: Final = 5e-4
 FEW_VIDEOS: Final = 10_000
+FEW_VIDEOS_DROPOUT: Final = 0.1
 VIDEOS_SHOWN: Final = 5000
 MANY_SHOWN: Final = 100_000
 DEFAULT_CACHE_VIEWS: Final = 4
@@ -93,6 +95,7 @@ class TrainingPlan:
         image_size: Pixels of a square input, or (height, width).
         batch_size: Videos of a step.
         num_stages: Global UniBlocks.
+        dropout: Before the classifier and in the FFN of an armour that is new; of a checkpoint, before its classifier.
         rates: How fast each part learns.
         epochs: Passes over the training videos.
         num_clips: Clips of a video in the final test.
@@ -129,6 +132,7 @@ class TrainingPlan:
     image_size: int | tuple[int, int]
     batch_size: int
     num_stages: int
+    dropout: float
     rates: Rates
     epochs: int
     num_clips: int
@@ -237,6 +241,15 @@ def default_stages(preset: Preset, num_train: int) -> int | None:
     (1, None, None)
     """
     return 1 if preset == "scene" and num_train < FEW_VIDEOS else None
+
+
+def default_dropout(preset: Preset, num_train: int) -> float | None:
+    """Before the classifier and in the FFN of global UniBlocks; None: as published, 0.5.
+
+    >>> default_dropout("scene", 529), default_dropout("scene", 240_000), default_dropout("motion", 529)
+    (0.1, None, None)
+    """
+    return FEW_VIDEOS_DROPOUT if preset == "scene" and num_train < FEW_VIDEOS else None
 
 
 def default_rates(batch_size: int, *, preset: Preset, trainable: Trainable, is_armed_anew: bool) -> Rates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import timm
 
@@ -83,6 +84,7 @@ def arm_image_vit(
     preset: Preset,
     class_names: Sequence[str],
     num_stages: int | None,
+    dropout: float | None,
     num_frames: int,
     image_size: int,
     fetch: bool = True,
@@ -95,6 +97,7 @@ def arm_image_vit(
         preset: See ``arm``.
         class_names: In head order.
         num_stages: Global UniBlocks; None: those of the preset.
+        dropout: Before the classifier and in the FFN of global UniBlocks; None: as published.
         num_frames: Of a clip.
         image_size: Of a frame.
         fetch: False: random weights where timm's own are not on this machine; for a plan.
@@ -104,6 +107,7 @@ def arm_image_vit(
         ValueError: Weights that do not fit.
         OSError: The file cannot be read.
     """
+    rates: dict[str, Any] = {} if dropout is None else {"classifier_dropout": dropout, "global_dropout": (dropout,)}
     return arm(
         backbone,
         num_classes=len(class_names),
@@ -114,6 +118,7 @@ def arm_image_vit(
         num_stages=num_stages,
         num_frames=num_frames,
         image_size=image_size,
+        **rates,
     )
 
 
