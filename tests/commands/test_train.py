@@ -180,6 +180,9 @@ def test_one_clip_a_class_is_refused(videos, words, tmp_path, capsys):
     ("extra", "message"),
     [
         (["--epochs", "0"], "--epochs is 0; it must be above 0"),
+        (["--stages", "0"], "--stages is 0; it must be above 0"),
+        (["--dropout", "1"], "--dropout is 1.0; it must be 0 or more and below 1"),
+        (["--dropout", "-0.1"], "--dropout is -0.1; it must be 0 or more and below 1"),
         (["--workers", "-1"], "--workers is -1"),
         (["--weights", "gone.safetensors"], "There is no file gone.safetensors"),
         (["--resume"], "holds no training to resume"),

@@ -137,7 +137,7 @@ def _console(options: argparse.Namespace) -> Console:
 def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
     if not options.data.exists():
         raise UsageError(f"There is no file or folder {options.data}.")
-    for name in ("num_frames", "image_size", "batch_size", "epochs", "learning_rate", "clips", "cache_views"):
+    for name in ("num_frames", "image_size", "stages", "batch_size", "epochs", "learning_rate", "clips", "cache_views"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0.")
@@ -145,6 +145,8 @@ def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
         value = getattr(options, name)
         if value is not None and value < 0:
             raise UsageError(f"--{name} is {value}; it must be 0 or more.")
+    if options.dropout is not None and not 0 <= options.dropout < 1:
+        raise UsageError(f"--dropout is {options.dropout}; it must be 0 or more and below 1.")
     if options.root is not None and not options.root.is_dir():
         raise UsageError(f"There is no folder {options.root}; --root is where the relative paths of the list start.")
     check_cache_options(options)
