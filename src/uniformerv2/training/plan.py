@@ -51,7 +51,7 @@ DEFAULT_BACKBONES: Final[Mapping[tuple[Preset, bool], str]] = {
 motion from the image ViT; without a GPU a base-size network takes days, a small one minutes."""
 
 REFERENCE_BATCH: Final = 16
-FROZEN_RATE: Final = 5e-4
+FROZEN_RATE: Final = 2e-4
 FEW_VIDEOS: Final = 10_000
 FEW_VIDEOS_DROPOUT: Final = 0.1
 VIDEOS_SHOWN: Final = 5000
@@ -266,7 +266,7 @@ def default_rates(batch_size: int, *, preset: Preset, trainable: Trainable, is_a
         is_armed_anew: The armour has random weights.
 
     >>> default_rates(64, preset="scene", trainable="armour", is_armed_anew=True)
-    Rates(learning_rate=0.001, armour_scale=1.0, layer_decay=1.0)
+    Rates(learning_rate=0.0004, armour_scale=1.0, layer_decay=1.0)
     """
     factor = math.sqrt(batch_size / REFERENCE_BATCH)
     if trainable == "armour":
