@@ -218,9 +218,9 @@ class TestRules:
         assert [default_stages("scene", count) for count in (9_999, 10_000)] == [1, None]
         assert default_stages("motion", 10) is None
 
-    def test_few_videos_get_little_dropout(self):
-        assert [default_dropout("scene", count) for count in (9_999, 10_000)] == [0.1, None]
-        assert default_dropout("motion", 10) is None
+    def test_few_videos_and_a_frozen_image_vit_get_little_dropout(self):
+        assert [default_dropout("armour", count) for count in (9_999, 10_000)] == [0.1, None]
+        assert default_dropout("all", 10) is None
 
     def test_published_views_and_frames(self):
         assert (default_views("scene"), default_views("motion")) == ((4, 3), (1, 3))

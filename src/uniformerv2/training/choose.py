@@ -187,8 +187,8 @@ def _network(
         num_frames = default_num_frames(preset, has_gpu=has_gpu)
         num_stages = default_stages(preset, len(splits.train))
         why = "as published" if num_stages is None else "few videos, which more of them learn by heart"
-        dropout = default_dropout(preset, len(splits.train))
-        why_dropout = "as published" if dropout is None else "few videos, few epochs: more of it slows learning"
+        dropout = default_dropout(asked.trainable, len(splits.train))
+        why_dropout = "as published" if dropout is None else "few videos and a frozen image ViT"
         torch.manual_seed(asked.seed)  # of the armour
         network = arm_image_vit(
             backbone,

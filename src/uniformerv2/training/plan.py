@@ -243,13 +243,13 @@ def default_stages(preset: Preset, num_train: int) -> int | None:
     return 1 if preset == "scene" and num_train < FEW_VIDEOS else None
 
 
-def default_dropout(preset: Preset, num_train: int) -> float | None:
+def default_dropout(trainable: Trainable, num_train: int) -> float | None:
     """Before the classifier and in the FFN of global UniBlocks; None: as published, 0.5.
 
-    >>> default_dropout("scene", 529), default_dropout("scene", 240_000), default_dropout("motion", 529)
+    >>> default_dropout("armour", 529), default_dropout("armour", 240_000), default_dropout("all", 529)
     (0.1, None, None)
     """
-    return FEW_VIDEOS_DROPOUT if preset == "scene" and num_train < FEW_VIDEOS else None
+    return FEW_VIDEOS_DROPOUT if trainable == "armour" and num_train < FEW_VIDEOS else None
 
 
 def default_rates(batch_size: int, *, preset: Preset, trainable: Trainable, is_armed_anew: bool) -> Rates:
