@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uniformerv2.benchmark import peers
+from uniformerv2.benchmark import networks, peers
+from uniformerv2.benchmark.clock import Times
 from uniformerv2.benchmark.flops import PARTS, count_flops
 from uniformerv2.benchmark.growth import measure_growth
 from uniformerv2.benchmark.networks import Subject, Work, build_run, make_ours, measure_networks
 from uniformerv2.benchmark.peers import PEERS, peer_subjects
+from uniformerv2.benchmark.products import square_product
 
 TINY = {"dim": 48, "depth": 3, "num_heads": 3, "fusion_stages": (1, 2), "global_num_heads": 3, "global_dropout": (0.0,)}
 MAKE = partial(make_ours, "uniformerv2_b16_ssv2_16x224", num_frames=4, image_size=32, **TINY)
@@ -31,6 +33,17 @@ def test_a_pass_is_measured_in_every_precision(kind, precision):
     assert row["clips_per_second"] == pytest.approx(2 / row["seconds"])
     assert row["share_of_ceiling"] == pytest.approx(row["teraflops"] / row["ceiling_teraflops"])
     assert row["peak_bytes"] > 0
+
+
+def test_the_ceiling_is_the_fastest_square_product_of_the_run(monkeypatch):
+    def turns(runs, **_):
+        squares = {"square after first": Times((0.2, 0.4, 0.4)), "square after second": Times((0.4, 0.1, 0.4))}
+        return {name: squares.get(name, Times((1.0, 1.0, 1.0))) for name in runs}
+
+    monkeypatch.setattr(networks, "time_in_turns", turns)
+    rows = measure_networks([Subject("first", MAKE), Subject("second", MAKE)], Work(), repeats=3)
+    wanted = square_product(torch.float32, "cpu").flops / 0.1 / 1e12
+    assert [row["ceiling_teraflops"] for row in rows] == pytest.approx([wanted, wanted])
 
 
 def test_a_step_learns_and_a_frozen_image_vit_does_not():
