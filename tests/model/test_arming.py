@@ -247,5 +247,8 @@ def test_the_real_dinov2_is_armed_at_several_sizes(size, shared):
 
 def test_weights_of_another_model_are_refused(shared):
     path = shared("weights/dinov2_vits14_hf_fp16.safetensors")
-    with pytest.raises(ValueError, match=r"does not fit 'vit_small_patch16_224'"):
+    told = r"does not fit 'vit_small_patch16_224', .* size: patch_embed.* \(384, 3, 14, 14\), wanted \(384, 3, 16"
+    with pytest.raises(ValueError, match=told):
         arm("vit_small_patch16_224", num_classes=6, weights=path)
+    with pytest.raises(ValueError, match=r"bias \(384,\), wanted \(768,\) and \d+ more\. Name the image"):
+        arm("vit_base_patch14_dinov2", num_classes=6, image_size=28, weights=path)

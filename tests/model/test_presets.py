@@ -199,12 +199,14 @@ def test_list_models_matches_shell_patterns(pattern, number):
     ],
 )
 def test_unknown_name_gives_the_nearest(asked, meant):
-    with pytest.raises(ValueError, match=rf"^No model is called '{asked}'\. Did you mean '{meant}'\? list_models\(\)"):
+    with pytest.raises(ValueError, match=rf"^No model is called '{asked}'\. Did you mean '{meant}'\? 'uniformerv2"):
         model_card(asked)
 
 
 def test_unlike_name_gives_no_guess():
-    with pytest.raises(ValueError, match=r"^No model is called 'resnet50'\. list_models\(\) names all 72\.$"):
+    with pytest.raises(
+        ValueError, match=r"^No model is called 'resnet50'\. 'uniformerv2 models' \(list_models\(\)\) names"
+    ):
         model_card("resnet50")
 
 

@@ -52,8 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trainable", default="all", choices=("all", "armour"), help="armour: freeze the image ViT")
     parser.add_argument("--num-frames", type=int, metavar="T", help="frames of a clip")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the input")
-    parser.add_argument("--stages", type=int, metavar="N", help="global UniBlocks, on the last N blocks")
-    parser.add_argument("--dropout", type=float, metavar="P", help="before the classifier and in global UniBlocks")
+    parser.add_argument(
+        "--stages", type=int, metavar="N", help="global UniBlocks, on the last N blocks (default: by the videos)"
+    )
+    parser.add_argument("--dropout", type=float, metavar="P", help="of classifier and global UniBlocks, 0 to below 1")
     parser.add_argument("--batch-size", type=int, metavar="N", help="videos of a step (default: tried out)")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the videos")
     parser.add_argument("--learning-rate", type=float, metavar="RATE", help="of the image ViT; frozen: of the armour")

@@ -199,10 +199,18 @@ def _load_weights(vit: TimmViT, path: Path) -> None:
         num_prefix = vit.pos_embed.shape[1] - vit.patch_embed.num_patches
         side = round((size - num_prefix) ** 0.5)
         vit.set_input_size(img_size=(side * vit.patch_embed.patch_size[0], side * vit.patch_embed.patch_size[1]))
-    try:
-        result = vit.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # shapes
-        raise ValueError(f"{path.name} does not fit '{vit.pretrained_cfg['architecture']}': {error}") from error
+    own = {key: tuple(tensor.shape) for key, tensor in vit.state_dict().items()}
+    other = [
+        f"{key} {tuple(tensor.shape)}, wanted {own[key]}"
+        for key, tensor in state.items()
+        if key in own and tuple(tensor.shape) != own[key]
+    ]
+    if other:
+        raise ValueError(
+            f"{path.name} does not fit '{vit.pretrained_cfg['architecture']}', it is of a ViT of another size: "
+            f"{_few(other, count=2)}. Name the image ViT that it was saved from."
+        )
+    result = vit.load_state_dict(state, strict=False)
     missing = [key for key in result.missing_keys if not key.startswith(HEAD_PREFIXES)]
     unexpected = [key for key in result.unexpected_keys if not key.startswith(HEAD_PREFIXES)]
     if missing or unexpected:
@@ -212,9 +220,9 @@ def _load_weights(vit: TimmViT, path: Path) -> None:
         )
 
 
-def _few(keys: list[str]) -> str:
-    shown = ", ".join(keys[:5]) or "none"
-    return shown + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+def _few(keys: list[str], *, count: int = 5) -> str:
+    shown = ", ".join(keys[:count]) or "none"
+    return shown + (f" and {len(keys) - count} more" if len(keys) > count else "")
 
 
 def _check_rebuildable(vit: TimmViT, backbone_args: Mapping[str, Any]) -> None:

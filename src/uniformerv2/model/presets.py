@@ -206,7 +206,9 @@ def model_card(name: str) -> ModelCard:
     if name not in zoo:
         nearest = max(zoo, key=lambda known: _likeness(name.lower(), known))
         hint = f"Did you mean {nearest!r}? " if max(_likeness(name.lower(), nearest)) > 0.4 else ""
-        raise ValueError(f"No model is called {name!r}. {hint}list_models() names all {len(zoo)}.")
+        raise ValueError(
+            f"No model is called {name!r}. {hint}'uniformerv2 models' (list_models()) names all {len(zoo)}."
+        )
     return zoo[name]
 
 

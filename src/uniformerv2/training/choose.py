@@ -186,7 +186,7 @@ def _network(
     if is_image_vit(backbone):
         num_frames = default_num_frames(preset, has_gpu=has_gpu)
         num_stages = default_stages(preset, len(splits.train))
-        why = "as published" if num_stages is None else "few videos, which more of them learn by heart"
+        why = "as published" if num_stages is None else "few videos, which more of them overfit"
         dropout = default_dropout(asked.trainable, len(splits.train))
         why_dropout = "as published" if dropout is None else "few videos and a frozen image ViT"
         torch.manual_seed(asked.seed)  # of the armour
