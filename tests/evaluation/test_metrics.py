@@ -110,7 +110,7 @@ def test_an_unreadable_video_is_a_miss_and_has_no_loss():
 
 def test_nothing_readable_nothing_labelled():
     summary = summarize(make_evaluation(num_videos=3, unreadable={0, 1, 2}), num_resamples=20)
-    assert summary.all_videos["top1"].value == summary.all_videos["top1"].high == 0
+    assert summary.all_videos["top1"].value == summary.all_videos["top1"].low == 0
     assert "loss" not in summary.all_videos
     assert summary.readable == {}
     summary = summarize(make_evaluation(num_videos=3, unlabelled={0, 1, 2}))
@@ -146,6 +146,20 @@ def test_the_interval_of_the_accuracy_is_the_binomial_one():
     half = 1.96 * np.sqrt(found.value * (1 - found.value) / 1000)
     assert found.high - found.value == pytest.approx(half, rel=0.15)
     assert found.value - found.low == pytest.approx(half, rel=0.15)
+
+
+@pytest.mark.parametrize("all_right", [True, False])
+def test_all_right_or_all_wrong_has_an_interval_too(all_right):
+    evaluation = make_evaluation(num_videos=112)
+    shift = 0 if all_right else 1
+    eye = np.eye(7, dtype=np.float32)
+    videos = tuple(replace(video, scores=eye[(video.label + shift) % 7]) for video in evaluation.videos)
+    found = summarize(replace(evaluation, videos=videos), num_resamples=50).all_videos
+    for name in ("top1", "mean_class_accuracy"):
+        interval = (found[name].low, found[name].high)
+        assert found[name].value == (1.0 if all_right else 0.0)
+        assert interval == pytest.approx((0.9668, 1.0) if all_right else (0.0, 0.0332), abs=1e-4)
+    assert np.isnan(summarize(replace(evaluation, videos=videos), num_resamples=0).all_videos["top1"].low)
 
 
 def test_a_probability_of_zero_has_a_finite_loss():

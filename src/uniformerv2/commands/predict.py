@@ -125,7 +125,7 @@ def _is_frame_folder(folder: Path) -> bool:
 
 def _show(console: Console, video: Path, result: Prediction | VideoError, top_k: int) -> None:
     if isinstance(result, VideoError):
-        console.print(f"\n[bold]{escape(str(video))}[/]\n  [red]{escape(str(result))}[/]")
+        console.print(f"\n[red]{escape(str(result))}[/]")  # which names the file
         return
     table = Table(box=None, show_header=False, padding=(0, 1))
     for item in result.top(top_k):

@@ -155,19 +155,19 @@ def _suggestions(checks: Sequence[VideoCheck], repeats: Sequence[Repeat]) -> lis
     if long:
         advice.append(
             f"Sparse sampling will be slow: {len(long)} of {len(good)} videos have runs of {LONG_GOP} frames or more "
-            f"without a keyframe (the longest {max(filter(None, long))}). Run: uniformerv2 data prepare LIST OUT"
+            f"without a keyframe (the longest {max(filter(None, long))}). Run: uniformerv2 data prepare DATA OUT"
         )
     large = sum(min(check.width or 0, check.height or 0) > LARGE_SHORT_SIDE for check in good)
     if large:
         advice.append(
             f"{large} of {len(good)} videos have a short side above {LARGE_SHORT_SIDE} pixels, most of which training "
-            "throws away. Run: uniformerv2 data prepare LIST OUT --short-side 320"
+            "throws away. Run: uniformerv2 data prepare DATA OUT --short-side 320"
         )
     variable = sum(check.constant_rate is False for check in good)
     if variable:
         advice.append(
             f"{variable} of {len(good)} videos have a variable frame rate: frames evenly spread by number are not "
-            "evenly spread in time. To change that: uniformerv2 data prepare LIST OUT --fps 30"
+            "evenly spread in time. To change that: uniformerv2 data prepare DATA OUT --fps 30"
         )
     leaks = sum(repeat.is_leak for repeat in repeats)
     if leaks:

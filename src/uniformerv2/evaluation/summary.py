@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from uniformerv2.evaluation.breakdown import Rate
 from uniformerv2.evaluation.metrics import ScoreTable, measure
 from uniformerv2.evaluation.scores import Evaluation
 
@@ -18,6 +19,9 @@ CHUNK: Final = 5_000_000
 
 PERCENTILES: Final = (2.5, 97.5)
 
+RATES: Final = {"top1", "top5", "mean_class_accuracy"}
+"""Numbers that are a part of the videos: where that is all or none of them, every resample says the same."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -25,8 +29,8 @@ class Estimate:
 
     Attributes:
         value: Of the videos as they are.
-        low: Percentile 2.5 of the bootstrap.
-        high: Percentile 97.5.
+        low: Percentile 2.5 of the bootstrap; Wilson's bound where all videos or none are right.
+        high: Percentile 97.5, likewise.
     """
 
     value: float
@@ -62,7 +66,7 @@ class Summary:
 
 
 def summarize(evaluation: Evaluation, *, num_resamples: int = 1000, seed: int = 0) -> Summary:
-    """Measure, with percentile bootstrap intervals over the videos (Efron, 1979).
+    """Measure, with percentile bootstrap intervals over the videos (Efron, 1979), Wilson's (1927) at 0 and 1.
 
     Args:
         evaluation: The scores.
@@ -111,6 +115,8 @@ def _estimate(table: ScoreTable, num_resamples: int, seed: int) -> dict[str, Est
         whole = np.concatenate(drawn[name]) if drawn[name] else np.array([np.nan])
         known = whole[~np.isnan(whole)]  # a resample may have no readable video, or none of a class
         low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
+        if name in RATES and low == high == value:
+            low, high = Rate(round(value * len(table)), len(table)).interval
         found[name] = Estimate(float(value), float(low), float(high))
     return found
 
