@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +19,9 @@ from tests.parity import goldens
 from uniformerv2.checkpoint import create_model, from_pretrained, load_model, push_to_hub, save_model
 from uniformerv2.data.labels import label_map, label_names
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.config import CheckpointInfo
+from uniformerv2.model.files import read_checkpoint
 
 
 @pytest.fixture
@@ -66,6 +70,36 @@ def test_a_failed_save_leaves_the_old_model(folder, monkeypatch):
         save_model(make(TINY), folder)
     assert load_model(folder).config == MOTION
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_what_json_does_not_know_is_refused_before_anything_is_written(folder):
+    model = make(TINY)
+    object.__setattr__(model.info, "metrics", {"top1": torch.nn.SiLU})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        save_model(model, folder)
+    assert load_model(folder).config == MOTION
+
+
+def test_an_override_of_the_clip_reaches_the_preprocessing(folder):
+    model = load_model(folder, num_frames=8)
+    assert (model.config.num_frames, model.info.preprocessing["num_frames"]) == (8, 8)
+    assert Predictor(model).preprocessing.num_frames == 8
+
+
+@pytest.mark.parametrize(("field", "value"), [("depth", "x"), ("fusion_stages", 3), ("image_size", [])])
+def test_a_configuration_of_the_wrong_types_names_its_file(field, value, folder):
+    content = json.loads((folder / "config.json").read_text())
+    content["model"][field] = value
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"config\.json(:| holds values)"):
+        load_model(folder)
+
+
+def test_tensors_without_a_shape_name_their_file(tmp_path, published):
+    state = {name: value.new_zeros(()) for name, value in published("scene").items()}
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=r"odd\.pth(:| holds values or tensors)"):
+        load_model(tmp_path / "odd.pth")
 
 
 def test_a_head_that_does_not_fit_is_replaced_only_when_asked(folder, caplog):
@@ -166,6 +200,41 @@ def test_a_torchscript_archive_as_openais_clip(tmp_path):
     assert load_model(tmp_path / "clip.pt", num_heads=4, num_classes=400).config.depth > 0
 
 
+class Scripted(torch.nn.Module):
+    """Writes into a file of the reader's when TorchScript loads it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]):
+        self.path = state[0]
+        self.training = state[1]
+        torch.from_file(state[0], True, 4, dtype=torch.uint8).fill_(65)
+
+    def forward(self, x: torch.Tensor):
+        return x
+
+
+def test_a_torchscript_archive_runs_no_code(tmp_path):
+    precious, evil = tmp_path / "precious.txt", tmp_path / "evil.pt"
+    precious.write_text("mine, all of it")
+    with pytest.warns(FutureWarning, match="torch.jit"):
+        torch.jit.script(Scripted(str(precious))).save(evil)
+    with pytest.raises(ValueError, match=r"evil.pt holds more than tensors and plain values \(__setstate__\)"):
+        load_model(evil)
+    with zipfile.ZipFile(evil, "a") as archive:  # a directory that two readers may read in two ways
+        archive.comment = b"second directory"
+    with pytest.raises(ValueError, match="holds more than tensors"):
+        load_model(evil)
+    assert precious.read_text() == "mine, all of it"
+
+
 class Evil:
     """Runs a command when a plain unpickler reads it."""
 
@@ -178,8 +247,9 @@ class Evil:
 
 def test_a_pickle_runs_no_code(tmp_path, published):
     torch.save({"state_dict": published("scene"), "meta": Evil(tmp_path / "proof")}, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match="holds more than tensors and plain values"):
+    with pytest.raises(ValueError, match=r"holds more than tensors and plain values \(\w+\.open\), which") as error:
         load_model(tmp_path / "evil.pth")
+    assert "weights_only" not in str(error.value)
     assert not (tmp_path / "proof").exists()
 
 
@@ -202,6 +272,24 @@ def test_truncated_files_are_refused(cut, folder, tmp_path, published):
     (folder / "model.safetensors").write_bytes(content[:cut])
     with pytest.raises(ValueError, match="damaged"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_byte_that_changed_is_damage_or_nothing(legacy, tmp_path, published):
+    """Whatever a damaged file makes the unpickler raise, what comes out names the file."""
+    whole = tmp_path / "whole.pth"
+    torch.save(published("scene"), whole, _use_new_zipfile_serialization=not legacy)
+    content, rng, refused = bytearray(whole.read_bytes()), np.random.default_rng(0), 0
+    path = tmp_path / "damaged.pth"
+    for _ in range(60):
+        changed = content.copy()
+        changed[rng.integers(20_000)] = rng.integers(256)
+        path.write_bytes(changed)
+        with suppress(ValueError):  # anything else fails the test
+            read_checkpoint(path)
+            continue
+        refused += 1
+    assert refused > 5
 
 
 def test_a_folder_with_a_problem_is_named(folder, tmp_path):

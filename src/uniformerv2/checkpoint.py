@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,7 @@ from uniformerv2.model import arming
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.convert import CLIP_FORMATS, Converted, convert
 from uniformerv2.model.embedding import inflate
-from uniformerv2.model.files import read_checkpoint, read_json, write_json, write_tensors
+from uniformerv2.model.files import read_checkpoint, read_json, to_json, write_tensors, write_text
 from uniformerv2.model.presets import ModelCard, fetch_weights, model_card
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
@@ -127,8 +128,9 @@ def save_model(model: UniFormerV2, folder: str | Path) -> Path:
     info = asdict(model.info)
     info["preprocessing"] = _explicit(model.info.preprocessing, model.config)
     info["versions"] = {name: version(name) for name in ("uniformerv2", "torch", "timm")}
+    config = to_json({"format": "uniformerv2", "model": model.config.to_dict(), **info})  # fails before it writes
     write_tensors(folder / WEIGHTS, model.state_dict())
-    write_json(folder / CONFIG, {"format": "uniformerv2", "model": model.config.to_dict(), **info})
+    write_text(folder / CONFIG, config)
     return folder
 
 
@@ -196,10 +198,13 @@ def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     content = read_json(folder / CONFIG)
     if content.get("format") != "uniformerv2" or "model" not in content:
         raise ValueError(f"{folder / CONFIG} was not written by uniformerv2.")
-    config = UniFormerV2Config.from_dict({**content["model"], **overrides})
+    with _understood(folder / CONFIG):
+        config = UniFormerV2Config.from_dict({**content["model"], **overrides})
+    size = {name: value for name, value in overrides.items() if name in {"num_frames", "image_size"}}
     info = CheckpointInfo(
-        preprocessing=content.get("preprocessing", {}),
+        preprocessing={**content.get("preprocessing", {}), **size},
         class_names=tuple(content.get("class_names", ())),
+        is_multi_label=bool(content.get("is_multi_label", False)),
         licence=content.get("licence", "unknown"),
         source=content.get("source", "unknown"),
         metrics=content.get("metrics", {}),
@@ -209,10 +214,13 @@ def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
 
 
 def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
-    converted = convert(read_checkpoint(path))
+    content = read_checkpoint(path)
+    with _understood(path):
+        converted = convert(content)
     if converted.format == "native":
         raise ValueError(f"{path} is one of our files without its {CONFIG}: give the folder that holds both.")
-    config = UniFormerV2Config.from_dict({**converted.config, **overrides})
+    with _understood(path):
+        config = UniFormerV2Config.from_dict({**converted.config, **overrides})
     assumed = [f"{name}={getattr(config, name)}" for name in converted.undetermined if name not in overrides]
     if assumed:
         logger.warning("%s does not tell, so assumed: %s. Override what is wrong.", path.name, ", ".join(assumed))
@@ -220,6 +228,21 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
         logger.info("%s: not needed and left out: %s.", path.name, ", ".join(converted.dropped))
     info = CheckpointInfo(preprocessing=_file_preprocessing(converted, config), source=path.name)
     return _fill_converted(config, info, converted, path)
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Name the file in what its values and tensors raise.
+
+    Raises:
+        ValueError: They are of a wrong type or shape.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise ValueError(f"{path} holds values or tensors that no network has: {error}") from error
 
 
 def _load_card(card: ModelCard, overrides: Mapping[str, Any]) -> UniFormerV2:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
+from PIL import Image
 
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
@@ -130,6 +133,31 @@ def test_predict_expands_folders_and_patterns(model, tmp_path, capsys):
     assert "No file matches" in call(capsys, "predict", folder / "*.avi", "--model", model, code=2).err
 
 
+def test_predict_takes_a_frame_folder_as_file_managers_leave_it(model, tmp_path, capsys):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(4):
+        Image.new("RGB", (40, 40), (index * 60, 0, 0)).save(frames / f"img_{index + 1:05}.jpg")
+    (frames / ".DS_Store").write_bytes(b"\0")
+    (frames / "Thumbs.db").write_bytes(b"\0")
+    (line,) = call(capsys, "predict", frames, "--model", model, "--json").out.splitlines()
+    assert json.loads(line)["video"] == str(frames)
+
+
+def test_predict_writes_names_that_are_not_utf8(model, video, tmp_path, capsys):
+    name = os.fsdecode(b"a\xe9.mp4")
+    shutil.copy(video, tmp_path / name)
+    call(capsys, "predict", tmp_path / name, video, "--model", model, "--csv", tmp_path / "table.csv", "--topk", 1)
+    first, second = (tmp_path / "table.csv").read_bytes().splitlines()[1:]
+    assert b"a\xe9.mp4" in first
+    assert str(video).encode() in second
+
+
+def test_predict_prints_one_class_at_least(model, video, capsys):
+    printed = call(capsys, "predict", video, "--model", model, "--topk", 0, code=2)
+    assert "--topk must be at least 1, got 0" in printed.err
+
+
 def test_predict_without_such_a_model(video, tmp_path, capsys):
     printed = call(capsys, "predict", video, "--model", "uniformer_b", code=2)
     assert "Did you mean 'uniformerv2_b16_k400_8x224'" in printed.err
@@ -163,7 +191,7 @@ def test_convert_writes_a_folder_and_never_over_another(model, tmp_path, capsys)
     assert printed["num_classes"] == 5
     assert load_model(out).config == TINY
     assert "There is a model in" in call(capsys, "convert", model, out, code=2).err
-    call(capsys, "convert", model, out, "--force", "--head-map", "kinetics710_to_kinetics400", code=1)
+    call(capsys, "convert", model, out, "--force", "--head-map", "kinetics710_to_kinetics400", code=2)
     assert load_model(out).num_classes == 5
     assert (
         "kinetics400 has 400 classes, the head 5"
@@ -171,4 +199,4 @@ def test_convert_writes_a_folder_and_never_over_another(model, tmp_path, capsys)
     )
     assert "no file or folder" in call(capsys, "convert", tmp_path / "no.pth", tmp_path / "c", code=2).err
     (tmp_path / "bad.pth").write_bytes(b"bad")
-    assert "damaged" in call(capsys, "convert", tmp_path / "bad.pth", tmp_path / "d", code=1).err
+    assert "damaged" in call(capsys, "convert", tmp_path / "bad.pth", tmp_path / "d", code=2).err

@@ -217,6 +217,39 @@ def test_wrong_arguments(model):
         Predictor(model, num_crops=2)
     with pytest.raises(ValueError, match="protocol"):
         Predictor(model, "slowfast")
+    with pytest.raises(ValueError, match="decoder is one of 'auto', 'pyav', 'torchcodec', got 'decord'"):
+        Predictor(model, decoder="decord")
+    with pytest.raises(ValueError, match=r"device is 'auto', .* got 'tpu'"):
+        Predictor(model, device="tpu")
+    model.info = CheckpointInfo(class_names=NAMES[:3])
+    with pytest.raises(ValueError, match="there are 5 rows and 3 names"):
+        Predictor(model)
+    model.reset_classifier(0)
+    with pytest.raises(ValueError, match=r"needs a head .* 0 rows and 0 names"):
+        Predictor(model)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(model):
+    with pytest.raises(ValueError, match="got 'cuda': ") as error:
+        Predictor(model, device="cuda")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision(model, video, dtype):
+    exact = Predictor(make(MOTION), precision="fp32")(video).scores
+    assert Predictor(model.to(dtype), precision="fp32")(video).scores == pytest.approx(exact, abs=0.02)
+
+
+def test_a_network_for_several_labels_gives_a_probability_for_each(model, video, tmp_path):
+    model.info = replace(model.info, is_multi_label=True)
+    save_model(model, tmp_path / "model")
+    predictor = Predictor(tmp_path / "model")
+    with open_video(video) as reader:
+        (indices,) = predictor.preprocessing.indices(len(reader))
+        (pixels,) = predictor.preprocessing.resize_and_crop(reader.frames(indices))[None]
+    assert predictor(video).scores == pytest.approx(predictor.logits(pixels).sigmoid()[0].numpy(), abs=1e-6)
 
 
 def test_an_armed_dinov2_predicts_a_real_clip(shared):

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from uniformerv2.checkpoint import load_model, save_model
 from uniformerv2.model import arming
 from uniformerv2.model.arming import arm
+from uniformerv2.model.summary import summarize
 
 SMALL = {"img_size": 48, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 0}
 FAMILIES = {
@@ -219,7 +220,68 @@ def test_a_model_that_a_checkpoint_could_not_rebuild_is_refused():
     assert arm(vit, num_classes=5, backbone_args={"init_values": 1e-5}).config.backbone_args["init_values"] == 1e-5
 
 
+@pytest.mark.parametrize(
+    "settings", [{"rope_temperature": 20.0}, {"rope_rotate_half": False}, {"rope_grid_offset": 0.5}], ids=str
+)
+def test_rotary_settings_that_a_checkpoint_would_lose_are_refused(settings):
+    vit = timm.create_model("vit_small_patch16_dinov3", **SMALL, **settings)
+    with pytest.raises(ValueError, match="is another model than the one given"):
+        arm(vit, num_classes=5)
+    assert arm(vit, num_classes=5, backbone_args=settings).config.backbone_args.keys() >= settings.keys()
+
+
+def test_arguments_that_a_checkpoint_cannot_hold_are_refused():
+    with pytest.raises(ValueError, match="backbone_args are stored with a checkpoint as numbers and names"):
+        arm("vit_tiny_patch16_224", num_classes=5, backbone_args={"act_layer": torch.nn.SiLU})
+
+
+@pytest.mark.parametrize("family", ["dinov3", "eva02"])
+def test_a_summary_leaves_shared_positions_alone(family):
+    model = arm(image_vit(family), num_classes=5, num_frames=4).eval()
+    before = model(clip())
+    summarize(model)
+    assert torch.equal(model(clip()), before)
+
+
+def test_without_a_class_token_the_gate_pools_patches_not_registers():
+    vit = timm.create_model("vit_medium_patch16_reg4_gap_256", **SMALL)
+    model = arm(vit, num_classes=5, num_frames=4, use_gate=True).eval()
+    torch.nn.init.constant_(model.fusion_gate, 50.0)  # nothing but what the image ViT pools
+    with torch.inference_mode():
+        pooled, (tokens,) = model.forward_intermediates(clip(), indices=1)
+    assert model.embedding.num_prefix_tokens == 4
+    torch.testing.assert_close(pooled, tokens[:, :, 4:].mean(dim=(1, 2)))
+
+
+def test_a_size_of_no_whole_patches_is_that_of_the_whole_ones(tmp_path):
+    """As SigLIP's SO400M/14 for 384 pixels, which leaves the last 6 rows and columns out."""
+    model = arm("vit_tiny_patch16_224", num_classes=5, num_frames=2, backbone_args={"img_size": 40, "depth": 2})
+    assert (model.config.image_size, model.config.backbone_args["img_size"]) == (32, 40)
+    save_model(model, tmp_path)
+    assert load_model(tmp_path)(torch.zeros(1, 2, 3, 32, 32)).shape == (1, 5)
+
+
+def test_a_frozen_image_vit_thaws_where_all_learns():
+    vit = image_vit("plain").requires_grad_(False)
+    assert all(weight.requires_grad for weight in arm(vit, num_classes=5).parameters())
+    assert not any(weight.requires_grad for weight in vit.parameters())
+
+
+def test_the_size_asked_for_is_kept_when_weights_come_from_a_file(tmp_path):
+    wide = timm.create_model("vit_tiny_patch16_224", img_size=(16, 64), depth=2, num_classes=0)
+    torch.save(wide.state_dict(), tmp_path / "wide.pth")
+    options = {"num_classes": 5, "num_frames": 2, "weights": tmp_path / "wide.pth"}
+    same = arm("vit_tiny_patch16_224", image_size=(16, 64), backbone_args={"depth": 2}, **options)
+    assert torch.equal(same.embedding.positions, wide.pos_embed[0])
+    small = arm("vit_tiny_patch16_224", backbone_args={"depth": 2, "img_size": 32}, **options)
+    assert small.config.image_size == 32
+
+
 def test_contradictions_are_refused():
+    with pytest.raises(ValueError, match="The image ViT decides mlp_ratio, patch_size"):
+        arm(image_vit("plain"), num_classes=5, patch_size=8, mlp_ratio=2.0)
+    with pytest.raises(ValueError, match=r"HybridEmbed|patch embedding other than one convolution"):
+        arm("vit_tiny_r_s16_p8_224", num_classes=5)
     with pytest.raises(ValueError, match="not both"):
         arm("vit_tiny_patch16_224", num_classes=5, pretrained=True, weights="vit.safetensors")
     with pytest.raises(ValueError, match="each of the 5 classes, got 2 names"):
@@ -237,7 +299,7 @@ def test_the_real_dinov2_is_armed_at_several_sizes(size, shared):
     generator = torch.Generator().manual_seed(0)
     frames = torch.randn(1, 2, 3, size, size, generator=generator)
     vit = timm.create_model("vit_small_patch14_dinov2", num_classes=0)
-    arming._load_weights(vit, path)
+    arming._load_weights(vit, path, None)
     vit.set_input_size(img_size=size)
     with torch.inference_mode():
         (ours,) = model.forward_intermediates(frames, indices=1, intermediates_only=True)

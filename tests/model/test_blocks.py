@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from uniformerv2.model import blocks
+from uniformerv2.model import blocks, recomputation
 from uniformerv2.model.blocks import (
     DynamicPositionEncoding,
     FeedForward,
@@ -263,7 +263,7 @@ def test_in_training_less_is_kept_and_the_gradients_are_the_same(make, monkeypat
         return found, sum(kept.values())
 
     found, kept = run()
-    monkeypatch.setattr(blocks, "checkpoint", lambda step, x, **options: step(x))
+    monkeypatch.setattr(recomputation, "checkpoint", lambda step, x, **options: step(x))
     wanted, kept_without = run()
     for ours, plain in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours, plain, atol=0, rtol=0)
@@ -316,6 +316,7 @@ def embedding():
         bias=None,
         stride=2,
         prefix_tokens=torch.randn(1, DIM),
+        has_class_token=True,
         positions=ImagePositions(torch.randn(13, DIM), GRID),
         norm=None,
     )

@@ -32,19 +32,19 @@ def run(options: argparse.Namespace) -> int:
         options: As ``add_arguments`` made them.
 
     Raises:
-        UsageError: A model is in the folder already, or the label space does not fit the head.
+        UsageError: A model is in the folder already, there is none to convert, or the label space is unknown or does
+            not fit the head.
     """
     if (options.folder / "model.safetensors").exists() and not options.force:
         raise UsageError(f"There is a model in {options.folder} already: choose another folder or add --force.")
     try:
         model = load_model(options.checkpoint, **model_overrides(options))
-    except FileNotFoundError as error:
+        names = tuple(label_names(options.labels)) if options.labels else model.info.class_names
+    except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
-    if options.labels:
-        names = tuple(label_names(options.labels))
-        if len(names) != model.num_classes:
-            raise UsageError(f"{options.labels} has {len(names)} classes, the head {model.num_classes}.")
-        model.info = replace(model.info, class_names=names)
+    if options.labels and len(names) != model.num_classes:
+        raise UsageError(f"{options.labels} has {len(names)} classes, the head {model.num_classes}.")
+    model.info = replace(model.info, class_names=names)
     folder = save_model(model, options.folder)
     count = sum(weight.numel() for weight in model.parameters())
     if options.json:

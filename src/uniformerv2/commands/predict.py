@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
-from typing import get_args
+from typing import TextIO, get_args
 
 from rich.console import Console
 from rich.markup import escape
@@ -55,8 +55,10 @@ def run(options: argparse.Namespace) -> int:
         options: As ``add_arguments`` made them.
 
     Raises:
-        UsageError: No video, or no such model.
+        UsageError: No video, no such model, or no class to print.
     """
+    if options.topk < 1:
+        raise UsageError(f"--topk must be at least 1, got {options.topk}.")
     videos = list(_expand(options.videos))
     start = perf_counter()
     predictor = _predictor(options)
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.json:
         console.print(f"[dim]{escape(options.model)} loaded in {perf_counter() - start:.1f} s[/]")
     failures = 0
-    with options.csv.open("w", newline="", encoding="utf-8") if options.csv else nullcontext() as file:
+    with _csv_file(options.csv) if options.csv else nullcontext() as file:
         table = csv.writer(file) if file else None
         if table:
             table.writerow(["video", "rank", "class", "index", "score", "error"])
@@ -119,8 +121,12 @@ def _expand(words: Sequence[str]) -> Iterator[Path]:
 
 
 def _is_frame_folder(folder: Path) -> bool:
-    names = [item.suffix.lower() for item in folder.iterdir() if item.is_file()]
-    return bool(names) and all(suffix in {".jpg", ".jpeg", ".png"} for suffix in names)
+    suffixes = {item.suffix.lower() for item in folder.iterdir() if item.is_file()}
+    return not suffixes.isdisjoint({".jpg", ".jpeg", ".png"}) and suffixes.isdisjoint(VIDEO_SUFFIXES)
+
+
+def _csv_file(path: Path) -> TextIO:
+    return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")  # file names as the disk has them
 
 
 def _show(console: Console, video: Path, result: Prediction | VideoError, top_k: int) -> None:

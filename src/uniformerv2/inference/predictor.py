@@ -112,7 +112,8 @@ class Predictor:
     """Classifies videos with one model.
 
     Args:
-        model: A model, or what ``load_model`` takes: a folder, a file, a name of the zoo.
+        model: What ``load_model`` takes: a folder, a file, a name of the zoo. Or a model, which is moved to the device
+            and put in eval mode.
         preprocessing: The checkpoint's own where None; or one of your own, or a published protocol by name.
         num_clips: Clips of a video; the preprocessing's own number where None.
         num_crops: Crops of a clip, 1 or 3; the preprocessing's own number where None.
@@ -141,20 +142,24 @@ class Predictor:
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision is 'auto', 'fp32', 'bf16' or 'int8', got {precision!r}.")
+        if decoder not in get_args(Decoder):
+            raise ValueError(f"decoder is one of {', '.join(map(repr, get_args(Decoder)))}, got {decoder!r}.")
         if views_per_batch is not None and views_per_batch < 1:
             raise ValueError(f"views_per_batch must be at least 1, got {views_per_batch}.")
         model = model if isinstance(model, UniFormerV2) else load_model(model).fuse()
         if device == "auto":
             device = "cpu" if precision == "int8" else _best_device()
-        self.device = torch.device(device)
+        self.device = _existing(device)
         if precision == "int8" and self.device.type != "cpu":
             raise ValueError(f"precision 'int8' is for a CPU, got the device {str(self.device)!r}; take 'bf16'.")
         self.model = model.to(self.device).eval()
         self.preprocessing = _preprocessing_of(model, preprocessing, num_clips=num_clips, num_crops=num_crops)
-        self.class_names = model.info.class_names or tuple(str(index) for index in range(model.num_classes))
+        self.class_names = _class_names(model)
+        self.is_multi_label = model.info.is_multi_label
         self.is_bf16 = precision == "bf16" or (precision == "auto" and gains_from_bf16(model, self.device))
         self.precision = "int8" if precision == "int8" else "bf16" if self.is_bf16 else "fp32"
         clip_shape = (self.preprocessing.num_frames, 3, *self.preprocessing.input_size)
+        self._dtype = model.norm.weight.dtype
         self._network = Int8Network(self.model, clip_shape) if precision == "int8" else self.model
         self.decoder = decoder
         self.views_per_batch = views_per_batch or (1 if self.device.type == "cpu" else GPU_VIEWS)
@@ -239,7 +244,8 @@ class Predictor:
             if isinstance(views, VideoError):
                 yield views
             elif done.rows is not None:
-                view_scores = done.rows.softmax(dim=-1).numpy()
+                scores = done.rows.sigmoid() if self.is_multi_label else done.rows.softmax(dim=-1)
+                view_scores = scores.numpy()
                 yield Prediction(
                     video=str(video) if isinstance(video, str | Path) else "array",
                     scores=view_scores.mean(axis=0),
@@ -259,10 +265,39 @@ class Predictor:
         Returns:
             [V, num_classes], float32, in the computer's main memory.
         """
-        video = self.preprocessing.normalize(pixels.to(self.device, non_blocking=True))
+        video = self.preprocessing.normalize(pixels.to(self.device, non_blocking=True)).to(self._dtype)
         with torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext():
             logits: Tensor = self._network(video)
         return logits.float().cpu()
+
+
+def _existing(device: str | torch.device) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        ValueError: It has not.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        allowed = "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
+        raise ValueError(f"device is {allowed}, got {str(device)!r}: {reason}") from error
+
+
+def _class_names(model: UniFormerV2) -> tuple[str, ...]:
+    """Of the head's rows, numbers where they have no names.
+
+    Raises:
+        ValueError: There is no head, or it has not as many rows as names.
+    """
+    names = model.info.class_names or tuple(str(index) for index in range(model.num_classes))
+    if not names or len(names) != model.num_classes:
+        raise ValueError(
+            f"A predictor needs a head and a name for each of its rows: there are {model.num_classes} rows and "
+            f"{len(names)} names (model.info.class_names)."
+        )
+    return names
 
 
 def _preprocessing_of(

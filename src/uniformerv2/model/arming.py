@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,9 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 __all__ = ["arm", "rebuild"]
 
 HEAD_PREFIXES = ("norm.", "fc_norm.", "head.", "head_dist.", "attn_pool.")
+
+OF_THE_IMAGE_VIT = {"patch_size", "dim", "depth", "num_heads", "mlp_ratio", "activation", "backbone"}
+"""Fields of the configuration that nobody can override: the image ViT is as it is."""
 
 
 def arm(
@@ -60,7 +64,8 @@ def arm(
         trainable: "armour" freezes the image ViT and keeps it in eval mode.
         pretrained: Fetch timm's weights of that name.
         weights: A file with weights of the image ViT, in timm's names or Hugging Face's.
-        image_size: Pixels, height and width; the ViT's own where None. Positions are interpolated, as timm does.
+        image_size: Pixels, height and width; where None ``backbone_args["img_size"]``, else the ViT's own. Positions
+            are interpolated, as timm does.
         num_blocks: Keep only the first so many blocks of the image ViT.
         num_stages: Global UniBlocks on the last so many layers, whatever the preset says.
         backbone_args: What timm's ``create_model`` is (or, for a model, was) given beside the name.
@@ -82,8 +87,12 @@ def arm(
         raise ValueError(f"trainable is 'all' or 'armour', got {trainable!r}.")
     if class_names and len(class_names) != num_classes:
         raise ValueError(f"class_names must name each of the {num_classes} classes, got {len(class_names)} names.")
-    source = _load_image_vit(vit, pretrained=pretrained, weights=weights, backbone_args=backbone_args or {})
-    if image_size is not None:
+    backbone_args = _plain(backbone_args or {})
+    if decided := sorted(OF_THE_IMAGE_VIT & overrides.keys()):
+        raise ValueError(f"The image ViT decides {', '.join(decided)}: give another one, or backbone_args=.")
+    image_size = image_size or backbone_args.get("img_size")
+    source = _load_image_vit(vit, pretrained=pretrained, weights=weights, size=image_size, backbone_args=backbone_args)
+    if image_size is not None and image_size != backbone_args.get("img_size"):
         _check_size(image_size, source.patch_embed.patch_size)
         source.set_input_size(img_size=image_size)
     depth = len(source.blocks)
@@ -91,9 +100,10 @@ def arm(
         if not 0 < num_blocks <= depth:
             raise ValueError(f"num_blocks must be 1 to {depth}, the image ViT's, got {num_blocks}.")
         source.blocks = source.blocks[:num_blocks]
+    _check_rebuildable(source, backbone_args)
     config = UniFormerV2Config(
         **{
-            **_image_fields(source, dict(backbone_args or {})),
+            **_image_fields(source, backbone_args),
             **_preset_fields(preset, len(source.blocks)),
             **_stage_fields(num_stages, len(source.blocks)),
             "num_frames": num_frames,
@@ -107,6 +117,21 @@ def arm(
     if trainable == "armour":
         model.freeze_image_vit()
     return model
+
+
+def _plain(backbone_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, if a checkpoint can hold them.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    try:
+        json.dumps(dict(backbone_args))
+    except TypeError as error:
+        raise ValueError(
+            f"backbone_args are stored with a checkpoint as numbers and names, got {dict(backbone_args)}: {error}."
+        ) from error
+    return dict(backbone_args)
 
 
 @torch.no_grad()
@@ -166,7 +191,12 @@ def rebuild(config: UniFormerV2Config, info: CheckpointInfo | None = None) -> Un
 
 
 def _load_image_vit(
-    vit: str | nn.Module, *, pretrained: bool, weights: str | Path | None, backbone_args: Mapping[str, Any]
+    vit: str | nn.Module,
+    *,
+    pretrained: bool,
+    weights: str | Path | None,
+    size: int | tuple[int, int] | None,
+    backbone_args: Mapping[str, Any],
 ) -> TimmViT:
     if pretrained and weights is not None:
         raise ValueError("Give pretrained=True (timm's weights) or weights= (a file), not both.")
@@ -180,25 +210,31 @@ def _load_image_vit(
         check_supported(vit)
         if pretrained:
             raise ValueError("pretrained=True is for a name; a timm model has its weights already.")
-        source = copy.deepcopy(vit)
-        _check_rebuildable(source, backbone_args)
+        source = copy.deepcopy(vit).requires_grad_(True)
     if weights is not None:
-        _load_weights(source, Path(weights))
+        _load_weights(source, Path(weights), size)
     return source
 
 
-def _load_weights(vit: TimmViT, path: Path) -> None:
+def _load_weights(vit: TimmViT, path: Path, size: int | tuple[int, int] | None) -> None:
     """Weights of the image ViT; what only its head needs may be absent or left over.
+
+    Positions of another number of patches are those of a frame of ``size`` where it has as many, else of a square.
 
     Raises:
         ValueError: They are another model's.
     """
     state = to_timm_vit(read_checkpoint(path)).state
-    size = state["pos_embed"].shape[1] if "pos_embed" in state else 0
-    if size and vit.pos_embed is not None and size != vit.pos_embed.shape[1]:
+    if "pos_embed" in state and vit.pos_embed is not None:
         num_prefix = vit.pos_embed.shape[1] - vit.patch_embed.num_patches
-        side = round((size - num_prefix) ** 0.5)
-        vit.set_input_size(img_size=(side * vit.patch_embed.patch_size[0], side * vit.patch_embed.patch_size[1]))
+        num_patches = state["pos_embed"].shape[1] - num_prefix
+        patch = vit.patch_embed.patch_size
+        height, width = (size, size) if isinstance(size, int) else size or vit.patch_embed.img_size
+        side = round(max(0, num_patches) ** 0.5)
+        if (height // patch[0]) * (width // patch[1]) == num_patches:
+            vit.set_input_size(img_size=(height, width))
+        elif side * side == num_patches:
+            vit.set_input_size(img_size=(side * patch[0], side * patch[1]))
     own = {key: tuple(tensor.shape) for key, tensor in vit.state_dict().items()}
     other = [
         f"{key} {tuple(tensor.shape)}, wanted {own[key]}"
@@ -207,8 +243,9 @@ def _load_weights(vit: TimmViT, path: Path) -> None:
     ]
     if other:
         raise ValueError(
-            f"{path.name} does not fit '{vit.pretrained_cfg['architecture']}', it is of a ViT of another size: "
-            f"{_few(other, count=2)}. Name the image ViT that it was saved from."
+            f"{path.name} does not fit '{vit.pretrained_cfg['architecture']}', it is of a ViT of another size, or for "
+            f"frames of another size: {_few(other, count=2)}. Name the image ViT that it was saved from, and where its "
+            "frames were not square, or positions lie in its attention, their size by image_size=."
         )
     result = vit.load_state_dict(state, strict=False)
     missing = [key for key in result.missing_keys if not key.startswith(HEAD_PREFIXES)]
@@ -232,25 +269,47 @@ def _check_rebuildable(vit: TimmViT, backbone_args: Mapping[str, Any]) -> None:
         ValueError: They do not.
     """
     fields = _image_fields(vit, dict(backbone_args))
-    with torch.device("meta"):
-        again = timm.create_model(fields["backbone"], pretrained=False, num_classes=0, **fields["backbone_args"])
-    same_shapes = {
-        key: value.shape for key, value in again.state_dict().items() if not key.startswith(HEAD_PREFIXES)
-    } == {key: value.shape for key, value in vit.state_dict().items() if not key.startswith(HEAD_PREFIXES)}
-    if not same_shapes or repr(again.blocks) != repr(vit.blocks):
+    told = f"timm's '{fields['backbone']}' with {fields['backbone_args']}"
+    try:
+        with torch.device("meta"):
+            again = timm.create_model(fields["backbone"], pretrained=False, num_classes=0, **fields["backbone_args"])
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{told} can't be made, so that a checkpoint could not be loaded again: {error}") from error
+    if _traits(again) != _traits(vit):
         raise ValueError(
-            f"timm's '{fields['backbone']}' with {fields['backbone_args']} is another model than the one given, so "
-            "that a checkpoint could not be loaded again: pass the arguments it was made with as backbone_args=."
+            f"{told} is another model than the one given, so that a checkpoint could not be loaded again: pass the "
+            "arguments it was made with as backbone_args=."
         )
+
+
+def _traits(vit: TimmViT) -> tuple[Any, ...]:
+    """What makes two image ViTs the same network: shapes, modules, and settings that neither of them shows."""
+    shapes = {key: value.shape for key, value in vit.state_dict().items() if not key.startswith(HEAD_PREFIXES)}
+    silent = [getattr(vit, "rope", None), *(block.attn for block in vit.blocks)]
+    return shapes, repr(vit.blocks), [_settings(module) for module in silent]
+
+
+def _settings(module: nn.Module | None) -> dict[str, Any]:
+    plain = int | float | str | tuple | None
+    of_use = {"training", "aug_active", "fused_attn"}  # and not of the network; neither is what begins with _
+    values = {} if module is None else vars(module)
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(value, plain) and not name.startswith("_") and name not in of_use
+    }
 
 
 def _image_fields(vit: TimmViT, backbone_args: dict[str, Any]) -> dict[str, Any]:
     """Fields of the configuration that the image ViT decides.
 
+    ``image_size`` is of whole patches: SigLIP's SO400M/14 for 384 pixels leaves the last 6 out.
+
     Raises:
         ValueError: Its patches are not square.
     """
     height, width = vit.patch_embed.img_size
+    rows, columns = vit.patch_embed.grid_size
     patch_height, patch_width = vit.patch_embed.patch_size
     if patch_height != patch_width:
         raise ValueError(f"Patches must be square, got {patch_height} x {patch_width}.")
@@ -263,7 +322,7 @@ def _image_fields(vit: TimmViT, backbone_args: dict[str, Any]) -> dict[str, Any]
         "num_heads": num_heads,
     }
     return {
-        "image_size": found["img_size"],
+        "image_size": rows * patch_height if height == width else (rows * patch_height, columns * patch_width),
         "patch_size": patch_height,
         "dim": vit.embed_dim,
         "depth": len(vit.blocks),

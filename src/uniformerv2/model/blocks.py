@@ -15,8 +15,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
+from uniformerv2.model.recomputation import cheaply_kept
 from uniformerv2.model.residual import Residual
 from uniformerv2.ops import dispatch
 from uniformerv2.ops import functional as ops
@@ -177,7 +177,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
-        return _cheaply_kept(self._after_first, self.fc1(x), training=self.training, is_random=self.drop.p > 0)
+        return cheaply_kept(self._after_first, self.fc1(x), training=self.training, is_random=self.drop.p > 0)
 
     def _after_first(self, hidden: Tensor) -> Tensor:
         return self.fc2(self.drop(self.act(hidden)))
@@ -331,13 +331,6 @@ class GlobalUniBlock(nn.Module):
             tokens = torch.cat([tokens, extra], dim=1)
         query = query + self.cross_drop_path(self.cross(self.norm_query(query), tokens, norm=self.norm_tokens))
         return self.ffn(query)
-
-
-def _cheaply_kept(step: Callable[[Tensor], Tensor], x: Tensor, *, training: bool, is_random: bool = False) -> Tensor:
-    """``step(x)``, of which a training step keeps ``x`` alone; its last linear map is not computed a second time."""
-    if training and torch.is_grad_enabled():
-        return checkpoint(step, x, use_reentrant=False, preserve_rng_state=is_random)
-    return step(x)
 
 
 def _check_heads(dim: int, num_heads: int) -> None:

@@ -94,6 +94,8 @@ class UniFormerV2Config:
         for name in ("patch_size", "dim", "depth", "num_heads", "num_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not isinstance(self.image_size, int) and len(self.image_size) != 2:
+            raise ValueError(f"image_size is one number, or height and width, got {self.image_size}.")
         if min(self.grid) < 1:
             raise ValueError(f"image_size must be at least one patch of {self.patch_size}, got {self.image_size}.")
         if self.num_classes < 0:
@@ -165,6 +167,7 @@ class CheckpointInfo:
     Args:
         preprocessing: Fields of ``data.transforms.Preprocessing``, in types that JSON knows.
         class_names: Names in the order of the head's rows; empty when unknown.
+        is_multi_label: It was trained on videos with several classes: each score is a sigmoid of its own.
         licence: Of the weights.
         source: Where the weights come from.
         metrics: Measured or published numbers by name.
@@ -173,6 +176,7 @@ class CheckpointInfo:
 
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    is_multi_label: bool = False
     licence: str = "unknown"
     source: str = "random weights"
     metrics: Mapping[str, Any] = field(default_factory=dict)

@@ -56,6 +56,7 @@ class VideoEmbedding(nn.Module):
         bias: [C] or none.
         stride: Frames from one tubelet to the next.
         prefix_tokens: Learnt tokens put before the patches of every frame [P, C]; P may be 0.
+        has_class_token: The first of them is the class token; else all are registers.
         positions: Learnt positions, or none (rotary and relative positions live in the attention).
         norm: Norm of the tokens before the first block, or none.
     """
@@ -67,6 +68,7 @@ class VideoEmbedding(nn.Module):
         bias: Tensor | None,
         stride: int,
         prefix_tokens: Tensor,
+        has_class_token: bool,
         positions: ImagePositions | None,
         norm: nn.Module | None,
     ) -> None:
@@ -75,6 +77,7 @@ class VideoEmbedding(nn.Module):
         self.weight = nn.Parameter(weight)
         self.bias = None if bias is None else nn.Parameter(bias)
         self.prefix_tokens = nn.Parameter(prefix_tokens)
+        self.has_class_token = has_class_token
         self.positions = None if positions is None else nn.Parameter(positions.embedding)
         self.native_grid = None if positions is None else positions.grid
         self.norm = norm or nn.Identity()
@@ -96,6 +99,10 @@ class VideoEmbedding(nn.Module):
         if of_prefix.shape[0]:
             prefix = prefix + of_prefix
         return self.norm(torch.cat([prefix, tokens + of_patches], dim=2))
+
+    def pool(self, x: Tensor) -> Tensor:
+        """What an image ViT pools: the class token, or without one the patches' mean; [B, T', N, C] -> [B, C]."""
+        return x[:, :, 0].mean(dim=1) if self.has_class_token else x[:, :, self.num_prefix_tokens :].mean(dim=(1, 2))
 
     def grid(self, video: Tensor) -> tuple[int, int]:
         """Patches H, W of a frame.

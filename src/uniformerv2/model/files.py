@@ -5,26 +5,30 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["read_checkpoint", "read_json", "write_json", "write_tensors"]
+__all__ = ["read_checkpoint", "read_json", "to_json", "write_json", "write_tensors", "write_text"]
+
+END_OF_ZIP: Final = 22
+"""Bytes of the last record of a zip archive without a comment."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What a checkpoint file holds: a state dict, or a container with one inside.
 
     safetensors, PyTorch files (by the restricted unpickler, which runs no code of the file), and TorchScript archives
-    such as OpenAI's CLIP (only their tensors are taken). Recognised by content, not by name.
+    such as OpenAI's CLIP (only their tensors are taken; one whose code would run while it is read is refused).
+    Recognised by content, not by name.
 
     Args:
         path: The file.
@@ -43,13 +47,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if _is_torchscript(path):
             return _read_torchscript(path)
         content = torch.load(path, map_location="cpu", weights_only=True) if is_pytorch else load_file(path)
-    except (SafetensorError, RuntimeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint (safetensors, PyTorch): {error}") from error
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors and plain values, which only code of its own could read: {error} Where "
-            "you trust the file, save its state dict alone with the code that wrote it."
-        ) from error
+        raise ValueError(_more_than_tensors(path, error)) from error
+    except Exception as error:  # what a damaged pickle raises has no end: KeyError, IndexError, AssertionError, ...
+        detail = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{path} is damaged or no checkpoint (safetensors, PyTorch): {detail}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a mapping of names to tensors.")
     return dict(content)
@@ -73,9 +75,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def to_json(content: Mapping[str, Any]) -> str:
+    """JSON for people to read."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, to_json(content))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
     _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -110,10 +121,36 @@ def _is_pytorch(path: Path) -> bool:
     return start == b"PK" or start[:1] == b"\x80"  # a zip archive, or a bare pickle (before PyTorch 1.6)
 
 
+def _more_than_tensors(path: Path, error: Exception) -> str:
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return (
+        f"{path} holds more than tensors and plain values{f' ({found[1]})' if found else ''}, which only code of its "
+        "own could read. Where you trust the file, save its state dict alone with the code that wrote it."
+    )
+
+
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
+    _check_runs_nothing(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # deprecated, but nothing else reads these files
         return dict(torch.jit.load(path, map_location="cpu").state_dict())
+
+
+def _check_runs_nothing(path: Path) -> None:
+    """Refuse a TorchScript archive with code that PyTorch runs while it loads: a ``__setstate__`` of its own.
+
+    Raises:
+        UnpicklingError: It has some, or its directory could be read in two ways.
+    """
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, END_OF_ZIP), os.SEEK_END)
+        end = file.read()
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        is_plain = end[:4] == b"PK\x05\x06" and end[-2:] == b"\0\0" and len(set(names)) == len(names)
+        code = [name for name in names if not re.search(r"/(data|constants)/\d+$", name)]
+        if not is_plain or any(b"__setstate__" in archive.read(name) for name in code):
+            raise pickle.UnpicklingError("GLOBAL __setstate__")
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -10,9 +10,11 @@ Letters of this file: B videos, T frames, N tokens a frame, C channels, h heads.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
+from timm.layers import PatchEmbed
 from timm.layers.attention import Attention
 from timm.models.beit import Beit
 from timm.models.beit import Block as BeitBlock
@@ -101,14 +103,14 @@ class RotaryAttention(nn.Module):
 
     Args:
         attn: timm's module.
-        rope: timm's rotary embedding; has no weights, so that the blocks may share it.
+        rope: timm's rotary embedding; has no weights. Copied, as ``torch.func.functional_call`` spoils what is shared.
     """
 
     def __init__(self, attn: nn.Module, rope: Any) -> None:
         super().__init__()
         self.attn = attn
-        self.rope = rope
-        rope._use_cached_embed = False  # else timm's axial form ignores the grid asked for; DINOv3's never does
+        self.rope = copy.deepcopy(rope)
+        self.rope._use_cached_embed = False  # else timm's axial form ignores the grid asked for; DINOv3's never does
 
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """[B, T, N, C] -> [B, T, N, C], with H, W = grid."""
@@ -177,9 +179,9 @@ def check_supported(vit: TimmViT) -> None:
     if odd_block is not None:
         raise ValueError(f"'{name}' has blocks of type {type(odd_block).__name__}. Supported: {SUPPORTED}.")
     unsupported = {
-        "patch embedding other than one convolution": not isinstance(getattr(vit.patch_embed, "proj", None), nn.Conv2d)
+        "patch embedding other than one convolution": not isinstance(vit.patch_embed, PatchEmbed)
         or not isinstance(vit.patch_embed.norm, nn.Identity),
-        "padding to whole patches (dynamic_img_pad)": vit.patch_embed.dynamic_img_pad,
+        "padding to whole patches (dynamic_img_pad)": getattr(vit.patch_embed, "dynamic_img_pad", False),
         "position dropout (pos_drop_rate)": vit.pos_drop.p > 0,
         "patch dropout (patch_drop_rate)": not isinstance(getattr(vit, "patch_drop", None), nn.Identity | None),
         "rotary positions that differ by layer (mixed RoPE)": getattr(vit, "rope_mixed", False),
@@ -200,6 +202,7 @@ def _embedding(vit: TimmViT, config: UniFormerV2Config) -> VideoEmbedding:
         bias=None if proj.bias is None else proj.bias.detach(),
         stride=config.tubelet_size,
         prefix_tokens=prefix.detach(),
+        has_class_token=vit.cls_token is not None,
         positions=positions,
         norm=getattr(vit, "norm_pre", None),
     )

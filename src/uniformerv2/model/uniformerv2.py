@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from uniformerv2.model.blocks import (
     FeedForward,
@@ -29,6 +28,7 @@ from uniformerv2.model.blocks import (
 from uniformerv2.model.config import ActivationName, CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding
 from uniformerv2.model.fusion import FUSIONS
+from uniformerv2.model.recomputation import recomputed
 from uniformerv2.model.residual import DropPath, Residual
 
 __all__ = ["ImageViT", "UniFormerV2", "block_drop_paths"]
@@ -62,6 +62,7 @@ def clip_vit(config: UniFormerV2Config) -> ImageViT:
         bias=None,
         stride=config.tubelet_size,
         prefix_tokens=scale * torch.randn(1, config.dim),
+        has_class_token=True,
         positions=ImagePositions(scale * torch.randn(1 + num_patches, config.dim), config.grid),
         norm=nn.LayerNorm(config.dim),
     )
@@ -204,7 +205,7 @@ class UniFormerV2(nn.Module):
         fused = self.fusion.start(x.shape[0])
         for index, block in enumerate(self.blocks):
             recompute = self.training and index < self._num_checkpointed
-            x = checkpoint(block, x, grid, use_reentrant=False) if recompute else block(x, grid)
+            x = recomputed(block, x, grid) if recompute else block(x, grid)
             if index in keep:
                 kept.append(x)
             if fuse and index in self.config.fusion_stages:
@@ -215,10 +216,8 @@ class UniFormerV2(nn.Module):
         """Mix the video token with what the image ViT itself would pool: w = sigmoid(gate), as published."""
         if self.fusion_gate is None:
             return video_token
-        has_prefix = self.embedding.num_prefix_tokens > 0
-        pooled = x[:, :, 0].mean(dim=1) if has_prefix else x.mean(dim=(1, 2))
         weight = torch.sigmoid(self.fusion_gate)
-        return (1 - weight) * video_token + weight * pooled
+        return (1 - weight) * video_token + weight * self.embedding.pool(x)
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
@@ -231,14 +230,15 @@ class UniFormerV2(nn.Module):
             num_classes: Classes of the new head; 0 leaves it out.
         """
         self.config = replace(self.config, num_classes=num_classes)
-        self.info = replace(self.info, class_names=())
+        self.info = replace(self.info, class_names=(), is_multi_label=False)
         head = nn.Linear(self.config.dim, num_classes) if num_classes else nn.Identity()
         self.head = head.to(self.norm.weight.device, self.norm.weight.dtype)
 
     def no_weight_decay(self) -> set[str]:
         """Learnt tokens and positions; what else is free of weight decay is one-dimensional."""
         tokens = {"embedding.prefix_tokens", "embedding.positions", "fusion.video_token"}
-        return tokens & {name for name, _ in self.named_parameters()}
+        names = [name for name, _ in self.named_parameters()]
+        return {name for name in names if name in tokens or name.endswith("relative_position_bias_table")}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Regular expressions that put the parameters in the order of the layers, for layer-wise rates.

@@ -236,7 +236,7 @@ def _tiling(tokens: Tensor) -> tuple[int, dict[str, Any]]:
     """Tokens of a split (at least 64: partial sums should stay small beside the tokens), and a program's tile."""
     videos, length, dim = tokens.shape
     block_s = 16
-    splits = max(1, PROGRAMS // videos)
+    splits = max(1, PROGRAMS // max(1, videos))
     per_split = max(64, triton.cdiv(triton.cdiv(length, splits), block_s) * block_s)
     columns = min(128, max(16, triton.next_power_of_2(dim)))
     chunks = triton.next_power_of_2(triton.cdiv(dim, columns))

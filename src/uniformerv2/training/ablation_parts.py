@@ -9,7 +9,7 @@ channels of the bottleneck, Q queries, S keys.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -117,13 +117,13 @@ class FrameAverage(MultiStageFusion):
 
     Args:
         dim: Channels C.
-        has_prefix: Whether the first token of a frame is a class token.
+        pool: Tokens [B, T, N, C] -> [B, C].
     """
 
-    def __init__(self, dim: int, *, has_prefix: bool) -> None:
+    def __init__(self, dim: int, *, pool: Callable[[Tensor], Tensor]) -> None:
         super().__init__((), dim)
         self.register_parameter("video_token", None)
-        self.has_prefix = has_prefix
+        self.pool = pool
 
     def start(self, batch_size: int) -> Tensor:
         """Nothing yet, [B, 0]."""
@@ -131,8 +131,7 @@ class FrameAverage(MultiStageFusion):
 
     def step(self, index: int, video: Tensor, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Any, [B, T, N, C] -> [B, 1, C]."""
-        pooled = tokens[:, :, 0] if self.has_prefix else tokens.mean(dim=2)
-        return pooled.mean(dim=1, keepdim=True)
+        return self.pool(tokens)[:, None]
 
 
 def average_frames(network: UniFormerV2) -> None:
@@ -150,7 +149,7 @@ def average_frames(network: UniFormerV2) -> None:
             f"Arm with use_gate=False and fusion_stages=({config.depth - 1},) to leave the global UniBlocks out, got "
             f"use_gate={config.use_gate} and fusion_stages={config.fusion_stages}."
         )
-    network.fusion = FrameAverage(config.dim, has_prefix=network.embedding.num_prefix_tokens > 0)
+    network.fusion = FrameAverage(config.dim, pool=network.embedding.pool)
 
 
 def attend_along_time(network: UniFormerV2) -> None:
