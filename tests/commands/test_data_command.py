@@ -24,6 +24,7 @@ from uniformerv2.data.annotations import read_records
 from uniformerv2.data.check import VideoCheck
 from uniformerv2.data.decoding import open_video
 from uniformerv2.data.manifest import journal_path, read_manifest
+from uniformerv2.data.prepare import PreparedVideo, prepare_videos
 
 COMMAND = [sys.executable, "-c", "import sys; from uniformerv2.cli import main; sys.exit(main())", "data"]
 
@@ -152,7 +153,7 @@ def test_prepare_goes_on_after_ctrl_c(shared, tmp_path):
         shutil.copy(file, tmp_path / "in" / ("run", "walk")[number % 2])
     out = tmp_path / "out"
     words = ["prepare", tmp_path / "in", out, "--workers", "2"]
-    code, _, errors, group = interrupt(words, journal_path(out / "prepared.csv"), rows=4)
+    code, _, errors, group = interrupt(words, journal_path(out / "prepared.csv"), rows=24 + 4)  # each is noted first
     assert code == 130
     assert "of 24 videos are prepared; the same command goes on from there" in errors
     assert "Traceback" not in errors
@@ -171,6 +172,7 @@ def test_prepare_goes_on_after_ctrl_c(shared, tmp_path):
     assert before == {file: file.stat().st_mtime_ns for file in before}  # not done again
     assert len(list(out.rglob("*.mp4"))) == 24
     assert sorted(file.name for file in out.iterdir()) == [
+        ".written_lists",
         "classes.txt",
         "prepared.csv",
         "train.csv",
@@ -205,6 +207,155 @@ def test_prepare_leaves_bad_ones_out_and_says_so(videos, tmp_path):
     assert Counter(record.split for record in records) == {"train": 4, "val": 2}
 
 
+def contents(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["prepare", "videos", "."], "would go to videos, among those of videos"),
+        (["prepare", "videos/list.csv", "."], "is there to be read"),
+        (["prepare", "more", "."], "videos/run/0.mp4 is there, and no earlier run made it"),
+        (["prepare", "own/train.csv", "own", "--root", "more"], "train.csv would be replaced by a list of the results"),
+        (["prepare", "more", "own"], "train.csv is no list that was written here before"),
+        (["prepare", "more", "other"], "prepared.csv is no manifest of this kind"),
+        (["check", "own/train.csv", "--manifest", "own/../own/train.csv"], "would replace own/train.csv, the list"),
+        (["check", "videos", "--manifest", "own/train.csv"], "train.csv is no manifest of this kind"),
+    ],
+)
+def test_what_the_user_has_is_never_replaced(videos, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    videos.rename("videos")
+    shutil.copytree("videos", "more")
+    listed = "path,label\nrun/0.mp4,run\nwalk/0.mp4,walk\n"
+    for file in (Path("videos/list.csv"), Path("own/train.csv"), Path("other/prepared.csv")):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(listed)
+    before = contents(tmp_path)
+    assert main(["data", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_a_source_that_comes_back_finds_its_file(videos, tmp_path):
+    listed, out = tmp_path / "in/list.csv", tmp_path / "out"
+    words = ["data", "prepare", str(listed), str(out)]
+    times = []
+    for names in (["run/0", "walk/0"], ["run/0"], ["run/0", "walk/0"]):
+        listed.write_text("path,label\n" + "".join(f"{name}.mp4,{name[:-2]}\n" for name in names))
+        assert main(words) == 0
+        assert len(read_records(out / "videos.csv")) == len(names)
+        times.append((out / "videos/walk/0.mp4").stat().st_mtime_ns)
+    assert len(set(times)) == 1
+    (videos / "walk/0.mp4").write_text("no video")
+    assert main(words) == 1
+    make_video(videos / "walk/0.mp4", frames=40)
+    assert main(words) == 0  # its file of before is known as ours
+    with open_video(out / "videos/walk/0.mp4", decoder="pyav") as video:
+        assert len(video) == 40
+
+
+def test_files_of_a_stopped_run_are_known_though_it_never_heard_of_them(videos, tmp_path, monkeypatch):
+    def stopped(*words, **options):
+        yield from list(prepare_videos(*words, **options))[:0]
+        raise KeyboardInterrupt
+
+    words = ["data", "prepare", str(videos), str(tmp_path / "out")]
+    with monkeypatch.context() as patched:
+        patched.setattr("uniformerv2.commands.data.prepare_videos", stopped)
+        assert main(words) == 130
+    assert len(list((tmp_path / "out/videos").rglob("*.mp4"))) == 6
+    assert main(words) == 0
+    rows = read_manifest(tmp_path / "out/prepared.csv", PreparedVideo)
+    assert [row.status for row in rows] == ["ok"] * 6
+
+
+def test_another_way_to_the_same_folder_does_nothing_twice(videos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("deep").mkdir()
+    Path("deep/link").symlink_to(tmp_path / "out")
+    times = []
+    for out in ("out", "in/../out", "deep/link"):
+        assert main(["data", "prepare", "in", out]) == 0
+        times.append([file.stat().st_mtime_ns for file in sorted(Path("out/videos").rglob("*.mp4"))])
+        assert all(Path(record.path).is_file() for record in read_records(out))
+    assert len(times[0]) == 6
+    assert times[0] == times[1] == times[2]
+
+
+def test_a_video_more_does_not_mix_up_the_others(tmp_path):
+    listed, out = tmp_path / "in/list.csv", tmp_path / "out"
+    rows = {"a.avi": ("cat", 11), "b.mp4": ("cow", 12), "a.mp4": ("dog", 13)}
+    for name, (_, frames) in rows.items():
+        make_video(tmp_path / "in" / name, frames=frames)
+    for count in (2, 3, 3):
+        listed.write_text("path,label\n" + "".join(f"{name},{rows[name][0]}\n" for name in list(rows)[:count]))
+        assert main(["data", "prepare", str(listed), str(out)]) == 0
+        found = {}
+        for record in read_records(out / "videos.csv"):
+            with open_video(record.path, decoder="pyav") as video:
+                found[record.id] = (record.label_name, len(video))
+        assert found == dict(list(rows.items())[:count])
+
+
+def test_a_stray_video_is_in_no_list(videos, tmp_path, capsys):
+    make_video(videos / "intro.mp4")
+    out = tmp_path / "out"
+    assert main(["data", "prepare", str(videos), str(out)]) == 0
+    errors = capsys.readouterr().err
+    assert errors == f"In no class, and so in no list: 1 videos, for instance {videos / 'intro.mp4'}.\n"
+    assert (out / "videos/intro.mp4").exists()
+    assert not (out / "videos.csv").exists()
+    assert Counter((r.split, r.label_name) for r in read_records(out)) == {
+        ("train", "run"): 2,
+        ("train", "walk"): 2,
+        ("val", "run"): 1,
+        ("val", "walk"): 1,
+    }
+
+
+def test_a_test_list_of_an_earlier_run_goes(videos, tmp_path):
+    listed, out = tmp_path / "in/list.csv", tmp_path / "out"
+    rows = [f"{label}/{n}.mp4,{label},{s}" for label in ("run", "walk") for n, s in enumerate(("train", "val", "test"))]
+    for kept in (rows, [row for row in rows if not row.endswith("test")]):
+        listed.write_text("\n".join(["path,label,split", *kept]) + "\n")
+        assert main(["data", "prepare", str(listed), str(out)]) == 0
+        assert sorted(record.id for record in read_records(out)) == sorted(row.split(",")[0] for row in kept)
+    assert not (out / "test.csv").exists()
+
+
+def test_a_class_whose_videos_are_all_broken_is_none(videos, tmp_path):
+    (videos / "fly").mkdir()
+    (videos / "fly" / "0.mp4").write_text("no video")
+    out = tmp_path / "out"
+    assert main(["data", "prepare", str(videos), str(out)]) == 1
+    assert (out / "classes.txt").read_text() == "run\nwalk\n"
+    assert {(record.label, record.label_name) for record in read_records(out)} == {(0, "run"), (1, "walk")}
+
+
+def test_a_class_name_that_no_list_can_hold_is_told_before_any_work(videos, tmp_path, capsys):
+    (videos / "run").rename(videos / "run; fast")
+    assert main(["data", "prepare", str(videos), str(tmp_path / "out")]) == 2
+    assert "A list cannot hold the class name 'run; fast'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_not_utf8_are_printed(videos, tmp_path):
+    odd = [videos / label / b"Jos\xe9.mp4".decode("utf-8", "surrogateescape") for label in ("run", "walk")]
+    odd[0].write_text("no video")
+    (videos / "walk/0.mp4").rename(odd[1])
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = run("check", videos, env=environment)
+    assert done.returncode == 1
+    assert re.search(r"not a video +run/Jos\\udce9\.mp4", done.stdout), done.stderr
+    assert re.search(r"ok +walk/Jos\\udce9\.mp4 +20", done.stdout)
+    done = run("prepare", videos, tmp_path / "out", env=environment)
+    assert done.returncode == 1
+    assert "6 of 7 videos prepared" in done.stdout
+    assert r"run/Jos\udce9.mp4: " in done.stdout.replace("\n", "")
+
+
 def test_addresses_are_left_out_and_counted(videos, tmp_path, capsys):
     listed = tmp_path / "list.txt"
     listed.write_text("https://host/a.mp4 0\nin/run/0.mp4 1\n")
@@ -235,7 +386,8 @@ def test_nothing_can_be_prepared(tmp_path, capsys):
         (["check", "in", "--manifest", "rows.txt"], "A manifest is called"),
         (["check", "in", "--workers", "0"], "--workers is 0; it is at least 1"),
         (["check", "in", "--timeout", "0"], "--timeout is 0.0; it must be above 0"),
-        (["prepare", "in", "in/out"], "in/out is inside in"),
+        (["prepare", "in", "in/out"], "would go to in/out/videos, among those of in"),
+        (["prepare", "in", "in"], "would go to in/videos, among those of in"),
         (["prepare", "in", "out", "--short-side", "255"], "short_side is 255; an even number"),
         (["prepare", "in", "out", "--shard-videos", "0"], "--shard-videos and --shard-megabytes are at least 1"),
     ],

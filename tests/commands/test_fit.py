@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 from pathlib import Path
@@ -13,8 +14,9 @@ import yaml
 from tests.training.test_recipes import write_noise
 from uniformerv2 import load_model
 from uniformerv2.cli import main
-from uniformerv2.commands.fit import with_recipe_files
+from uniformerv2.commands.fit import check_untaken, with_recipe_files
 from uniformerv2.commands.options import UsageError
+from uniformerv2.training.optim import Optimization
 from uniformerv2.training.recipes import recipe_path
 
 pytestmark = [
@@ -103,6 +105,48 @@ def test_fit_then_test(small, capsys):
     trained = ["--model.weights", str(small / "run" / "model"), "--model.network", "null"]
     assert main(["validate", *words, *trained]) == 0
     assert "val_top1" in capsys.readouterr().out
+
+
+def test_a_training_is_not_replaced_but_gone_on_with(small, capsys):
+    """Refused without ``--ckpt_path``; with it, also at another rate, which counts from the first step."""
+    words = ["fit", "--config", str(small / "small.yaml"), "--model.optimization.batch_size=null"]
+    words += ["--model.optimization.warmup_epochs=0", "--trainer.log_every_n_steps=1"]
+    assert main([*words, "--model.optimization.learning_rate=1e-3"]) == 0
+    run = small / "run"
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert {run / "checkpoints" / "last.ckpt", run / "model" / "model.safetensors"} <= set(before)
+    capsys.readouterr()
+    assert main([*words, "--model.optimization.learning_rate=1e-5"]) == 2
+    message = capsys.readouterr().err
+    assert f"{run} holds a training already: add --ckpt_path last" in message
+    assert "--trainer.default_root_dir" in message
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+    lower = ["--model.optimization.learning_rate=1e-5", "--trainer.max_epochs=2", "--ckpt_path=last"]
+    assert main([*words, *lower]) == 0
+    with (run / "lightning_logs" / "version_1" / "metrics.csv").open(newline="") as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file) if row["learning_rate"]]
+    optimization = Optimization(learning_rate=1e-5, warmup_epochs=0)
+    assert rates == pytest.approx([optimization.rate(step / 2, 2) for step in (2, 3)])
+
+
+def test_slurm_may_begin_the_same_command_again(tmp_path):
+    """Lightning goes on by itself from the checkpoint that it wrote when Slurm took the machine away."""
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    check_untaken(tmp_path)
+    last.parent.mkdir()
+    last.touch()
+    with pytest.raises(UsageError, match="holds a training already"):
+        check_untaken(tmp_path)
+    (tmp_path / "hpc_ckpt_1.ckpt").touch()
+    check_untaken(tmp_path)
+
+
+def test_a_list_without_classes_is_refused(small, capsys):
+    (small / "list.csv").write_text("path\nclip_0.mp4\nclip_1.mp4\n")
+    assert main(["fit", "--config", str(small / "small.yaml")]) == 1
+    assert "2 of 2 training videos have no class, for instance " in capsys.readouterr().err
+    assert not (small / "run").exists()
 
 
 def test_checkpoints_run_no_code(small, tmp_path):

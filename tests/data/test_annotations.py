@@ -168,6 +168,14 @@ def test_real_folder_of_classes_never_lets_a_source_straddle(shared):
         pytest.param("a.mp4\nb c.mp4\n", [("a.mp4", None), ("b c.mp4", None)], id="paths-alone"),
         pytest.param("dir/clip one 4\ndir/clip two 5", [("dir/clip one", 4), ("dir/clip two", 5)], id="no-suffix"),
         pytest.param("a.mp4 3\nb.mp4 cat\n", [("a.mp4", 0), ("b.mp4", 1)], id="a-number-among-names-is-a-name"),
+        pytest.param("a.mp4,10.0\nb.mp4,2.0\n", [("a.mp4", 10), ("b.mp4", 2)], id="numbers-as-pandas-writes-them"),
+        pytest.param("a.mp4,1.0\nb.mp4,1.5\n", [("a.mp4", 0), ("b.mp4", 1)], id="versions-are-names"),
+        pytest.param(
+            "path, label, split\na.mp4, run, train\n b.mp4, eat, val\n",
+            [("a.mp4", 1), ("b.mp4", 0)],
+            id="comma-and-blank",
+        ),
+        pytest.param("label, path\nrun, a.mp4\neat, b.mp4\n", [("a.mp4", 1), ("b.mp4", 0)], id="blank-before-the-path"),
     ],
 )
 def test_text_lists(tmp_path, text, expected):
@@ -198,6 +206,11 @@ def test_columns_of_a_header(tmp_path):
     )
     assert (second.start_seconds, second.end_seconds, second.split, second.label) == (4.0, 9.25, "train", 0)
     assert (third.start_frame, third.end_frame, third.start_seconds, third.split) == (10, 20, None, "extra")
+
+
+def test_frames_as_pandas_writes_them_beside_gaps(tmp_path):
+    path = write(tmp_path / "list.csv", "path,label,start_frame,end_frame\na.mp4,0,5.0,20.0\nb.mp4,1,,\n")
+    assert [(record.start_frame, record.end_frame) for record in read_table(path)] == [(5, 20), (None, None)]
 
 
 def test_json_lines_parquet_and_json_read_the_same(tmp_path):
@@ -261,10 +274,27 @@ def test_class_names_of_several_labels_of_numbers_and_of_none(tmp_path):
     assert class_names(read_table(write(tmp_path / "d.txt", "a.mp4\n"))) == ()
 
 
+def test_years_and_dates_are_no_class_numbers(tmp_path):
+    """They make no thousands of classes; where names are given, they may be the names, in any format."""
+    years = read_table(write(tmp_path / "years.csv", "a.mp4,2019\nb.mp4,2020\n"))
+    with pytest.raises(
+        ValueError, match=r"The label 2020 is far above the 2 different labels.* 2021 classes.*--classes"
+    ):
+        class_names(years)
+    named = ["2018", "2019", "2020"]
+    assert [record.label for record in read_table(tmp_path / "years.csv", classes=named)] == [1, 2]
+    lines = write(tmp_path / "years.jsonl", '{"path":"a.mp4","label":2019}\n{"path":"b.mp4","label":1}\n')
+    assert [record.label_name for record in read_jsonl(lines, classes=named)] == ["2019", "2019"]
+    assert len(class_names([VideoRecord("a.mp4", label=709)])) == 710  # one video of a known space
+    assert len(class_names([VideoRecord("a.mp4", label=10 * number) for number in range(380)])) == 3791
+
+
 def test_split_keeps_what_is_asked_and_names_what_says_nothing(tmp_path):
     listed = write(tmp_path / "list.csv", "path,label,split\na.mp4,x,train\nb.mp4,y,valid\n")
     assert seen(read_table(listed, split="val")) == [(str(tmp_path / "b.mp4"), 1)]
     assert read_table(listed, split="validation") == read_table(listed, split="val")
+    dev = write(tmp_path / "other.csv", "path,label,split\na.mp4,x,dev\nb.mp4,y,Eval\nc.mp4,y,extra\n")
+    assert [record.split for record in read_table(dev)] == ["val", "val", "extra"]
     unnamed = write(tmp_path / "mine.csv", "a.mp4,x\n")
     assert [record.split for record in read_table(unnamed)] == [None]
     assert [record.split for record in read_table(unnamed, split="test")] == ["test"]
@@ -281,6 +311,8 @@ def test_folder_of_lists_numbers_its_classes_together(tmp_path):
         (str(tmp_path / "c.mp4"), 1),
     ]
     assert [record.label for record in read_records(tmp_path, split="val")] == [1]
+    (tmp_path / "val.txt").rename(tmp_path / "dev.txt")
+    assert [record.split for record in read_records(tmp_path)] == ["train", "train", "val"]
     write(tmp_path / "val.txt", "\n")
     with pytest.raises(AnnotationError, match="empty") as error:
         read_records(tmp_path)
@@ -581,8 +613,10 @@ def test_activitynet_counts_the_segments_it_leaves_out(benchmarks, caplog):
             "a.jsonl",
             b'{"path":"a.mp4","label":0,"start_frame":Infinity}\n',
             1,
-            "start_frame is inf; a number is needed",
+            "start_frame is inf; a whole number is needed",
         ),
+        ("a.csv", b"path,label,start_frame\na.mp4,0,5.5\n", 2, "start_frame is '5.5'; a whole number is needed"),
+        ("a.jsonl", b'{"path":"a.mp4","label":0,"end_frame":5.5}\n', 1, "end_frame is 5.5; a whole number is needed"),
         ("a.json", b'[{"path":"a.mp4","label":' + b"9" * 5000 + b"}]", None, "not an annotation file"),
     ],
 )

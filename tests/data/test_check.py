@@ -20,7 +20,7 @@ import pytest
 from tests.data.made_videos import make_video
 from tests.data.mutants import write_mutants
 from uniformerv2.data.annotations import AnnotationError, VideoRecord
-from uniformerv2.data.check import VideoCheck, check_videos, find_videos, probe_video, unchanged_checks
+from uniformerv2.data.check import VideoCheck, beyond_end, check_videos, find_videos, probe_video, unchanged_checks
 from uniformerv2.data.check_summary import summarize_checks
 from uniformerv2.data.video_error import VideoErrorKind
 
@@ -177,6 +177,8 @@ def test_too_short_for_the_list(tmp_path):
     for record, status in cases.items():
         [check] = check_videos([VideoRecord(path), record])
         assert check.status == status, record
+        assert beyond_end(check, record) == check.detail
+        assert not beyond_end(check, VideoRecord(path))
     assert "segment starts at frame 30" in check.detail
     [check] = check_videos([VideoRecord(path)], min_frames=31)
     assert (check.status, check.detail) == ("too short", "30 of at least 31 frames")

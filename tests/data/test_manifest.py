@@ -74,6 +74,20 @@ def test_not_resuming_starts_anew(tmp_path):
         assert journal.rows == []
 
 
+@pytest.mark.parametrize("name", ["list.csv", "list.parquet"])
+def test_a_file_that_is_no_manifest_is_not_replaced(tmp_path, name):
+    @dataclass(frozen=True)
+    class Listed:
+        path: str
+
+    content = write_manifest(tmp_path / name, [Listed("a.mp4")]).read_bytes()
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=f"{name} is no manifest of this kind: its columns are path. Name another"):
+            Journal(tmp_path / name, VideoCheck, resume=resume)
+    assert (tmp_path / name).read_bytes() == content
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
 def test_names_that_are_not_utf8_do_not_stop_a_run(tmp_path):
     odd = replace(ROWS[0], path=b"caf\xe9.mp4".decode("utf-8", "surrogateescape"))
     for name in ("rows.csv", "rows.parquet"):

@@ -18,8 +18,14 @@ from tests.data.mutants import write_mutants
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.check import find_videos
 from uniformerv2.data.decoding import open_video
-from uniformerv2.data.list_files import write_lists
-from uniformerv2.data.prepare import measure_sparse_decoding, prepare_videos, still_prepared
+from uniformerv2.data.list_files import check_lists, numbered_anew, write_lists
+from uniformerv2.data.prepare import (
+    measure_sparse_decoding,
+    new_files,
+    prepare_videos,
+    refuse_to_replace,
+    still_prepared,
+)
 from uniformerv2.data.reencode import PrepareSettings, reencode
 from uniformerv2.data.shards import write_shards
 
@@ -142,6 +148,74 @@ def test_names_never_meet(tmp_path):
     assert [done[source].frames for source in sources] == [3 + len(name) for name in names] + [20]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.avi", "a.mov", "a.avi.mp4"],
+        ["a.avi", "a.mov", "a.avi.mp4", "a.mov.mp4", "a.mp4"],
+        ["a.mp4", "A.mp4", "A.MP4"],
+        ["a.mp4", "./a.mp4", "x/../a.mp4"],
+        [b"\xe9.mp4".decode("utf-8", "surrogateescape"), "\\udce9.mp4"],
+    ],
+)
+def test_no_two_sources_get_one_name(tmp_path, names):
+    records = [VideoRecord(f"in/{name}") for name in names]
+    files = new_files(records, tmp_path, base="in")
+    assert len({str(file).casefold() for file in files.values()}) == len(names) == len(files)
+    assert {file.suffix for file in files.values()} == {".mp4"}
+    assert new_files(records, tmp_path, base="in") == files
+
+
+def test_a_new_file_that_became_another_sources_is_made_again(tmp_path):
+    cat, dog = (make_video(tmp_path / "in" / name, frames=n) for name, n in (("a.avi", 11), ("a.mp4", 22)))
+    first = prepare([VideoRecord(str(cat))], tmp_path / "out", base=tmp_path / "in")
+    assert Path(first[str(cat)].output).name == "a.mp4"
+    records = [VideoRecord(str(cat)), VideoRecord(str(dog))]
+    files = new_files(records, tmp_path / "out", base=tmp_path / "in")
+    assert still_prepared(first.values(), files=files) == {}
+    both = prepare(records, tmp_path / "out", base=tmp_path / "in", known=still_prepared(first.values()))
+    assert {source: (Path(each.output).name, each.frames) for source, each in both.items()} == {
+        str(cat): ("a.avi.mp4", 11),
+        str(dog): ("a.mp4", 22),
+    }
+    rows = [*first.values(), replace(both[str(dog)], output_bytes=first[str(cat)].output_bytes)]
+    Path(both[str(dog)].output).write_bytes(bytes(first[str(cat)].output_bytes))  # as large as the one before
+    assert still_prepared(rows).keys() == {str(dog)}
+
+
+def test_the_way_to_the_folder_may_change(tmp_path):
+    source = make_video(tmp_path / "in" / "a.mp4")
+    first = prepare([VideoRecord(str(source))], tmp_path / "out", base=tmp_path / "in")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    files = new_files([VideoRecord(str(source))], tmp_path / "link", base=tmp_path / "in")
+    known = still_prepared(first.values(), files=files)
+    assert known[str(source)].output == str(tmp_path / "link/videos/a.mp4")
+    refuse_to_replace(files, made=first.values())
+
+
+def test_sources_are_never_replaced(tmp_path):
+    plain, linked = make_video(tmp_path / "videos" / "a.mp4"), tmp_path / "in" / "b.mp4"
+    linked.parent.mkdir()
+    linked.symlink_to(make_video(tmp_path / "videos" / "b.mp4", frames=20))
+    content = {file: file.read_bytes() for file in (plain, linked)}
+    for source, base in ((plain, tmp_path / "videos"), (linked, tmp_path / "in")):
+        with pytest.raises(ValueError, match=r"is there to be read, and what is made of .* would replace it"):
+            next(prepare_videos([VideoRecord(str(source))], tmp_path, base=base))
+    assert {file: file.read_bytes() for file in content} == content
+
+
+def test_files_that_no_run_made_are_never_replaced(tmp_path):
+    records = [VideoRecord(str(make_video(tmp_path / "in" / "a.mp4")))]
+    files = new_files(records, tmp_path, base=tmp_path / "in")
+    refuse_to_replace(files, made=[])
+    own = make_video(tmp_path / "videos" / "a.mp4", frames=20)
+    refuse_to_replace(files)
+    with pytest.raises(ValueError, match=r"videos/a\.mp4 is there, and no earlier run made it"):
+        refuse_to_replace(files, made=[])
+    [made] = prepare_videos(records, tmp_path / "out", base=tmp_path / "in")
+    refuse_to_replace(files, made=[replace(made, output=str(own))])
+
+
 def test_nothing_is_done_twice_and_what_changed_is_done_again(tmp_path):
     records = [VideoRecord(str(make_video(tmp_path / "in" / name))) for name in ("a.mp4", "b.mp4", "c.mp4")]
     first = prepare(records, tmp_path / "out", base=tmp_path / "in")
@@ -257,6 +331,49 @@ def test_lists_refuse_names_they_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="no records"):
         write_lists([], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_that_no_longer_hold_are_removed(tmp_path):
+    videos = tmp_path / "videos"
+    records = [VideoRecord(str(videos / f"{s}.mp4"), 0, "run", id=s, split=s) for s in ("train", "val", "test")]
+    write_lists(records, tmp_path)
+    write_lists(records[:2], tmp_path)
+    assert sorted(file.name for file in tmp_path.glob("[!.]*")) == ["classes.txt", "train.csv", "val.csv"]
+    assert read_records(tmp_path) == records[:2]
+    numbers = [replace(record, label_name=None, split=None) for record in records]
+    write_lists(numbers, tmp_path)
+    assert [file.name for file in tmp_path.glob("[!.]*")] == ["videos.csv"]
+    assert read_records(tmp_path / "videos.csv") == numbers
+
+
+@pytest.mark.parametrize("name", ["train.csv", "test.csv", "videos.csv", "classes.txt"])
+def test_lists_of_the_user_are_neither_replaced_nor_removed(tmp_path, name):
+    records = [VideoRecord(str(tmp_path / "videos/a.mp4"), 0, "run", split="train")]
+    (tmp_path / name).write_text("mine")
+    for refusing in (check_lists, write_lists):
+        with pytest.raises(ValueError, match=f"{name} is no list that was written here before"):
+            refusing(records, tmp_path)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {name: "mine"}
+
+
+def test_a_list_that_the_user_changed_is_kept(tmp_path):
+    records = [VideoRecord(str(tmp_path / "videos/a.mp4"), 0, "run", split="train")]
+    [train] = write_lists(records, tmp_path)
+    check_lists(records, tmp_path)
+    changed = train.read_text() + "videos/b.mp4,run,b\n"
+    train.write_text(changed)
+    with pytest.raises(ValueError, match=r"train\.csv .* was changed since"):
+        write_lists(records[:1], tmp_path)
+    assert train.read_text() == changed
+
+
+def test_classes_without_a_video_leave_no_number_behind():
+    one = [VideoRecord("a", 3, "run"), VideoRecord("b", 1, "jump"), VideoRecord("c", 3, "run"), VideoRecord("d")]
+    assert [record.label for record in numbered_anew(one)] == [1, 0, 1, None]
+    several = [VideoRecord("a", (4, 2), ("run", "jump")), VideoRecord("b", (4,), ("run",))]
+    assert [record.label for record in numbered_anew(several)] == [(1, 0), (1,)]
+    numbers = [VideoRecord("a", 3), VideoRecord("b", 1)]
+    assert numbered_anew(numbers) == numbers
 
 
 def test_sparse_decoding_of_a_long_gop_gets_at_least_twice_as_fast(tmp_path):

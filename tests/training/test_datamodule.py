@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import re
 from pathlib import Path
 
 import lightning.pytorch as lightning
@@ -174,6 +175,19 @@ class TestRecords:
         write_list(tmp_path / "list.csv", sorted(folder.rglob("*.mp4")), split="val")
         with pytest.raises(ValueError, match="has no training videos"):
             data_of(tmp_path / "list.csv")
+
+    def test_training_videos_without_a_class_are_refused(self, folder, tmp_path):
+        """But not those of the other splits, and not where a video may have any number of classes."""
+        paths = [str(path) for path in sorted(folder.rglob("*.mp4"))]
+        (tmp_path / "train.csv").write_text("\n".join(["path", *paths]))
+        first = re.escape(paths[0])
+        with pytest.raises(ValueError, match=f"12 of 12 training videos have no class, for instance {first}; give a"):
+            data_of(tmp_path / "train.csv")
+        known, unknown = [VideoRecord(path, label=0) for path in paths], [VideoRecord(paths[0])]
+        with pytest.raises(ValueError, match=f"1 of 13 training videos have no class, for instance {first};"):
+            data_of([*known, *unknown])
+        assert data_of(known, val=unknown).records["val"] == unknown
+        assert data_of([*known, *unknown], multi_label=True).records["train"][-1:] == unknown
 
 
 def write_list(path: Path, videos: list[Path], split: str | None = None) -> None:

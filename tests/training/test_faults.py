@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import active_children
 from pathlib import Path
 
+import lightning.pytorch as lightning
 import pytest
 import torch
 
@@ -21,7 +22,9 @@ from tests.training.resumed_run import load, steps_of, write_videos
 from uniformerv2 import save_model
 from uniformerv2.cli import main
 from uniformerv2.commands.train_progress import TrainProgress
-from uniformerv2.training.resume import CheckpointWriteError, WholeFileIO
+from uniformerv2.model.files import write_json
+from uniformerv2.training.resume import CheckpointWriteError, LastCheckpoint, WholeFileIO
+from uniformerv2.training.run import RunFolder
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
@@ -111,6 +114,8 @@ class TestFaults:
         assert f"The loss is nan at step {FAULT_STEP} (epoch 1, learning rate " in message
         assert message.count(".mp4") == BATCH
         assert f"Last good checkpoint: {last_of(command)}." in message
+        assert "What helps: a lower learning rate, " in message
+        assert "train goes on with its own, and takes others in a new folder (--out)." in message
         assert all(value.isfinite().all() for value in load(last_of(command))["state_dict"].values())
         goes_on(command, capsys)
 
@@ -193,6 +198,45 @@ def goes_on(command, capsys, *, steps=2 * EPOCHS):
     assert main([*command, "--resume"]) == 0
     assert "Going on from" in capsys.readouterr().err
     assert steps_of(last_of(command)) == steps
+
+
+class TestLeftovers:
+    """What a killed process had not finished is removed; what looks like it is the user's."""
+
+    def test_of_models_and_records(self, tmp_path, monkeypatch):
+        folder = RunFolder(tmp_path)
+        folder.model.mkdir()
+        mine = [folder.model / ".my.notes", folder.model / ".config.json.old", tmp_path / ".run.json.mine"]
+        for path in mine:
+            path.write_text("mine")
+        with monkeypatch.context() as killed:
+            killed.setattr(Path, "replace", cut_short)
+            killed.setattr(Path, "unlink", lambda *_, **__: None)
+            for write in (
+                lambda: save_model(tiny_network(), folder.model),
+                lambda: write_json(folder.model / "config.json", {}),
+                lambda: write_json(folder.record, {}),
+            ):
+                with pytest.raises(CutShortError):
+                    write()
+        assert len(list(tmp_path.rglob(".*"))) == 3 + len(mine)
+        folder.prepare()
+        assert sorted(tmp_path.rglob(".*")) == sorted(mine)
+
+    def test_of_checkpoints(self, tmp_path):
+        for name in ("last.ckpt.part", "notes.part"):
+            (tmp_path / name).write_text("begun")
+        trainer = lightning.Trainer(callbacks=[LastCheckpoint(tmp_path)], logger=False, accelerator="cpu")
+        trainer.callbacks[-1].setup(trainer, lightning.LightningModule(), "fit")
+        assert [path.name for path in tmp_path.iterdir()] == ["notes.part"]
+
+
+class CutShortError(Exception):
+    pass
+
+
+def cut_short(*_):
+    raise CutShortError
 
 
 class TestWholeFiles:

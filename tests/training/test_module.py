@@ -16,7 +16,6 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.mixing import BatchMixing
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.training.datamodule import VideoDataModule
-from uniformerv2.training.epoch_metrics import MultiLabelMetrics, SingleLabelMetrics
 from uniformerv2.training.module import NonFiniteLossError, VideoClassifier
 from uniformerv2.training.optim import Optimization
 
@@ -88,6 +87,24 @@ def test_rates_follow_accumulation_and_epochs_are_of_steps(tmp_path):
     assert recorder.rates == pytest.approx(expected, rel=1e-6)
 
 
+def test_training_goes_on_with_the_settings_of_now(tmp_path):
+    """A checkpoint brings the steps that are done, not the rates, decay and betas of before."""
+    before = replace(FAST, armour_scale=2.0)
+    _, engine = fit(tmp_path, VideoClassifier(tiny_network(), optimization=before), max_epochs=2)
+    engine.save_checkpoint(tmp_path / "before.ckpt")
+    now = Optimization(
+        learning_rate=1e-5, batch_size=None, warmup_epochs=3, armour_scale=3.0, weight_decay=0.1, betas=(0.8, 0.9)
+    )
+    recorder = Recorder()
+    engine = trainer(tmp_path, max_epochs=4, callbacks=[recorder])
+    classifier = VideoClassifier(tiny_network(), optimization=now)
+    engine.fit(classifier, loader(FakeClips(12), batch_size=4), ckpt_path=tmp_path / "before.ckpt", weights_only=True)
+    assert recorder.rates == pytest.approx([3 * now.rate(step / 3, 4) for step in range(6, 12)], rel=1e-6)
+    groups = engine.optimizers[0].param_groups
+    assert [(group["weight_decay"], group["betas"]) for group in groups] == [(0, now.betas), (0.1, now.betas)] * 2
+    assert groups[0]["lr"] == pytest.approx(now.end_rate)
+
+
 def test_accumulation_equals_a_larger_batch(tmp_path):
     whole, parts = (VideoClassifier(tiny_network(), optimization=FAST) for _ in range(2))
     fit(tmp_path, whole, count=16, batch_size=8)
@@ -145,29 +162,6 @@ def test_views_are_averaged_as_probabilities():
     expected = torch.stack([classifier(video[:, view]).softmax(-1) for view in range(3)]).mean(0)
     torch.testing.assert_close(classifier.log_scores(video).exp(), expected)
     torch.testing.assert_close(classifier.log_scores(video[:, 0]).exp(), classifier(video[:, 0]).softmax(-1))
-
-
-def test_validation_counts_each_video_once_and_unreadable_ones_as_failed():
-    metrics = SingleLabelMetrics()
-    log_scores = torch.tensor([[0.9, 0.05, 0.05], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8], [0.5, 0.3, 0.2]]).log()
-    label, readable = torch.tensor([0, 1, 2, 2]), torch.tensor([True, True, False, True])
-    metrics.update(index=torch.tensor([4, 1, 0, 7]), log_scores=log_scores, label=label, readable=readable)
-    metrics.update(index=torch.tensor([4]), log_scores=log_scores[:1], label=label[:1], readable=readable[:1])
-    metrics.update(index=torch.tensor([9]), log_scores=log_scores[:1], label=torch.tensor([-1]), readable=readable[:1])
-    computed = metrics.compute()
-    assert computed["top1"] == 2 / 4
-    assert computed["top5"] == 3 / 4
-    assert computed["top1_readable"] == pytest.approx(2 / 3)
-    expected = -sum(map(math.log, (0.9, 0.7, 0.2))) / 3
-    assert computed["loss"] == pytest.approx(expected, rel=1e-6)
-
-
-def test_mean_ap_leaves_out_classes_that_do_not_occur():
-    metrics = MultiLabelMetrics()
-    scores = torch.tensor([[0.9, 0.2, 0.3], [0.8, 0.6, 0.4], [0.1, 0.7, 0.5]])
-    label = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
-    metrics.update(index=torch.arange(3), log_scores=scores.log(), label=label, readable=torch.ones(3).bool())
-    assert metrics.compute()["mean_ap"] == pytest.approx((1 / 2 + 1) / 2)
 
 
 def test_a_whole_test_pass(tmp_path):
@@ -292,6 +286,25 @@ def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path):
     for name, value in classifier.state_dict().items():
         torch.testing.assert_close(value, saved[name], rtol=0, atol=0)
         assert value.isfinite().all()
+
+
+def test_it_names_a_checkpoint_only_where_there_is_one(tmp_path):
+    """That of before, where none was written since; and with none, it does not say to go on from it."""
+    start = {"optimization": FAST}
+    with pytest.raises(NonFiniteLossError, match=r"There is no checkpoint yet: start anew\.$") as stopped:
+        trainer(tmp_path).fit(VideoClassifier(tiny_network(), **start), loader(Poison(12), batch_size=4))
+    assert "Last good checkpoint" not in str(stopped.value)
+    _, engine = fit(tmp_path, VideoClassifier(tiny_network(), **start))
+    good = tmp_path / "good.ckpt"
+    engine.save_checkpoint(good)
+    words = rf"learning rate.*Last good checkpoint: {good}\. fit goes on from it.*--ckpt_path.*train.*--out"
+    with pytest.raises(NonFiniteLossError, match=words):
+        trainer(tmp_path, max_epochs=2).fit(
+            VideoClassifier(tiny_network(), **start),
+            loader(Poison(12), batch_size=4),
+            ckpt_path=good,
+            weights_only=True,
+        )
 
 
 def test_endless_data_need_an_end(tmp_path):

@@ -187,10 +187,11 @@ class TestSplits:
         assert "1 videos train and validate" in replace(twice, val=(*twice.val, twice.train[0])).warnings()[0]
 
     def test_without(self):
-        left = splits().without({"train/0_0.mp4", "val/1_1.mp4"})
+        whole = splits()
+        left = whole.without([whole.train[0], whole.val[3]])
         assert (len(left.train), len(left.val)) == (23, 5)
         with pytest.raises(ValueError, match="left to validate on"):
-            splits(val=(1, 0, 0)).without({"val/0_0.mp4"})
+            splits(val=(1, 0, 0)).without(splits(val=(1, 0, 0)).val)
 
 
 class TestRules:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,9 +17,9 @@ from uniformerv2.commands.progress import Progress
 from uniformerv2.data.annotations import VideoRecord, check_files
 from uniformerv2.data.check import VideoCheck, check_videos, find_videos, unchanged_checks
 from uniformerv2.data.check_summary import summarize_checks
-from uniformerv2.data.list_files import write_lists
+from uniformerv2.data.list_files import LIST_NAMES, check_lists, numbered_anew, write_lists
 from uniformerv2.data.manifest import Journal, journal_path
-from uniformerv2.data.prepare import PreparedVideo, prepare_videos, still_prepared
+from uniformerv2.data.prepare import PreparedVideo, new_files, prepare_videos, refuse_to_replace, still_prepared
 from uniformerv2.data.reencode import PrepareSettings
 from uniformerv2.data.shard_files import write_shards
 
@@ -111,6 +111,8 @@ def _check_journal(options: argparse.Namespace) -> Journal[VideoCheck] | None:
         if options.resume:
             raise UsageError("--resume goes on from the manifest of the run before: give --manifest FILE too.")
         return None
+    if options.manifest.resolve() == options.source.resolve():
+        raise UsageError(f"--manifest would replace {options.source}, the list to check: name another file.")
     left = journal_path(options.manifest)
     if left.exists() and not options.resume:
         raise UsageError(f"{left} is left of a run that was stopped: add --resume to go on from it, or delete it.")
@@ -160,23 +162,66 @@ def _run_checks(
 
 def _prepare(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    base = options.root or (options.source if options.source.is_dir() else options.source.parent)
-    if options.source.is_dir() and options.out.resolve().is_relative_to(options.source.resolve()):
-        raise UsageError(f"{options.out} is inside {options.source}: a second run would take the results for sources.")
+    new = options.out / "videos"
+    if options.source.is_dir() and new.resolve().is_relative_to(options.source.resolve()):
+        raise UsageError(
+            f"The new files would go to {new}, among those of {options.source}: a second run would take the results "
+            "for sources. Choose another OUT."
+        )
     if options.shards:
         require("webdataset", extra="shards")  # now, not after hours
     records = _local_records(options)
-    with Journal(options.out / "prepared.csv", PreparedVideo, resume=True) as journal:
-        prepared = _run_prepare(records, journal, base, settings, options)
-        journal.finish(list(prepared.values()))
-    good = [replace(r, path=prepared[r.path].output) for r in records if _is_ok(prepared.get(r.path))]
+    listed = _listed(records)
+    base = options.root or (options.source if options.source.is_dir() else options.source.parent)
+    files = new_files(records, options.out, base=base)
+    with _prepare_journal(listed, files, options) as journal:
+        prepared = _run_prepare(records, files, journal, base, settings, options)
+        journal.finish([*_made_before(journal.rows, prepared), *prepared.values()])
+    good = [replace(r, path=prepared[r.path].output) for r in listed if prepared[r.path].status == "ok"]
     if not good:
-        raise ValueError(f"Not one of {len(prepared)} videos could be prepared; {journal.manifest} tells why.")
+        raise ValueError(f"Not one of {len(listed)} videos could be prepared; {journal.manifest} tells why.")
+    good = numbered_anew(good)
     written = write_lists(good, options.out)
     if options.shards:
         written += _write_shards(good, options)
     show_prepared(list(prepared.values()), written, settings, options)
-    return 0 if len(good) == len(records) else 1
+    return 0 if all(video.status == "ok" for video in prepared.values()) else 1
+
+
+def _listed(records: list[VideoRecord]) -> list[VideoRecord]:
+    """Those for the lists: not the stray files of a folder, which have no class where others have one."""
+    if all(record.label is None for record in records):
+        return records
+    stray = [record.path for record in records if record.label is None and record.split is None]
+    if stray:
+        sys.stderr.write(f"In no class, and so in no list: {len(stray)} videos, for instance {stray[0]}.\n")
+    return [record for record in records if record.label is not None or record.split is not None]
+
+
+def _prepare_journal(
+    listed: Sequence[VideoRecord], files: Mapping[str, Path], options: argparse.Namespace
+) -> Journal[PreparedVideo]:
+    """The journal of OUT.
+
+    Raises:
+        UsageError: A list or a new file would replace something there that no earlier run wrote.
+    """
+    if options.source.resolve() in {(options.out / name).resolve() for name in LIST_NAMES}:
+        raise UsageError(f"{options.source} would be replaced by a list of the results: choose another OUT.")
+    try:
+        journal = Journal(options.out / "prepared.csv", PreparedVideo, resume=True)
+        check_lists(listed, options.out)
+        refuse_to_replace(files, made=journal.rows)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return journal
+
+
+def _made_before(rows: Iterable[PreparedVideo], prepared: Mapping[str, PreparedVideo]) -> list[PreparedVideo]:
+    """What earlier runs made that is still there: the manifest knows every file that may be replaced."""
+    now = {"", *(video.output for video in prepared.values())}
+    before = {row.output: row for row in rows if row.output not in now}
+    return [row for row in before.values() if Path(row.output).exists()]
 
 
 def _write_shards(records: Sequence[VideoRecord], options: argparse.Namespace) -> list[Path]:
@@ -190,10 +235,6 @@ def _write_shards(records: Sequence[VideoRecord], options: argparse.Namespace) -
     return written
 
 
-def _is_ok(prepared: PreparedVideo | None) -> bool:
-    return prepared is not None and prepared.status == "ok"
-
-
 def _settings(options: argparse.Namespace) -> PrepareSettings:
     if options.shard_videos < 1 or options.shard_megabytes < 1:
         raise UsageError("--shard-videos and --shard-megabytes are at least 1.")
@@ -205,6 +246,7 @@ def _settings(options: argparse.Namespace) -> PrepareSettings:
 
 def _run_prepare(
     records: Sequence[VideoRecord],
+    files: Mapping[str, Path],
     journal: Journal[PreparedVideo],
     base: Path,
     settings: PrepareSettings,
@@ -216,7 +258,10 @@ def _run_prepare(
         KeyboardInterrupt: Ctrl-C; what was done is in the journal.
     """
     paths = _local_paths(records)
-    known = still_prepared(journal.rows, settings=settings)
+    known = still_prepared(journal.rows, settings=settings, files=files)
+    for path in paths:
+        if path not in known:  # a file that a stopped run leaves without another row is known as ours
+            journal.add(PreparedVideo(path, str(files[path]), "unfinished"))
     prepared: dict[str, PreparedVideo] = {}
     running = prepare_videos(
         records,

@@ -61,8 +61,10 @@ class RecipeCLI(LightningCLI):
         return {verb: every[verb] for verb in USED_FOR}
 
     def before_instantiate_classes(self) -> None:
-        """Checkpoints run no code, unless the user says that they may."""
+        """Checkpoints run no code, unless the user says that they may; a finished training is not replaced."""
         settings = self.config[self.subcommand]
+        if self.subcommand == "fit" and settings.ckpt_path is None:
+            check_untaken(Path(settings.trainer.default_root_dir or "."))
         if settings.weights_only is None:
             settings.weights_only = True
 
@@ -116,6 +118,22 @@ def explained(verb: str) -> dict[str, str]:
         "usage": f"uniformerv2 {verb} --config RECIPE|FILE [--config FILE ...] [--OPTION VALUE ...]",
         "description": f"{USED_FOR[verb]} {shared} {USUAL[verb]}. {end}",
     }
+
+
+def check_untaken(root: Path) -> None:
+    """Refuse to begin a training where another one is.
+
+    Args:
+        root: ``trainer.default_root_dir``.
+
+    Raises:
+        UsageError: There is a checkpoint, and none of those from which Lightning goes on by itself under Slurm.
+    """
+    if (root / "checkpoints" / "last.ckpt").exists() and not any(root.glob("hpc_ckpt_*.ckpt")):
+        raise UsageError(
+            f"{root} holds a training already: add --ckpt_path last to go on with it, or give another folder with "
+            "--trainer.default_root_dir."
+        )
 
 
 def with_recipe_files(words: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -22,8 +23,8 @@ from uniformerv2.commands.tested_videos import read_classes
 from uniformerv2.commands.train_cache import add_cache_arguments, check_cache_options, filled_data
 from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.commands.train_report import forget_test, show_result, test_and_report
-from uniformerv2.data.annotations import check_files, read_records
-from uniformerv2.data.check import check_videos
+from uniformerv2.data.annotations import VideoRecord, check_files, read_records
+from uniformerv2.data.check import VideoCheck, beyond_end, check_videos
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.plan import TrainingPlan
 from uniformerv2.training.run import RunFolder, TrainingResult, train
@@ -36,6 +37,8 @@ __all__ = ["add_arguments", "run"]
 CHECKED: Final = 5000
 """More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
 SHOWN: Final = 5
+LARGEST_SEED: Final = 2**32 - 1
+"""Of NumPy's global generator, which Lightning seeds too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,10 +146,10 @@ def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0.")
-    for name in ("workers", "seed"):
-        value = getattr(options, name)
-        if value is not None and value < 0:
-            raise UsageError(f"--{name} is {value}; it must be 0 or more.")
+    if options.workers is not None and options.workers < 0:
+        raise UsageError(f"--workers is {options.workers}; it must be 0 or more.")
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise UsageError(f"--seed is {options.seed}; it must be from 0 to {LARGEST_SEED}.")
     if options.dropout is not None and not 0 <= options.dropout < 1:
         raise UsageError(f"--dropout is {options.dropout}; it must be 0 or more and below 1.")
     if options.root is not None and not options.root.is_dir():
@@ -195,7 +198,7 @@ def _splits(options: argparse.Namespace) -> Splits:
 
 
 def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list[str]]:
-    """Open every video, and leave out those that cannot be read, told in a sentence.
+    """Open every video, and leave out those that cannot be read and segments after their end, each told in a sentence.
 
     Raises:
         ValueError: What is left cannot be trained on.
@@ -203,28 +206,48 @@ def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list
     paths = {record.path for record in splits.every if "://" not in record.path}
     if len(paths) > CHECKED:
         return splits, [f"{len(paths)} videos are too many to open each beforehand: see uniformerv2 data check."]
-    bad: dict[str, str] = {}
-    running = check_videos(splits.every, num_workers=options.workers or None)
+    checks: dict[str, VideoCheck] = {}
+    running = check_videos(splits.every, min_frames=1, num_workers=options.workers or None)
     with closing(running), Progress("look at videos", len(paths)) as progress:
         for check in running:
             progress.advance(is_bad=check.status != "ok")
-            if check.status != "ok":
-                bad[check.path] = f"{check.path}: {check.detail or check.status}"
-    if not bad:
-        return splits, []
-    if len(bad) == len(paths):
+            checks[check.path] = check
+    bad, late = _left_out(splits, checks)
+    if bad and len(bad) == len(paths):
         raise ValueError(
             f"Not one of {len(paths)} videos can be read, for instance {next(iter(bad.values()))}. Relative paths of a "
             "list start at its folder; --root names another one."
         )
-    told = f"{len(bad)} of {len(paths)} videos cannot be read and are left out: " + "; ".join(
-        sorted(bad.values())[:SHOWN]
-    )
-    told += f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    told = [f"{len(bad)} of {len(paths)} videos cannot be read and are left out: {_some(bad.values())}"] if bad else []
+    if late:
+        short = {record.path for record in late}
+        told.append(
+            f"{len(short)} of {len(paths)} videos are too short for their segment, so {len(late)} of "
+            f"{len(splits.every)} segments are left out: {_some(late.values())}"
+        )
+    if not told:
+        return splits, []
     try:
-        return splits.without(set(bad)), [told]
+        return splits.without([*late, *(record for record in splits.every if record.path in bad)]), told
     except ValueError as error:
-        raise ValueError(f"{told}\n{error}") from error
+        raise ValueError("\n".join((*told, str(error)))) from error
+
+
+def _left_out(splits: Splits, checks: Mapping[str, VideoCheck]) -> tuple[dict[str, str], dict[VideoRecord, str]]:
+    """Videos that cannot be read, and segments after the end of their video, each with its reason."""
+    late = {
+        record: f"{record.path}: {why}"
+        for record in splits.every
+        if (found := checks.get(record.path)) and found.status == "too short" and (why := beyond_end(found, record))
+    }
+    short = {record.path for record in late}
+    wrong = {path: check for path, check in checks.items() if check.status != "ok" and path not in short}
+    return {path: f"{path}: {check.detail or check.status}" for path, check in wrong.items()}, late
+
+
+def _some(details: Iterable[str]) -> str:
+    every = sorted(details)
+    return "; ".join(every[:SHOWN]) + (f"; and {len(every) - SHOWN} more" if len(every) > SHOWN else "")
 
 
 def _train(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: bool) -> TrainingResult:

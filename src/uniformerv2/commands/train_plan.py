@@ -110,7 +110,7 @@ def make(options: argparse.Namespace, out: Path, splits: Splits, broken: list[st
     except NotCacheableError as error:
         raise UsageError(str(error)) from error
     plan = on_disk(plan, network, splits)
-    plan = replace(plan, warnings=(*broken, *plan.warnings))
+    plan = replace(plan, warnings=(*broken, *plan.warnings), videos_digest=_digest(options, splits))
     size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
     preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
     cost = estimate(network, plan, preprocessing, augmentation_of(plan), splits.train, device=device)
@@ -152,7 +152,18 @@ def take_up(options: argparse.Namespace, folder: RunFolder, splits: Splits) -> P
             f"--resume goes on with the same videos: there were {plan.num_train} to train and {plan.num_val} to "
             f"validate, now there are {len(splits.train)} and {len(splits.val)}, or the classes have changed."
         )
+    if plan.videos_digest and plan.videos_digest != _digest(options, splits):  # without one, it began before we kept it
+        raise UsageError(
+            f"--resume goes on with the same videos: their number is as it was, but not what they are called, their "
+            f"order, or which of them have which class, segment or split. Put {options.data} back as it was, or train "
+            "anew with another folder for --out."
+        )
     return Planned(plan if options.workers is None else replace(plan, num_workers=options.workers), network)
+
+
+def _digest(options: argparse.Namespace, splits: Splits) -> str:
+    """The same wherever DATA lies."""
+    return splits.digest(options.root or (options.data if options.data.is_dir() else options.data.parent))
 
 
 def _option(field: str) -> str:

@@ -18,7 +18,16 @@ from uniformerv2.data.annotations import AnnotationError, VideoRecord, detect_fo
 from uniformerv2.data.decoding import VideoError, VideoErrorKind, VideoReader, open_video
 from uniformerv2.data.worker_pool import Lost, available_cores, run_isolated
 
-__all__ = ["CheckStatus", "VideoCheck", "check_videos", "find_videos", "fingerprint", "probe_video", "unchanged_checks"]
+__all__ = [
+    "CheckStatus",
+    "VideoCheck",
+    "beyond_end",
+    "check_videos",
+    "find_videos",
+    "fingerprint",
+    "probe_video",
+    "unchanged_checks",
+]
 
 CheckStatus = Literal["ok", VideoErrorKind, "too short", "timeout", "crashed"]
 """``"crashed"``: the decoder took its process with it, or failed in a way that has no name."""
@@ -181,19 +190,22 @@ def _judged(check: VideoCheck, records: Sequence[VideoRecord], min_frames: int) 
     """The check with the status that the list's demands give it: what training would refuse is not ok."""
     if check.status not in {"ok", "too short"} or check.frames is None:
         return check
-    start_seconds = max((record.start_seconds or 0.0 for record in records), default=0.0)
-    start_frame = max((record.start_frame or 0 for record in records), default=0)
     is_timed = any(record.start_seconds is not None or record.end_seconds is not None for record in records)
     if is_timed and not check.fps:
         return replace(check, status="unsupported", detail="a segment is told in seconds, and its frames have no times")
-    wrong = ""
+    wrong = next(filter(None, (beyond_end(check, record) for record in records)), "")
     if check.frames < min_frames:
         wrong = f"{check.frames} of at least {min_frames} frames"
-    elif check.duration_seconds and start_seconds >= check.duration_seconds:
-        wrong = f"it ends at {check.duration_seconds:.2f} s, and a segment starts at {start_seconds:.2f} s"
-    elif start_frame >= check.frames:
-        wrong = f"it has {check.frames} frames, and a segment starts at frame {start_frame}"
     return replace(check, status="too short" if wrong else "ok", detail=wrong)
+
+
+def beyond_end(check: VideoCheck, record: VideoRecord) -> str:
+    """That the record's segment starts after the end of its video, in words; empty where it does not."""
+    if check.duration_seconds and (record.start_seconds or 0.0) >= check.duration_seconds:
+        return f"it ends at {check.duration_seconds:.2f} s, and a segment starts at {record.start_seconds:.2f} s"
+    if check.frames and (record.start_frame or 0) >= check.frames:
+        return f"it has {check.frames} frames, and a segment starts at frame {record.start_frame}"
+    return ""
 
 
 def probe_video(path: str, *, deep: bool) -> VideoCheck:

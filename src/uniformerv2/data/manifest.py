@@ -35,6 +35,9 @@ class Journal(Generic[Row]):
 
     Attributes:
         rows: The rows that it started with.
+
+    Raises:
+        ValueError: Another suffix, or the file that is there is no such manifest: it would be replaced.
     """
 
     def __init__(self, manifest: str | Path, row_type: type[Row], *, resume: bool) -> None:
@@ -44,8 +47,9 @@ class Journal(Generic[Row]):
         self.rows: list[Row] = []
         if resume and self.path.exists():
             self.rows = _rows_of_csv(self.path, row_type)
-        elif resume and self.manifest.exists():
-            self.rows = read_manifest(self.manifest, row_type)
+        elif self.manifest.exists():
+            there = read_manifest(self.manifest, row_type)
+            self.rows = there if resume else []
 
     def add(self, row: Row) -> None:
         """Append one row."""
@@ -113,7 +117,7 @@ def read_manifest(path: str | Path, row_type: type[Row]) -> list[Row]:
         return _rows_of_csv(path, row_type)
     table = require("pyarrow.parquet", extra="tables").read_table(path)
     if table.column_names != list(_columns(row_type)):
-        raise ValueError(f"{path} is no manifest of this kind: its columns are {', '.join(table.column_names)}.")
+        raise ValueError(_other_columns(path, table.column_names))
     return [row_type(**values) for values in table.to_pylist()]
 
 
@@ -158,13 +162,17 @@ def _rows_of_csv(path: Path, row_type: type[Row]) -> list[Row]:
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     cells = list(csv.reader(io.StringIO(whole, newline="")))
     if not cells or cells[0] != list(columns):
-        found = ", ".join(cells[0]) if cells else "none"
-        raise ValueError(f"{path} is no manifest of this kind: its columns are {found}.")
+        raise ValueError(_other_columns(path, cells[0] if cells else ()))
     return [
         row_type(*(_value(cell, *kind) for cell, kind in zip(row, columns.values(), strict=True)))
         for row in cells[1:]
         if len(row) == len(columns)
     ]
+
+
+def _other_columns(path: Path, columns: Sequence[str]) -> str:
+    found = ", ".join(columns) or "none"
+    return f"{path} is no manifest of this kind: its columns are {found}. Name another file, or move this one away."
 
 
 def _value(cell: str, kind: type, optional: bool) -> Any:

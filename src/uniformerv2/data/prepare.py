@@ -17,9 +17,10 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Final
 
 import av
 
@@ -34,9 +35,13 @@ __all__ = [
     "PreparedVideo",
     "SparseDecoding",
     "measure_sparse_decoding",
+    "new_files",
     "prepare_videos",
+    "refuse_to_replace",
     "still_prepared",
 ]
+
+_ELSEWHERE: Final = "choose another folder to write."
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class PreparedVideo:
     Attributes:
         source: The file or folder of frames.
         output: The new file; empty where there is none.
-        status: ``"ok"``, or as in ``VideoCheck``.
+        status: ``"ok"``, or as in ``VideoCheck``; ``"unfinished"`` in the journal of a run, before the work.
         detail: What was wrong.
         settings: How it was encoded, in words.
         source_bytes: Size of the source; with ``source_modified_ns`` it tells a changed one.
@@ -99,7 +104,8 @@ def prepare_videos(
         settings: How to encode.
         num_workers: Processes; None: as many as there are cores. Each uses one thread.
         timeout_seconds: For one video.
-        known: Prepared before, by source (see ``still_prepared``): given again without any work.
+        known: Prepared before, by source (see ``still_prepared``): given again without any work, unless the new file
+            is called otherwise now.
         encode: Instead of ``reencode``.
 
     Yields:
@@ -107,7 +113,7 @@ def prepare_videos(
 
     Raises:
         ValueError: Segments are told in frames and ``settings.fps`` changes what the numbers mean, or the encoder is
-            missing.
+            missing, or a new file would take the place of a source.
     """
     settings = settings or PrepareSettings()
     records = [record for record in records if "://" not in record.path]
@@ -115,10 +121,11 @@ def prepare_videos(
         raise ValueError("The segments are told in frames, whose numbers another frame rate changes: leave fps away.")
     if ENCODER not in av.codecs_available:
         raise ValueError(f"This build of PyAV has no {ENCODER}: pip install --force-reinstall av (its wheels have it).")
-    folder, known = Path(out).absolute() / "videos", known or {}
-    targets = {source: folder / name for source, name in _names([r.path for r in records], Path(base)).items()}
+    targets = new_files(records, out, base=base)
+    refuse_to_replace(targets)
+    known = {source: each for source, each in (known or {}).items() if each.output == str(targets.get(source))}
     yield from (known[source] for source in targets if source in known)
-    parts = folder / ".unfinished"
+    parts = Path(out).absolute() / "videos" / ".unfinished"
     parts.mkdir(parents=True, exist_ok=True)
     tasks = [_Task(source, target, parts) for source, target in targets.items() if source not in known]
     if num_workers is None:
@@ -131,40 +138,103 @@ def prepare_videos(
         shutil.rmtree(parts, ignore_errors=True)
 
 
+def new_files(records: Iterable[VideoRecord], out: str | Path, *, base: str | Path) -> dict[str, Path]:
+    """Where ``prepare_videos`` puts each video, by source; the arguments are the same."""
+    folder = Path(out).absolute() / "videos"
+    sources = [record.path for record in records if "://" not in record.path]
+    return {source: folder / name for source, name in _names(sources, Path(base)).items()}
+
+
+def refuse_to_replace(files: Mapping[str, Path], *, made: Iterable[PreparedVideo] | None = None) -> None:
+    """Make sure that no new file takes the place of a source; nor of any other file that is not ``made``.
+
+    Args:
+        files: New files by source, of ``new_files``.
+        made: Whose new files may be replaced; None: all files may be that are no sources.
+
+    Raises:
+        ValueError: One would.
+    """
+    sources = {_identity(source) for source in files}
+    ours = None if made is None else {_identity(each.output) for each in made if each.output}
+    for source, file in files.items():
+        there = _identity(file)
+        if there is None:
+            continue
+        if there in sources:
+            raise ValueError(f"{file} is there to be read, and what is made of {source} would replace it: {_ELSEWHERE}")
+        if ours is not None and there not in ours:
+            raise ValueError(f"{file} is there, and no earlier run made it: {_ELSEWHERE} Or move it away.")
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """The same for all names of a file, through links too; None where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 a million calls
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def still_prepared(
-    prepared: Iterable[PreparedVideo], *, settings: PrepareSettings | None = None
+    prepared: Iterable[PreparedVideo],
+    *,
+    settings: PrepareSettings | None = None,
+    files: Mapping[str, Path] | None = None,
 ) -> dict[str, PreparedVideo]:
-    """Those that need no work, by source: same settings, the source unchanged, the new file there."""
+    """Those that need no work, by source: same settings, the source unchanged, the new file there.
+
+    Args:
+        prepared: Of earlier runs; of several with the same new file the last one made it.
+        settings: As asked for now.
+        files: Of ``new_files``: keep only those whose new file is called so.
+    """
     wanted = str(settings or PrepareSettings())
-    return {
+    found = {
         each.source: each
-        for each in prepared
+        for each in {each.output: each for each in prepared}.values()
         if each.status == "ok"
         and each.settings == wanted
         and (each.source_bytes, each.source_modified_ns) == fingerprint(each.source)
         and each.output_bytes == fingerprint(each.output)[0]
+    }
+    if files is None:
+        return found
+    return {
+        source: replace(found[source], output=str(file))  # as it is reached from here
+        for source, file in files.items()
+        if source in found and _identity(found[source].output) == _identity(file)
     }
 
 
 def _names(sources: Sequence[str], base: Path) -> dict[str, str]:
     """A new name for each source, all different whatever the file system makes of capitals.
 
-    ``a/b.avi`` becomes ``a/b.mp4``; where another source would be called so too, ``a/b.avi.mp4``.
+    ``a/b.avi`` becomes ``a/b.mp4``; where another source would be called so too, ``a/b.avi.mp4``; where that is taken,
+    a hash of the source comes in between.
     """
     inside = {source: _inside(source, base) for source in dict.fromkeys(sources)}
-    short = {source: PurePath(name).with_suffix(".mp4").as_posix() for source, name in inside.items()}
-    taken = Counter(name.casefold() for name in short.values())
-    return {
-        source: name if taken[name.casefold()] == 1 or inside[source] == name else f"{inside[source]}.mp4"
-        for source, name in short.items()
-    }
+    names = {source: PurePath(name).with_suffix(".mp4").as_posix() for source, name in inside.items()}
+    names |= {source: f"{inside[source]}.mp4" for source in _shared(names) if names[source] != inside[source]}
+    while shared := _shared(names):
+        names |= {source: f"{inside[source]}.{_hash(source + names[source])}.mp4" for source in shared}
+    return names
+
+
+def _shared(names: Mapping[str, str]) -> list[str]:
+    """The sources whose name another one has too."""
+    count = Counter(name.casefold() for name in names.values())
+    return [source for source, name in names.items() if count[name.casefold()] > 1]
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
 
 
 def _inside(source: str, base: Path) -> str:
     path = PurePath(os.path.relpath(source, base))
     if ".." in path.parts or path.is_absolute():
-        place = hashlib.sha256(os.fsencode(PurePath(source).parent)).hexdigest()[:8]
-        path = PurePath(f"outside_{place}", PurePath(source).name)
+        path = PurePath(f"outside_{_hash(str(PurePath(source).parent))}", PurePath(source).name)
     return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -67,7 +67,7 @@ class VideoDataModule(lightning.LightningDataModule):
         class_names: In head order.
 
     Raises:
-        ValueError: An argument outside what is allowed, or no training videos.
+        ValueError: An argument outside what is allowed, no training videos, or some without a class.
     """
 
     def __init__(
@@ -110,6 +110,8 @@ class VideoDataModule(lightning.LightningDataModule):
         self.weights = balanced_weights(self.records["train"]) if balanced else weights
         several = any(isinstance(record.label, tuple) for record in self.records["train"])
         self.multi_label = several if multi_label is None else multi_label
+        if not self.multi_label:
+            _check_labelled(self.records["train"])
         self._loaders: list[VideoLoader] = []
 
     @property
@@ -204,6 +206,20 @@ def _split(
             found = _read(videos, classes=known, root=root, holds_out=False)
             records[split] = [record for record in found if record.split == split] or found
     return records
+
+
+def _check_labelled(records: Sequence[VideoRecord]) -> None:
+    """Where each video has one class, one without a class teaches nothing.
+
+    Raises:
+        ValueError: There are some.
+    """
+    unlabelled = [record.path for record in records if record.label is None]
+    if unlabelled:
+        raise ValueError(
+            f"{len(unlabelled)} of {len(records)} training videos have no class, for instance {unlabelled[0]}; "
+            "give a list that names one for each, or a folder of class folders."
+        )
 
 
 def _read(

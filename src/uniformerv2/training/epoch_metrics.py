@@ -90,8 +90,8 @@ class SingleLabelMetrics(_VideoMetrics):
 class MultiLabelMetrics(_VideoMetrics):
     """Mean average precision over the classes, and binary cross-entropy, where a video has several classes.
 
-    ``compute`` gives ``mean_ap`` (0 to 1, over classes that occur; an unreadable video scores 0 for every class) and
-    ``loss`` (of the videos that could be read).
+    ``compute`` gives ``mean_ap`` (0 to 1, over classes that occur, NaN where none does; an unreadable video scores 0
+    for every class) and ``loss`` (of the videos that could be read).
     """
 
     columns = ("readable", "scores", "target")
@@ -112,12 +112,11 @@ class MultiLabelMetrics(_VideoMetrics):
         """See the class."""
         table = self._table()
         scores, target, readable = table["scores"], table["target"], table["readable"]
-        occurs = target.any(dim=0)
-        mean_ap = torchmetrics.functional.classification.multilabel_average_precision(
-            scores[:, occurs], target[:, occurs], num_labels=int(occurs.sum())
-        )
+        average_precision = torchmetrics.functional.classification.binary_average_precision
+        occurring = target.any(dim=0).nonzero().flatten().tolist()
+        precisions = [float(average_precision(scores[:, number], target[:, number])) for number in occurring]
         loss = F.binary_cross_entropy(scores[readable], target[readable].float())
-        return {"mean_ap": mean_ap, "loss": loss}
+        return {"mean_ap": scores.new_tensor(precisions).mean(), "loss": loss}
 
 
 def metrics_for(loss: str) -> Any:

@@ -6,7 +6,7 @@ Letters of this file: B samples of a batch, V views, T frames, h x w pixels, K c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +34,15 @@ __all__ = ["LossName", "NonFiniteLossError", "VideoClassifier"]
 LossName = Literal["cross_entropy", "binary_cross_entropy"]
 
 TRAINED_FROM = "trained from "
+
+REMEDIES = (
+    "What helps: a lower learning rate, full precision (32-true; train: fp32), gradient clipping (fit: "
+    "--trainer.gradient_clip_val)."
+)
+GO_ON = (
+    "fit goes on from it with other options (--ckpt_path); train goes on with its own, and takes others in a new "
+    "folder (--out)."
+)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -135,7 +144,10 @@ class VideoClassifier(lightning.LightningModule):
         self.preprocessing = data.preprocessing
         names = data.class_names if data.num_classes == self.network.num_classes else self.network.info.class_names
         self.network.info = replace(
-            self.network.info, preprocessing=data.preprocessing.to_dict(), class_names=tuple(names)
+            self.network.info,
+            preprocessing=data.preprocessing.to_dict(),
+            class_names=tuple(names),
+            is_multi_label=data.multi_label,
         )
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Tensor:
@@ -216,7 +228,7 @@ class VideoClassifier(lightning.LightningModule):
             rate = self.optimization.rate(step / steps_per_epoch, num_steps / steps_per_epoch)
             return factor * rate / self.optimization.learning_rate
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, relative_rate)
+        scheduler = _Schedule(optimizer, relative_rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @property
@@ -255,16 +267,14 @@ class VideoClassifier(lightning.LightningModule):
         where = f"step {self.global_step} (epoch {self.current_epoch}, learning rate {self._highest_rate():.3g})"
         keepers = reversed(self.trainer.checkpoint_callbacks)  # the last of them saves last
         paths = [getattr(keeper, name, "") for keeper in keepers for name in ("last_model_path", "best_model_path")]
-        last = next(filter(None, paths), "none yet")
+        last = next(filter(None, [*paths, self.trainer.ckpt_path]), None)  # the latter: what it went on from
         if math.isfinite(loss.item()):
             culprit = f"The batch of process {self.global_rank} is not the cause; another process names its files."
         else:
             files = "\n".join(f"  {name}" for name in self._names(batch))
             culprit = f"Files of the batch:\n{files}"
-        return NonFiniteLossError(
-            f"The loss is {loss.item()} at {where}. {culprit}\nLast good checkpoint: {last}. Go on from it with a "
-            "lower learning rate, with gradient clipping (gradient_clip_val), or in precision 32-true."
-        )
+        way = "There is no checkpoint yet: start anew." if last is None else f"Last good checkpoint: {last}. {GO_ON}"
+        return NonFiniteLossError(f"The loss is {loss.item()} at {where}. {culprit}\n{REMEDIES} {way}")
 
     def _names(self, batch: VideoBatch) -> list[str]:
         dataset, indices = self._train_loader.dataset, batch.index.tolist()
@@ -280,6 +290,23 @@ class VideoClassifier(lightning.LightningModule):
         computed = {f"{stage}_{name}": value for name, value in metrics.compute().items()}
         self.log_dict(computed, prog_bar=True, sync_dist=True)  # equal everywhere; Lightning warns without it
         metrics.reset()
+
+
+class _Schedule(torch.optim.lr_scheduler.LambdaLR):
+    """From a checkpoint it takes the step alone: rates, decay and betas are those its optimiser was made with."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, relative_rate: Callable[[int], float]) -> None:
+        super().__init__(optimizer, relative_rate)
+        self._own = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in super().state_dict().items() if key != "_own"}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """To be called when the optimiser is restored, as Lightning does."""
+        super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
+        for group, own, relative_rate in zip(self.optimizer.param_groups, self._own, self.lr_lambdas, strict=True):
+            group.update(own, lr=own["initial_lr"] * relative_rate(self.last_epoch))
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

@@ -113,6 +113,7 @@ class TrainingPlan:
             are, every step starts from the videos.
         cache_dtype: Type of the kept tokens.
         cache_dir: Folder of the caches; None: "features" in ``out``.
+        videos_digest: Of ``Splits.digest``; empty where it is not known.
 
     Raises:
         ValueError: A number outside its range; the message names what is allowed.
@@ -149,6 +150,7 @@ class TrainingPlan:
     cache_views: int = 0
     cache_dtype: StorageName = "float16"
     cache_dir: str | None = None
+    videos_digest: str = ""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "batch_size", "epochs", "num_clips"):

@@ -106,7 +106,7 @@ class LastCheckpoint(lightning.callbacks.ModelCheckpoint):
         """Remove what a killed process had not finished."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
-            for part in Path(str(self.dirpath)).glob(f"*{PART}"):
+            for part in Path(str(self.dirpath)).glob(f"*.ckpt{PART}"):
                 part.unlink()
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from uniformerv2._require import require
-from uniformerv2.checkpoint import save_model
+from uniformerv2.checkpoint import CONFIG, WEIGHTS, save_model
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
@@ -51,6 +51,8 @@ __all__ = ["RunFolder", "TrainingResult", "augmentation_of", "data_module", "tra
 LIGHT_AREA: Final = (0.4, 1.0)
 MAX_FAILED: Final = 0.1
 """Part of the training videos that may turn out unreadable; of few videos, one is more than the usual hundredth."""
+RANDOM: Final = "[a-z0-9_]" * 8
+"""What ``tempfile`` adds to the name of a file that is being written, as a pattern."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,9 @@ class RunFolder:
                 f"{self.checkpoints} cannot be written ({error.strerror}): make it a folder that can, or give another "
                 "place with --out."
             ) from error
-        for leftover in (*self.path.glob(f".{self.record.name}.*"), *self.model.glob(".*.*")):
-            leftover.unlink()
+        for written in (self.record, self.model / CONFIG, self.model / WEIGHTS):
+            for leftover in written.parent.glob(f".{written.name}.{RANDOM}"):
+                leftover.unlink()
 
     def write(self, plan: TrainingPlan, network: UniFormerV2, request: Mapping[str, Any]) -> None:
         """Note what will be done.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,6 +14,7 @@ from typing import Final
 from uniformerv2.data.annotations import VideoRecord, class_names, detect_format, read_records
 from uniformerv2.data.annotations.folder import has_split_folders
 from uniformerv2.data.annotations.held_out import held_out
+from uniformerv2.data.annotations.rows import split_from_name
 
 __all__ = ["Splits", "read_splits"]
 
@@ -52,17 +56,33 @@ class Splits:
         """All records."""
         return self.train + self.val + self.test
 
-    def without(self, paths: set[str]) -> Splits:
-        """Leave out the videos at these paths.
+    def digest(self, top: str | Path) -> str:
+        """SHA-256 of which videos they are: path below ``top``, class, segment and split of each, in their order."""
+        prefix = os.path.join(top, "")  # noqa: PTH118 as the readers begin the paths
+        rows = [
+            [
+                split,
+                record.path.removeprefix(prefix),
+                record.label,
+                *(record.start_seconds, record.end_seconds, record.start_frame, record.end_frame),
+            ]
+            for split, records in (("train", self.train), ("val", self.val), ("test", self.test))
+            for record in records
+        ]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    def without(self, records: Collection[VideoRecord]) -> Splits:
+        """Leave out these videos, or segments.
 
         Where the split is ours, a class that loses its validation videos so gets one source of its training videos.
 
         Raises:
             ValueError: What is left cannot be trained on.
         """
+        lost = set(records)
 
         def kept(records: Sequence[VideoRecord]) -> tuple[VideoRecord, ...]:
-            return tuple(record for record in records if record.path not in paths)
+            return tuple(record for record in records if record not in lost)
 
         left = replace(self, train=kept(self.train), val=kept(self.val), test=kept(self.test))
         left = left._refilled() if self.rule == HELD_OUT_RULE else left
@@ -70,14 +90,9 @@ class Splits:
         return left
 
     def _refilled(self) -> Splits:
-        train, val = list(self.train), list(self.val)
-        for label in set(_counts(train)) - set(_counts(val)):
-            of_class = [record for record in train if record.label == label]
-            _, held = _hold_out(of_class)
-            paths = {record.path for record in held}
-            train = [record for record in train if record.path not in paths]
-            val += held
-        return replace(self, train=tuple(train), val=tuple(val))
+        unseen = set(map(_only_class, self.train)) - set(map(_only_class, self.val))
+        train, held = _hold_out(self.train, wanted=unseen)
+        return replace(self, train=tuple(train), val=(*self.val, *held))
 
     def check(self) -> None:
         """Refuse what cannot be trained on.
@@ -116,9 +131,10 @@ class Splits:
         if few:
             found.append(f"Fewer than {FEW} training videos of {_few(few)}: expect little of them.")
         shared = {record.path for record in self.train} & {record.path for record in (*self.val, *self.test)}
-        whole = {record.path for record in self.every if record.start_seconds is None and record.start_frame is None}
-        if shared & whole:
-            found.append(f"{len(shared & whole)} videos train and validate: the accuracy will be too good to be true.")
+        if self.rule != HELD_OUT_RULE:  # who gives segments of a video to both sides may know why
+            shared &= {r.path for r in self.every if r.start_seconds is None and r.start_frame is None}
+        if shared:
+            found.append(f"{len(shared)} videos train and validate: the accuracy will be too good to be true.")
         return found
 
 
@@ -135,21 +151,31 @@ def read_splits(data: str | Path, *, root: str | Path | None = None, classes: Se
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: Videos without a class, fewer than two classes, nothing to validate on, more names than numbers.
+        ValueError: Videos without a class, fewer than two classes, nothing to validate on, more names than numbers, a
+            split that is none of train, val and test.
     """
     records = read_records(data, root=root, classes=classes)
+    if others := {record.split for record in records} - {None, "train", "val", "test"}:
+        raise ValueError(
+            f"{data} has videos of the split {_few(sorted(map(repr, others)))}, which is none of train, val (or "
+            "validation, dev, eval) and test: call it one of these, or take its videos off the list."
+        )
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled:
         raise ValueError(f"{len(unlabelled)} of {len(records)} videos have no class, for instance {unlabelled[0]}.")
     names = class_names(records)
     if classes is not None and len(names) < len(classes):
-        _check_numbers(data, len(names), classes)
+        _check_numbers(data, records, classes)
         names = tuple(classes)
     val = [record for record in records if record.split == "val"]
     test = [record for record in records if record.split == "test"]
     train = [record for record in records if record.split in {None, "train"}]
     if not train:
-        raise ValueError(f"{data} has no videos to train on: nothing of it is 'train'. Give the list that has them.")
+        named = split_from_name(data) if Path(data).is_file() else None
+        why = f" Its name makes {named!r} of all that no column 'split' says otherwise: rename it." if named else ""
+        raise ValueError(
+            f"{data} has no videos to train on: nothing of it is 'train'.{why or ' Give the list that has them.'}"
+        )
     rule = _rule(Path(data))
     if not val:
         rule = HELD_OUT_RULE
@@ -159,13 +185,16 @@ def read_splits(data: str | Path, *, root: str | Path | None = None, classes: Se
     return splits
 
 
-def _check_numbers(data: str | Path, count: int, classes: Sequence[str]) -> None:
+def _check_numbers(data: str | Path, records: Sequence[VideoRecord], classes: Sequence[str]) -> None:
     """Names may be more than the videos need, where the list has names; numbers would be called wrongly.
 
     Raises:
         ValueError: The list has numbers, and fewer than there are names.
     """
-    if all(record.label_name is None for record in read_records(data)):
+    listed = read_records(data)
+    are_numbers = [(record.label, None) for record in records] == [(r.label, r.label_name) for r in listed]
+    if are_numbers:
+        count = len(class_names(listed))
         raise ValueError(
             f"{len(classes)} class names are given, but the class numbers of {data} end at {count - 1}: give "
             f"{count} names, that of number 0 first."
@@ -178,15 +207,16 @@ def _rule(data: Path) -> str:
     return HELD_OUT_RULE if is_hashed else "as the data say"
 
 
-def _hold_out(records: Sequence[VideoRecord]) -> tuple[list[VideoRecord], list[VideoRecord]]:
+def _hold_out(
+    records: Sequence[VideoRecord], *, wanted: Collection[int | None] | None = None
+) -> tuple[list[VideoRecord], list[VideoRecord]]:
     """As ``read_folder`` does it, for lists; videos of several classes are taken together."""
-    paths: defaultdict[object, set[str]] = defaultdict(set)
+    paths: defaultdict[int | None, set[str]] = defaultdict(set)
     for record in records:
         paths[_only_class(record)].add(record.path)
-    chosen = {(label, path) for label, found in paths.items() for path in held_out(found, fraction=HELD_OUT)}
-    is_held = [(_only_class(record), record.path) in chosen for record in records]
-    train = [record for record, held in zip(records, is_held, strict=True) if not held]
-    return train, [replace(record, split="val") for record, held in zip(records, is_held, strict=True) if held]
+    chosen = held_out(paths, fraction=HELD_OUT, wanted=wanted)
+    train = [record for record in records if record.path not in chosen]
+    return train, [replace(record, split="val") for record in records if record.path in chosen]
 
 
 def _only_class(record: VideoRecord) -> int | None:

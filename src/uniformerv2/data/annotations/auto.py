@@ -54,8 +54,8 @@ def read_records(
         path: A folder per class; a folder with ``train``, ``val`` or ``test`` lists; a CSV, TSV, text list, JSON
             lines or Parquet file; or the annotations of a benchmark.
         classes: Name of a label space, or the class names in head order. None: what the format knows
-            (``classes.txt`` in a folder of lists, the benchmark's own classes); else numbers stay and names are
-            numbered in sorted order.
+            (``classes.txt`` in a folder of lists, the benchmark's own classes); else the numbers of a list stay,
+            and names, which those of class folders always are, are numbered in sorted order.
         root: Where relative paths start. None: the folder that holds the annotations.
         split: Keep only these records; records of which nothing says the split are taken to be of it.
         format: ``"auto"`` finds it from the content, except Jester, which looks like Something-Something V1, and
@@ -73,7 +73,8 @@ def read_records(
     if chosen == "lists":
         return read_lists(path, classes=classes, root=root, split=split)
     rows, known = _FORMATS[chosen]
-    return finish(rows(path), source=path, classes=classes or known, root=root, split=split)
+    by_name = chosen == "folder"
+    return finish(rows(path), source=path, classes=classes or known, root=root, split=split, by_name=by_name)
 
 
 def read_lists(
@@ -161,7 +162,7 @@ def _detect_text(text: str) -> AnnotationFormat:
 def _lists(top: Path) -> list[Path]:
     """The lists of a folder, train first; of one split the first in the order of `_LIST_SUFFIXES`."""
     found = []
-    for names in (("train",), ("val", "valid", "validation"), ("test",)):
+    for names in (("train",), ("val", "valid", "validation", "dev", "eval"), ("test",)):
         files = [top / f"{name}{suffix}" for suffix in _LIST_SUFFIXES for name in names]
         found += [file for file in files if file.is_file()][:1]
     return found

@@ -1,19 +1,22 @@
-"""Which videos validate where nothing says it: decided by the videos of a class alone.
+"""Which videos validate where nothing says it: decided by their names and classes alone.
 
 So a folder, a list in any order and copies of another format hold out the same ones, on every machine::
 
     videos/surfing/v_Surfing_g01_c01.avi  \
     videos/surfing/v_Surfing_g01_c02.avi  /  one source: never on both sides
     videos/surfing/beach.mp4                 a source of its own: its name without folders and suffix is hashed
+
+A source of several classes, such as a video with a segment of each, goes to one side with all of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Mapping
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["GROUP_PATTERNS", "held_out"]
 
@@ -26,23 +29,45 @@ GROUP_PATTERNS: Final = (
 Source = tuple[bytes, bytes, str]
 
 
-def held_out(paths: Iterable[str], *, fraction: float, group_pattern: str | None = None) -> set[str]:
-    """The videos of the sources with the smallest hashes; at least one source stays on either side.
+def held_out(
+    classes: Mapping[Any, Collection[str]],
+    *,
+    fraction: float,
+    group_pattern: str | None = None,
+    wanted: Collection[Hashable] | None = None,
+) -> set[str]:
+    """The videos of the sources with the smallest hashes, so many of each class; one source of each class stays.
 
     Sources are ordered by the hash of what their clips have in common in their names, else of the file name without
-    suffix. Files of one name are told apart by their folders.
+    suffix. Files of one name are told apart by their folders. A source is passed over where every class of it has
+    enough already, or where it is the last one left of one of them.
 
     Args:
-        paths: Of the videos of one class; a path that is there twice is one video.
-        fraction: Of the sources, from 0 (none) to 1.
+        classes: Paths of the videos of each class; a path that is there twice is one video.
+        fraction: Of the sources of each class, from 0 (none) to 1; at least one, where there are two.
         group_pattern: Regular expression on the file name without suffix; what it finds names the source. None:
             `GROUP_PATTERNS`.
+        wanted: The classes to hold something out of; None: all.
     """
     patterns = GROUP_PATTERNS if group_pattern is None else (group_pattern,)
-    sources = {path: _source(PurePath(path), patterns) for path in paths}
-    order = sorted(set(sources.values()))
-    count = min(max(round(fraction * len(order)), 1), len(order) - 1) if fraction else 0
-    chosen = set(order[: max(count, 0)])
+    sources = {path: _source(PurePath(path), patterns) for paths in classes.values() for path in paths}
+    classes_of: defaultdict[Source, set[Hashable]] = defaultdict(set)
+    for name, paths in classes.items():
+        for path in paths:
+            classes_of[sources[path]].add(name)
+    left = Counter(name for names in classes_of.values() for name in names)
+    due = {
+        name: max(round(fraction * count), 1) if fraction and (wanted is None or name in wanted) else 0
+        for name, count in left.items()
+    }
+    chosen = set()
+    for source in sorted(classes_of):
+        names = classes_of[source]
+        if any(due[name] > 0 for name in names) and all(left[name] > 1 for name in names):
+            chosen.add(source)
+            for name in names:
+                due[name] -= 1
+                left[name] -= 1
     return {path for path, source in sources.items() if source in chosen}
 
 

@@ -11,6 +11,10 @@ __all__ = ["AnnotationError", "VideoRecord", "class_names"]
 
 _NOTHING: Final[dict[str, Any]] = {}
 
+MANY_CLASSES: Final = 1000
+RARELY: Final = 10
+"""Class numbers without names that go to a thousand and beyond are believed where one in ten of them occurs."""
+
 
 def no_extra() -> Mapping[str, Any]:
     """One empty mapping for all records: a million of them would cost as much as the paths."""
@@ -76,6 +80,9 @@ def class_names(records: Iterable[VideoRecord]) -> tuple[str, ...]:
     Give them to the next reader, so that a validation list in which a class is absent keeps the numbers of the
     training list: ``read_records(val, classes=class_names(train))``.
 
+    Raises:
+        ValueError: The numbers are years, dates or the like: there would be thousands of classes without a video.
+
     >>> class_names([VideoRecord("a.mp4", label=2, label_name="swim"), VideoRecord("b.mp4", label=0, label_name="run")])
     ('run', '1', 'swim')
     """
@@ -88,4 +95,11 @@ def class_names(records: Iterable[VideoRecord]) -> tuple[str, ...]:
             names.update(zip(record.label, known, strict=True))
         else:
             names[record.label] = str(record.label if record.label_name is None else record.label_name)
-    return tuple(names.get(number, str(number)) for number in range(max(names, default=-1) + 1))
+    count = max(names, default=-1) + 1
+    if count > max(MANY_CLASSES, RARELY * len(names)) and names[count - 1] == str(count - 1):
+        raise ValueError(
+            f"The label {count - 1} is far above the {len(names)} different labels that there are: as a class number "
+            f"it would make {count} classes. Number the classes from 0; or name them all in their order, with "
+            "--classes FILE (classes=), where these numbers may be the names."
+        )
+    return tuple(names.get(number, str(number)) for number in range(count))

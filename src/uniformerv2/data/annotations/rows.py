@@ -24,7 +24,7 @@ _SPLITS: Final = {
     spelling: name
     for name, spellings in {
         "train": "train training trainset trainingset trainlist",
-        "val": "val valid validate validation valset validationset vallist",
+        "val": "val valid validate validation valset validationset vallist dev devset eval evaluation evalset",
         "test": "test testing testset testingset testlist",
     }.items()
     for spelling in spellings.split()
@@ -96,7 +96,13 @@ def read_text(path: str | Path) -> str:
 
 
 def finish(
-    rows: Iterable[Row], *, source: str | Path, classes: Classes | None, root: str | Path | None, split: str | None
+    rows: Iterable[Row],
+    *,
+    source: str | Path,
+    classes: Classes | None,
+    root: str | Path | None,
+    split: str | None,
+    by_name: bool = False,
 ) -> list[VideoRecord]:
     """Check the rows and make records of them.
 
@@ -106,6 +112,7 @@ def finish(
         classes: Fixes the numbers of the classes. None: numbers stay, names are numbered in sorted order.
         root: The folder that relative paths start from.
         split: Keep only these; rows of which nothing says the split are taken to be of it.
+        by_name: Without ``classes``, labels are names, also where each of them is a number.
 
     Raises:
         AnnotationError: No rows, a label outside the classes, a path twice with two labels, and so on.
@@ -114,7 +121,7 @@ def finish(
     found = list(rows)
     if not found:
         raise AnnotationError("holds no videos: the list is empty.", file=source)
-    numbering = _Numbering(found, classes)
+    numbering = _Numbering(found, classes, by_name=by_name)
     base = Path(root) if root is not None else (Path(source) if Path(source).is_dir() else Path(source).parent)
     prefix = os.path.join(base, "")  # noqa: PTH118 a million joins: a string prefix is 20 times faster than Path
     records: list[VideoRecord] = []
@@ -169,7 +176,7 @@ def _record(row: Row, prefix: str, numbering: _Numbering, split: str | None) -> 
 class _Numbering:
     """Class numbers for the labels of a list: decided once over all rows, then applied to each."""
 
-    def __init__(self, rows: Sequence[Row], classes: Classes | None) -> None:
+    def __init__(self, rows: Sequence[Row], classes: Classes | None, *, by_name: bool) -> None:
         for row in rows:
             row.label = _tidy(row)
         self.multi = any(isinstance(row.label, list) for row in rows)
@@ -180,7 +187,7 @@ class _Numbering:
             self.classes = class_names_of(classes)
         elif self.labelled:
             atoms = {atom for row in rows for atom in _atoms(row.label)}
-            if not all(_is_number(atom) for atom in atoms):
+            if by_name or not all(_is_number(atom) for atom in atoms):
                 self.classes = ClassNames(sorted({str(atom) for atom in atoms}))
                 self.by_name = True
 
@@ -197,7 +204,8 @@ class _Numbering:
         return numbers[0], None if names is None else names[0]
 
     def _one(self, row: Row, atom: str | int) -> int:
-        if self.classes is not None and (self.by_name or isinstance(atom, str)):
+        is_out = isinstance(atom, int) and self.classes is not None and not 0 <= atom < len(self.classes)
+        if self.classes is not None and (self.by_name or is_out or isinstance(atom, str)):
             number = self.classes.find(str(atom))
             if number is not None:
                 return number
@@ -207,7 +215,7 @@ class _Numbering:
                 self.classes.index(str(atom))
             except ValueError as error:
                 raise row.error(str(error)) from error
-        number = int(atom)
+        number = _number(atom)
         if self.classes is not None and not 0 <= number < len(self.classes):
             top = len(self.classes) - 1
             raise row.error(
@@ -254,4 +262,9 @@ def is_number(text: str) -> bool:
 
 
 def _is_number(atom: str | int) -> bool:
-    return isinstance(atom, int) or is_number(atom)
+    """Also ``"3.0"``: a table with gaps makes floats of numbers."""
+    return isinstance(atom, int) or re.fullmatch(r"-?[0-9]{1,18}(\.0+)?", atom) is not None
+
+
+def _number(atom: str | int) -> int:
+    return int(str(atom).partition(".")[0])

@@ -154,7 +154,11 @@ def table_rows(path: str | Path, *, separator: str | None = None) -> Iterator[Ro
                     line=line,
                 )
             yield row_from_columns(
-                dict(zip(header, cells, strict=True)), file=file, line=line, split=split, several=separator != ";"
+                dict(zip(header, (cell.strip() for cell in cells), strict=True)),
+                file=file,
+                line=line,
+                split=split,
+                several=separator != ";",
             )
         first = False
 
@@ -243,19 +247,25 @@ def row_from_columns(
     row = Row(file, line, known["path"], label, id=str(known.get("id", "")), split=split, extra=extra or None)
     if "split" in known:
         row.split = standard_split(str(known["split"]))
-    row.seconds = _number(row, known, "start_seconds", float), _number(row, known, "end_seconds", float)
-    row.frames = _number(row, known, "start_frame", int), _number(row, known, "end_frame", int)
+    row.seconds = _seconds(row, known, "start_seconds"), _seconds(row, known, "end_seconds")
+    row.frames = _frame(row, known, "start_frame"), _frame(row, known, "end_frame")
     return row
 
 
-def _number(row: Row, known: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+def _seconds(row: Row, known: Mapping[str, Any], name: str) -> float | None:
     value = known.get(name)
-    if value is None:
-        return None
     try:
-        return kind(value)
+        return None if value is None else float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise row.error(f"{name} is {value!r}; a number is needed.") from error
+
+
+def _frame(row: Row, known: Mapping[str, Any], name: str) -> int | None:
+    """Also from ``"5.0"``: a table with gaps makes floats of numbers."""
+    number = _seconds(row, known, name)
+    if number is None or number.is_integer():
+        return None if number is None else int(number)
+    raise row.error(f"{name} is {known[name]!r}; a whole number is needed.")
 
 
 def csv_rows(text: str, *, file: str | Path, separator: str = ",") -> Iterator[tuple[int, list[str]]]:

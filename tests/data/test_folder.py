@@ -1,0 +1,107 @@
+"""A folder per class: what its names mean, which folders are read, which are named because they are not."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import pytest
+
+from uniformerv2.data.annotations import class_names, read_folder, read_records
+
+
+def touch(top, *names):
+    for name in names:
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).touch()
+
+
+@pytest.mark.parametrize("names", [("2019", "2020"), ("20240101", "20240102"), ("007", "7"), ("-1", "0"), ("1.0", "1")])
+def test_folders_called_by_numbers_are_names(tmp_path, names):
+    touch(tmp_path, *[f"{name}/{clip}.mp4" for name in names for clip in range(2)])
+    for records in (read_folder(tmp_path), read_records(tmp_path)):
+        assert class_names(records) == tuple(sorted(names))
+        assert [(record.label, record.label_name) for record in records[::2]] == list(enumerate(sorted(names)))
+
+
+def test_class_names_given_may_be_of_the_numbers(tmp_path):
+    touch(tmp_path, "0/a.mp4", "1/b.mp4")
+    assert [record.label_name for record in read_folder(tmp_path, classes=["run", "swim"])] == ["run", "swim"]
+
+
+def test_links_to_folders_are_read_once(tmp_path):
+    """Inside a class as at its place; what they lead back to is not read again."""
+    touch(tmp_path, "videos/run/a.mp4", "videos/swim/b.mp4", "disk/more/c.mp4", "disk/more/deep/d.mp4", "disk/x.mp4")
+    run = tmp_path / "videos" / "run"
+    for name, to in {
+        "linked": tmp_path / "disk" / "more",
+        "twice": tmp_path / "disk" / "more",
+        "self": run,
+        "up": tmp_path / "videos",
+        "above": tmp_path,
+        "broken": tmp_path / "gone",
+        ".hidden": tmp_path / "disk",
+    }.items():
+        (run / name).symlink_to(to)
+    (tmp_path / "disk" / "more" / "back").symlink_to(run)
+    (tmp_path / "videos" / "walk").symlink_to(tmp_path / "disk")
+    assert [record.id for record in read_folder(tmp_path / "videos")] == [
+        "run/a.mp4",
+        "run/linked/c.mp4",
+        "run/linked/deep/d.mp4",
+        "swim/b.mp4",
+        "walk/more/back/a.mp4",
+        "walk/more/c.mp4",
+        "walk/more/deep/d.mp4",
+        "walk/x.mp4",
+    ]
+
+
+def test_a_folder_is_read_at_its_own_place_and_not_by_a_link(tmp_path):
+    touch(tmp_path, "run/zoo/a.mp4", "swim/b.mp4")
+    (tmp_path / "run" / "ape").symlink_to(tmp_path / "run" / "zoo")
+    assert [record.id for record in read_folder(tmp_path)] == ["run/zoo/a.mp4", "swim/b.mp4"]
+
+
+def test_class_folders_without_a_video_are_named(tmp_path, caplog):
+    touch(tmp_path, "run/a.mp4", "jump/b.mp4", "swim/a.f4v", "swim/b.f4v")
+    (tmp_path / "bare").mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert {record.label_name for record in read_folder(tmp_path)} == {"run", "jump"}
+    [message] = caplog.messages
+    assert f"{tmp_path}: no video is in the class folders bare, swim; files are read that end in .3gp" in message
+    caplog.clear()
+    touch(tmp_path, "bare/a.mp4", "swim/a.mp4")
+    read_folder(tmp_path)
+    assert not caplog.messages
+
+
+def test_classes_beside_the_splits_are_named(tmp_path, caplog):
+    touch(tmp_path, "train/run/a.mp4", "train/swim/b.mp4", "dev/run/c.mp4", "extra/run/d.mp4", "notes/texts/e.txt")
+    (tmp_path / "dev" / "swim").mkdir()  # of a class that train has
+    with caplog.at_level(logging.WARNING):
+        assert [record.split for record in read_folder(tmp_path)] == ["val", "train", "train"]
+    assert caplog.messages == [f"{tmp_path}: extra is not read, as the splits are dev, train"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everywhere")
+def test_a_closed_folder_beside_the_splits_is_no_matter(tmp_path):
+    touch(tmp_path, "train/run/a.mp4", "val/run/b.mp4")
+    (tmp_path / "lost+found").mkdir(mode=0)
+    assert len(read_folder(tmp_path)) == 2
+
+
+def test_a_source_of_several_classes_stays_together(tmp_path):
+    """Kinetics calls the clips of one video by its id, and they may be of two classes."""
+    ids = [f"abcdefghij{letter}" for letter in "ABCDEFGHIJ"]
+    touch(
+        tmp_path,
+        *[f"{name}/{key}_00000{start}_00000{start + 1}.mp4" for name, start in (("eat", 0), ("run", 5)) for key in ids],
+    )
+    touch(tmp_path, *[f"eat/{number}.mp4" for number in range(20)])
+    sides = {}
+    for record in read_folder(tmp_path):
+        sides.setdefault(record.id.partition("/")[2][:11], set()).add(record.split)
+    assert {len(side) for side in sides.values()} == {1}
+    val = [record.label_name for record in read_folder(tmp_path, split="val")]
+    assert (val.count("run"), val.count("eat")) == (2, 6)
