@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -96,7 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, words: list[str]) -> int:
     try:
-        return _call(verb, words)
+        code = _call(verb, words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads has enough, as ``head`` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except UsageError as error:
         sys.stderr.write(f"uniformerv2 {verb}: {error}\n")
         return 2
@@ -108,6 +113,7 @@ def _run(verb: str, words: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
+    return code
 
 
 def _call(verb: str, words: list[str]) -> int:

@@ -102,6 +102,15 @@ def test_predict_json_is_one_object_a_line_and_nothing_else(model, video, capsys
     assert {item["name"] for item in read["top"]} == {"archery", "surfing", "dunk", "violin", "[skate]"}
 
 
+def test_predict_ends_quietly_when_nobody_reads_on(model, video):
+    command = [sys.executable, "-m", "uniformerv2", "predict", *[str(video)] * 3, "--model", str(model), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
 def test_predict_goes_on_after_a_broken_video(model, video, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     table = tmp_path / "out.csv"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.media import write_video
 from tests.training.fake_clips import tiny_network
-from uniformerv2 import save_model
+from uniformerv2 import Predictor, load_model, save_model
 from uniformerv2.cli import main
 
 pytestmark = [
@@ -120,3 +120,16 @@ def test_folders_called_by_years(words, tmp_path, capsys):
     plan, told = planned(capsys)
     assert plan["class_names"] == ["2019", "2020"]
     assert "2: 2019, 2020" in told
+
+
+def test_several_labels_travel_with_the_model(videos, words, tmp_path):
+    """Also where a single class occurs among the validation videos."""
+    rows = [*(f"v{v}.mp4,{'run;fast' if v % 2 else 'swim;'},train\n" for v in range(8)), "v8.mp4,swim;,val\n"]
+    data = tmp_path / "several.csv"
+    data.write_text("path,label,split\n" + "".join(rows))
+    assert main(["train", str(data), "--root", str(videos), *words]) == 0
+    model = tmp_path / "run" / "model"
+    assert load_model(model).info.is_multi_label
+    predictor = Predictor(model, num_clips=1, num_crops=1)
+    assert predictor.is_multi_label
+    assert predictor(videos / "v8.mp4").scores.sum() != pytest.approx(1, abs=1e-3)

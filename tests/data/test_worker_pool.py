@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -72,6 +73,27 @@ def test_workers_end_with_the_generator():
     assert workers
     running.close()
     assert not any(worker.is_alive() for worker in workers)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a system that kills processes")
+def test_a_worker_that_hangs_ends_with_a_killed_parent():
+    """They all have the same output: it ends with the last of them."""
+    code = """
+import time
+from uniformerv2.data.worker_pool import run_isolated
+
+for _ in run_isolated(time.sleep, [0, 3600, 3600], num_workers=2, timeout_seconds=3600):
+    print("begun", flush=True)
+"""
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            assert process.stdout.readline() == "begun\n"
+            process.kill()
+            process.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_no_tasks_start_no_workers():

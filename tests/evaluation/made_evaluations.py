@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from uniformerv2.evaluation.scores import Evaluation, VideoScores
+from uniformerv2.evaluation.scores import SEGMENT, Evaluation, VideoScores
+
+SEGMENTS = ({}, {"start_seconds": 0.1, "end_seconds": 2.0}, {"start_frame": 0, "end_frame": 7}, {"start_seconds": 3.0})
 
 
 def make_evaluation(
@@ -14,6 +16,8 @@ def make_evaluation(
     multi_label=False,
     unreadable=(),
     unlabelled=(),
+    no_class=(),
+    segments=False,
     view_scores=False,
     seed=0,
     label_seed=0,
@@ -35,12 +39,13 @@ def make_evaluation(
                 index=index,
                 path=f"folder/ü {index}.mp4",
                 id=f"id{index}",
-                label=-1 if index in unlabelled else label,
+                label=-1 if index in unlabelled else () if index in no_class else label,
                 scores=views.mean(axis=0) if is_read else np.zeros(num_classes, np.float32),
                 view_scores=views if view_scores and is_read else None,
                 one_view_scores=views[1] if is_read else None,
                 error="" if is_read else 'truncated: no "end", 3 bytes',
                 duration_seconds=1.5 * index if is_read else None,
+                **(SEGMENTS[index % 4] if segments else {}),
             )
         )
     names = tuple(f"class, {number}" for number in range(num_classes))
@@ -55,8 +60,9 @@ def assert_same(found: Evaluation, wanted: Evaluation, *, one_view=True) -> None
     assert (found.is_multi_label, dict(found.info)) == (wanted.is_multi_label, dict(wanted.info))
     assert len(found.videos) == len(wanted.videos)
     for video, other in zip(found.videos, wanted.videos, strict=True):
-        for name in ("index", "path", "id", "label", "error", "duration_seconds"):
-            assert getattr(video, name) == getattr(other, name), name
+        for name in ("index", "path", "id", "label", "error", "duration_seconds", *SEGMENT):
+            mine, theirs = getattr(video, name), getattr(other, name)
+            assert (mine, type(mine)) == (theirs, type(theirs)), name
         names = ("scores", "view_scores", "one_view_scores") if one_view else ("scores",)
         for name in names:
             mine, theirs = getattr(video, name), getattr(other, name)

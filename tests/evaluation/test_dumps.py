@@ -17,10 +17,14 @@ import pytest
 from tests.evaluation.made_evaluations import assert_same, make_evaluation
 from uniformerv2.evaluation.dump_formats import FORMATS
 from uniformerv2.evaluation.dumps import check_dump_path, read_dump, write_dump
+from uniformerv2.evaluation.scores import SEGMENT
+from uniformerv2.evaluation.summary import summarize
 
 KINDS = {
     "single": {"unreadable": {2, 5}, "unlabelled": {1}},
-    "several": {"multi_label": True, "unreadable": {0}},
+    "several": {"multi_label": True, "unreadable": {0}, "unlabelled": {1}, "no_class": {2, 3}},
+    "no class at all": {"multi_label": True, "num_videos": 3, "no_class": range(3)},
+    "segments": {"segments": True},
     "bad name": {"num_videos": 2},
 }
 
@@ -115,6 +119,82 @@ def test_a_pickle_of_arrays_alone_is_a_dump(tmp_path):
     assert found.videos[0].label == (1, 2)
 
 
+def test_labels_that_nobody_knows_and_videos_of_no_class_are_told_apart(tmp_path):
+    """In what other programs read, too."""
+    evaluation = make_evaluation(multi_label=True, num_videos=3, unlabelled={1}, no_class={2})
+    lines = write_dump(tmp_path / "dump.jsonl", evaluation).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["label"] for line in lines[1:]] == [None, []]
+    entries = pickle.loads(write_dump(tmp_path / "dump.pkl", evaluation).read_bytes())
+    assert [entry["gt_label"].tolist() for entry in entries[1:]] == [[-1] * 7, [0] * 7]
+    bare = [{"pred_score": entry["pred_score"], "gt_label": entry["gt_label"]} for entry in entries]
+    (tmp_path / "theirs.pkl").write_bytes(pickle.dumps(bare))
+    assert [video.label for video in read_dump(tmp_path / "theirs.pkl").videos[1:]] == [-1, ()]
+    with np.load(write_dump(tmp_path / "dump.npz", evaluation)) as arrays:
+        assert arrays["is_labelled"].tolist() == [True, False, True]
+    with write_dump(tmp_path / "dump.csv", evaluation).open(newline="", encoding="utf-8") as file:
+        assert [row["label"] for row in csv.DictReader(file)][1:] == ["", "none"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_videos_of_no_class_count_after_a_dump_as_before(tmp_path, suffix):
+    evaluation = make_evaluation(multi_label=True, no_class=range(0, 40, 3))
+    found = summarize(read_dump(write_dump(tmp_path / f"dump{suffix}", evaluation)), num_resamples=0)
+    wanted = summarize(evaluation, num_resamples=0)
+    assert found.num_labelled == wanted.num_labelled == 40
+    assert found.all_videos["mean_ap"].value == wanted.all_videos["mean_ap"].value
+
+
+def as_before(path):
+    """A dump as it was written when an empty label said that nobody knows it, and segments were not kept."""
+
+    def aged(row):
+        kept = {name: value for name, value in row.items() if name not in SEGMENT}
+        return kept | {"label": row["label"] or []} if "label" in row else kept
+
+    if path.suffix == ".jsonl":
+        rows = [aged(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        del rows[0]["test"]["version"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".pkl":
+        rows = [aged(row) for row in pickle.loads(path.read_bytes())]
+        del rows[0]["test"]["version"]
+        path.write_bytes(pickle.dumps(rows))
+    elif path.suffix == ".npz":
+        with np.load(path) as file:
+            arrays = aged({name: file[name] for name in file.files if name not in {"is_labelled", "label"}})
+            arrays["label"] = file["label"]
+        head = json.loads(str(arrays["test"]))
+        del head["version"]
+        np.savez(path, **arrays | {"test": np.array(json.dumps(head))})
+    elif path.suffix == ".csv":
+        csv.field_size_limit(2**30)
+        with path.open(newline="", encoding="utf-8") as file:
+            titles, *lines = csv.reader(file)
+        head = json.loads(lines[0][-1])
+        del head["version"]
+        lines[0][-1] = json.dumps(head)
+        kept = [place for place, title in enumerate(titles) if title not in SEGMENT]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([line[place] for place in kept] for line in [titles, *lines])
+    else:
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        table = parquet.read_table(path).drop_columns(list(SEGMENT))
+        head = json.loads(table.schema.metadata[b"test"])
+        del head["version"]
+        labels = arrow.array([label or [] for label in table["label"].to_pylist()], arrow.list_(arrow.int64()))
+        table = table.set_column(table.schema.get_field_index("label"), "label", labels)
+        parquet.write_table(table.replace_schema_metadata({"test": json.dumps(head)}), path)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_dumps_of_before_are_read_as_before(tmp_path, suffix, multi_label):
+    evaluation = make_evaluation(multi_label=multi_label, unreadable={2}, unlabelled={1, 3})
+    path = write_dump(tmp_path / f"dump{suffix}", evaluation)
+    as_before(path)
+    assert_same(read_dump(path), evaluation, one_view=suffix != ".csv")
+
+
 class Evil:
     """Leaves a trace where it is unpickled."""
 
@@ -142,7 +222,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol):
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_pickles_of_every_protocol_are_read(tmp_path, protocol):
-    entries = [{"pred_score": np.arange(3, dtype=np.float32), "gt_label": np.int64(2), "name": b"x", "set": "ü"}]
+    entries = [{"pred_score": np.eye(3, dtype=np.float32)[2], "gt_label": np.int64(2), "name": b"x", "set": "ü"}]
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(entries, protocol=protocol))
     assert read_dump(tmp_path / "plain.pkl").videos[0].label == 2
 

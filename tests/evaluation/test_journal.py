@@ -19,7 +19,10 @@ def journal(tmp_path, fingerprint=PRINT, *, rank=0):
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_videos_read_back_to_the_last_bit(tmp_path, multi_label):
-    wanted = make_evaluation(multi_label=multi_label, unreadable={3}, view_scores=True)
+    no_class = {4} if multi_label else set()
+    wanted = make_evaluation(
+        multi_label=multi_label, unreadable={3}, unlabelled={5}, no_class=no_class, segments=True, view_scores=True
+    )
     for rank in (0, 1):
         with journal(tmp_path, rank=rank) as mine:
             for video in wanted.videos[rank::2]:
@@ -66,9 +69,11 @@ def test_two_writers_of_one_share_are_refused(tmp_path):
 def test_what_is_no_journal_is_told(tmp_path):
     folder = journal_folder(tmp_path / "dump.pkl")
     folder.mkdir()
-    (folder / "0.jsonl").write_text("hello\n")
-    with pytest.raises(ValueError, match="is no journal of a test"):
-        journal(tmp_path)
+    for line in (b"hello\n", b"[1]\n", b"null\n", b"\xff\n"):
+        (folder / "0.jsonl").write_bytes(line)
+        with pytest.raises(ValueError, match="is no journal of a test"):
+            journal(tmp_path)
+        assert (folder / "0.jsonl").read_bytes() == line
 
 
 def test_the_first_waits_for_the_others(tmp_path):

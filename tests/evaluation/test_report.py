@@ -105,9 +105,9 @@ def bare(evaluation):
     return replace(evaluation, videos=tuple(videos))
 
 
-def frames(path):
+def frames(video):
     """Frames of any video but one."""
-    return None if path.endswith("0001.mp4") else np.full((4, 60, 80, 3), 128, np.uint8)
+    return None if video.path.endswith("0001.mp4") else np.full((4, 60, 80, 3), 128, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +220,12 @@ def test_breakdowns_add_up_to_the_headline():
     groups = by_duration(evaluation)
     assert sum(group.rate.total for group in groups) == 119
     assert all(first.to_seconds <= second.from_seconds for first, second in pairwise(groups))
+
+
+def test_views_of_averaged_logits_are_left_out():
+    """Their probabilities alone are kept, whose mean is another one than the headline's."""
+    assert len(by_num_views(make(info={"fingerprint": {"average": "softmax"}}))) == 6
+    assert by_num_views(make(info={"fingerprint": {"average": "logits"}})) == []
 
 
 def test_confidence_falls_into_fifteen_bins():

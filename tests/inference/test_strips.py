@@ -7,32 +7,56 @@ import pytest
 
 from tests.media import write_video
 from uniformerv2.data.decoding import open_video
+from uniformerv2.evaluation.scores import VideoScores
 from uniformerv2.inference.strips import frame_strip
+
+
+def video_of(path, **segment):
+    return VideoScores(index=0, path=str(path), id="", label=0, scores=np.ones(1, np.float32), **segment)
+
+
+def frames(path, numbers):
+    with open_video(path) as reader:
+        return reader.frames(numbers).permute(0, 2, 3, 1).numpy()
 
 
 def test_frames_are_evenly_spread(tmp_path):
     path = write_video(tmp_path / "clip.mp4", num_frames=10)
-    strip = frame_strip(str(path))
-    with open_video(path) as video:
-        expected = video.frames([1, 3, 5, 7, 9]).permute(0, 2, 3, 1).numpy()
+    strip = frame_strip(video_of(path))
     assert strip.shape == (5, 48, 64, 3)
     assert strip.dtype == np.uint8
-    np.testing.assert_array_equal(strip, expected)
+    np.testing.assert_array_equal(strip, frames(path, [1, 3, 5, 7, 9]))
+
+
+@pytest.mark.parametrize(
+    ("segment", "numbers"),
+    [
+        ({"start_seconds": 1.0}, [13, 15, 18, 20, 22]),
+        ({"end_seconds": 1.0}, [1, 3, 6, 8, 10]),
+        ({"start_seconds": 0.5, "end_seconds": 0.75}, [6, 7, 8]),
+        ({"start_frame": 10, "end_frame": 20}, [11, 13, 15, 17, 19]),
+    ],
+)
+def test_frames_are_of_the_segment(tmp_path, segment, numbers):
+    path = write_video(tmp_path / "clip.mp4", num_frames=24)
+    np.testing.assert_array_equal(frame_strip(video_of(path, **segment)), frames(path, numbers))
 
 
 def test_a_short_video_gives_each_frame_once(tmp_path):
     path = write_video(tmp_path / "clip.mp4", num_frames=2)
-    assert len(frame_strip(str(path))) == 2
-    assert len(frame_strip(str(path), num_frames=1)) == 1
+    assert len(frame_strip(video_of(path))) == 2
+    assert len(frame_strip(video_of(path), num_frames=1)) == 1
 
 
 def test_what_cannot_be_read_is_none(tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"\x00" * 100)
-    assert frame_strip(str(broken)) is None
-    assert frame_strip(str(tmp_path / "missing.mp4")) is None
+    assert frame_strip(video_of(broken)) is None
+    assert frame_strip(video_of(tmp_path / "missing.mp4")) is None
+    path = write_video(tmp_path / "clip.mp4", num_frames=12)
+    assert frame_strip(video_of(path, start_seconds=9.0)) is None
 
 
 def test_no_frames_is_an_error():
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):
-        frame_strip("clip.mp4", num_frames=0)
+        frame_strip(video_of("clip.mp4"), num_frames=0)

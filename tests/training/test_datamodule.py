@@ -175,6 +175,9 @@ class TestRecords:
         write_list(tmp_path / "list.csv", sorted(folder.rglob("*.mp4")), split="val")
         with pytest.raises(ValueError, match="has no training videos"):
             data_of(tmp_path / "list.csv")
+        write_list(tmp_path / "other.csv", sorted(folder.rglob("*.mp4")), split="holdout")
+        with pytest.raises(ValueError, match="videos of the split 'holdout', which is none of train, val"):
+            data_of(tmp_path / "other.csv")
 
     def test_training_videos_without_a_class_are_refused(self, folder, tmp_path):
         """But not those of the other splits, and not where a video may have any number of classes."""

@@ -30,6 +30,7 @@ from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.decoding import Decoder, open_video
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.worker_pool import end_with_parent
 
 __all__ = ["measure_loading", "measure_worker_memory"]
 
@@ -167,6 +168,7 @@ def _read_share(
     paths: list[str], decoder: Decoder, crop: bool, barrier: Barrier, times: Queue[tuple[float, float, float]]
 ) -> None:
     """A bare loop in a process of its own: warm up, wait for the others, go."""
+    end_with_parent()
     torch.set_num_threads(1)
     for path in paths[:3]:
         _read(path, decoder, crop, np.random.default_rng(0))

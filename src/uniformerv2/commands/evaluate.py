@@ -92,6 +92,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--compare takes two dumps, got {len(options.dumps)}.")
     if options.compare and (options.weights or options.dump or options.report):
         raise UsageError("--compare makes no ensemble: leave out --weights, --dump and --report.")
+    if options.weights and len(options.dumps) == 1:
+        raise UsageError("--weights are those of an ensemble: give two dumps or more, or leave them out.")
     if options.weights and len(options.weights) != len(options.dumps):
         raise UsageError(f"--weights takes a number for each of the {len(options.dumps)} dumps.")
     for name in ("resamples", "seed"):

@@ -6,7 +6,6 @@ import argparse
 import multiprocessing
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any, Final
 
 from uniformerv2.commands.options import UsageError
+from uniformerv2.data.worker_pool import end_with_parent
 
 __all__ = ["Place", "ProcessGroup", "own_place"]
 
@@ -119,7 +119,7 @@ class ProcessGroup:
 def _work(function: Callable[[argparse.Namespace], int], options: argparse.Namespace, place: Place, words: Any) -> None:
     os.environ.update(RANK=str(place.rank), WORLD_SIZE=str(place.world_size))
     os.environ.update(LOCAL_RANK=str(place.local_rank), LOCAL_WORLD_SIZE=str(place.local_size))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         code = function(options)
     except UsageError as error:
@@ -135,11 +135,3 @@ def _work(function: Callable[[argparse.Namespace], int], options: argparse.Names
         words.put((False, f"process {place.rank} failed: {type(error).__name__}"))
         code = 1
     sys.exit(code)
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed takes its processes along: nobody would see what they do."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

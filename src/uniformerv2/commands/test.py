@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import torch
 from rich.console import Console
@@ -50,6 +50,12 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 
 __all__ = ["add_arguments", "run"]
 
+IN_COMMAND: Final = (
+    *("data", "root", "split", "only_classes", "limit", "classes", "head_classes", "preprocessing"),
+    *("num_heads", "global_num_heads", "num_frames", "fusion_stages", "num_classes", "head_map"),
+)
+"""Options that decide the scores, and have no value of their own where they are not given."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
@@ -74,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--clips", type=int, metavar="K", help="clips of a video (default: recipe, else checkpoint)")
     group.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip")
     group.add_argument("--average", default="softmax", choices=("softmax", "logits"), help="mean over views of what")
-    group.add_argument("--multi-label", action="store_true", help="sigmoid scores, mAP (default: where the list says)")
+    group.add_argument("--multi-label", action="store_true", help="sigmoid scores, mAP (default: as list or model)")
     group.add_argument("--preprocessing", choices=("official", "mmaction2"), help="instead of the checkpoint's own")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     group.add_argument("--devices", type=int, default=1, metavar="N", help="processes, each with a GPU of its own")
@@ -221,7 +227,9 @@ def _scorer(
         return VideoScorer(
             predictor,
             average=options.average,
-            is_multi_label=options.multi_label or any(isinstance(record.label, tuple) for record in records),
+            is_multi_label=options.multi_label
+            or predictor.is_multi_label
+            or any(isinstance(record.label, tuple) for record in records),
             keep_view_scores=options.view_scores,
             num_workers=workers,
         )
@@ -243,10 +251,12 @@ def _info(options: argparse.Namespace, videos: TestVideos, scorer: VideoScorer) 
     preprocessing = scorer.predictor.preprocessing
     words = ["uniformerv2", "test", options.videos, options.checkpoint]
     words += ["--clips", str(preprocessing.num_clips), "--crops", str(preprocessing.num_crops)]
-    for name in ("data", "root", "split", "classes", "head_classes", "limit", "preprocessing"):
-        if getattr(options, name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    words += ["--only-classes", *options.only_classes] if options.only_classes else []
+    words += ["--precision", scorer.predictor.precision]
+    for name in IN_COMMAND:
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    words += ["--decoder", options.decoder] if options.decoder != "auto" else []
     words += ["--average", "logits"] if options.average == "logits" else []
     words += ["--multi-label"] if options.multi_label else []
     model = scorer.predictor.model

@@ -30,7 +30,7 @@ from uniformerv2.data.clips import TooManyFailuresError, VideoFailure
 from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
 from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.shards import ShardDataset
-from uniformerv2.data.worker_pool import available_cores
+from uniformerv2.data.worker_pool import available_cores, end_with_parent
 
 __all__ = ["EpochReport", "VideoLoader", "WorkerDiedError"]
 
@@ -150,7 +150,7 @@ class VideoLoader:
             collate_fn=collate,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
             multiprocessing_context=_worker_context() if num_workers else None,
-            worker_init_fn=_ignore_interrupt,
+            worker_init_fn=_begin_worker,
             persistent_workers=num_workers > 0,
             prefetch_factor=prefetch_batches if num_workers else None,
             timeout=WATCH_FACTOR * timeout if num_workers and timeout else 0,
@@ -292,9 +292,10 @@ class _Stream(IterableDataset[Any]):
         return iter(self.shards)
 
 
-def _ignore_interrupt(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     """Ctrl-C goes to every process of a terminal; what it means is decided in the main one, which ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()  # PyTorch's own watch looks at the system's parent, which is the forkserver
 
 
 def _worker_context() -> BaseContext:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final, Generic, Literal, TypeVar
 
-__all__ = ["Lost", "available_cores", "run_isolated"]
+__all__ = ["Lost", "available_cores", "end_with_parent", "run_isolated"]
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -49,12 +50,28 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def end_with_parent() -> None:
+    """From now on this process ends at once when the one that started it does, however that ends.
+
+    Without it a worker outlives a parent that is killed: its system parent is the forkserver, which lives as long as
+    the worker does.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def run_isolated(
     function: Callable[[Task], Answer], tasks: Iterable[Task], *, num_workers: int, timeout_seconds: float
 ) -> Iterator[tuple[Task, Answer | Lost]]:
     """Call ``function`` on each task in worker processes.
 
-    Workers ignore Ctrl-C; they end with this generator, however it ends.
+    Workers ignore Ctrl-C; they end with this generator and with this process, however it ends.
 
     Args:
         function: A function of a module (or a ``partial`` of one): it is pickled, and so are its answers.
@@ -200,6 +217,7 @@ def _context() -> Any:
 
 def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
     """The life of a worker: it ends when the parent closes the pipe, or dies."""
+    end_with_parent()  # a function that hangs sees no closed pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     try:
         pipe.send(_READY)

@@ -205,8 +205,11 @@ def by_confidence(evaluation: Evaluation) -> list[ConfidenceBin]:
 def by_num_views(evaluation: Evaluation) -> list[ViewCount]:
     """The accuracy with 1, 2, ... V views; empty where there is one view, or a video's view scores were not kept.
 
-    Which views are taken is drawn ``ORDERS`` times, alike for all videos.
+    Which views are taken is drawn ``ORDERS`` times, alike for all videos. Their probabilities are averaged: where the
+    test averaged logits, which were not kept, it is empty too.
     """
+    if evaluation.info.get("fingerprint", {}).get("average") == "logits":
+        return []
     num_views = evaluation.num_clips * evaluation.num_crops
     videos = rated(evaluation)
     kept = [video.view_scores for video in videos if video.view_scores is not None]

@@ -1,7 +1,8 @@
 """How a dump lies on disk, one pair of functions a format: a head, which is JSON, and one row a video.
 
-A row has ``index``, ``id``, ``path``, ``label`` (a list of class numbers), ``error``, ``duration_seconds``, ``scores``
-[K], and perhaps ``one_view_scores`` [K] and ``view_scores`` [V, K].
+A row has ``index``, ``id``, ``path``, ``label`` (a list of class numbers; None where nobody says), ``error``,
+``duration_seconds``, ``scores`` [K], and perhaps ``one_view_scores`` [K], ``view_scores`` [V, K], and where its segment
+of the file starts and ends.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 
 from uniformerv2._require import require
 from uniformerv2.evaluation.safe_pickle import read_pickle
+from uniformerv2.evaluation.scores import SEGMENT
 
-__all__ = ["FORMATS", "Head", "Row", "replacing"]
+__all__ = ["FORMATS", "NUMBERS", "VERSION", "Head", "Row", "replacing"]
 
 Head = Mapping[str, Any]
 Row = dict[str, Any]
@@ -28,8 +30,15 @@ Writer = Callable[[Path, Head, Sequence[Row]], None]
 Reader = Callable[[Path], tuple[Head, list[Row]]]
 
 HEAD: Final = "test"
+VERSION: Final = 2
+"""Where a head has none, an empty label says that nobody knows it; from 2 on, that the video is of no class."""
+
 SCORES: Final = ("scores", "one_view_scores", "view_scores")
-COLUMNS: Final = ("index", "id", "path", "label", "label_name", "predicted_name", "error", "duration_seconds")
+NUMBERS: Final = {"duration_seconds": float, **SEGMENT}
+OLD_COLUMNS: Final = ("index", "id", "path", "label", "label_name", "predicted_name", "error", "duration_seconds")
+COLUMNS: Final = (*OLD_COLUMNS, *SEGMENT)
+NO_CLASS: Final = "none"
+"""The label of a video of no class in a CSV, where an empty one says that nobody knows it."""
 
 
 @contextmanager
@@ -71,10 +80,12 @@ def _write_pickle(path: Path, head: Head, rows: Sequence[Row]) -> None:
         pickle.dump(entries, file, protocol=4)
 
 
-def _gt_label(label: Sequence[int], num_classes: int, *, is_multi_label: bool) -> NDArray[np.int64]:
-    """A number [1], -1 where there is none; of multi-label data 0 and 1 for each class [K]."""
+def _gt_label(label: Sequence[int] | None, num_classes: int, *, is_multi_label: bool) -> NDArray[np.int64]:
+    """A number [1]; of multi-label data 0 and 1 for each class [K]; -1 where nobody says."""
+    if label is None:
+        return np.full(num_classes if is_multi_label else 1, -1)
     if not is_multi_label:
-        return np.array([*label, -1][:1])
+        return np.array(label)
     several = np.zeros(num_classes, dtype=np.int64)
     several[list(label)] = 1
     return several
@@ -84,7 +95,6 @@ def _read_pickle(path: Path) -> tuple[Head, list[Row]]:
     entries = read_pickle(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and "pred_score" in entry for entry in entries):
         raise ValueError(f"{path} is no dump: a list with a dictionary a video, with 'pred_score', is needed.")
-    head = entries[0].get(HEAD) if entries else None
     rows = []
     for number, entry in enumerate(entries):
         row = {"index": number, "id": str(number), "path": str(number), **entry}
@@ -92,14 +102,18 @@ def _read_pickle(path: Path) -> tuple[Head, list[Row]]:
         if "label" not in row:
             row["label"] = _label_of(np.asarray(entry.get("gt_label", -1)).ravel(), len(row["scores"]))
         rows.append(row)
+    if entries and HEAD in entries[0]:
+        return _head_of(entries[0][HEAD], path), rows
     foreign = any(len(np.asarray(entry.get("gt_label", -1)).ravel()) > 1 for entry in entries)
-    return head or {"is_multi_label": foreign}, rows
+    return {"is_multi_label": foreign, "version": VERSION}, rows
 
 
-def _label_of(label: NDArray[Any], num_classes: int) -> list[int]:
+def _label_of(label: NDArray[Any], num_classes: int) -> list[int] | None:
+    if label.size and (label == -1).all():
+        return None
     if len(label) > 1 and len(label) == num_classes:
         return [int(number) for number in np.flatnonzero(label)]
-    return [int(number) for number in label if number >= 0]
+    return [int(number) for number in label]
 
 
 def _write_jsonl(path: Path, head: Head, rows: Sequence[Row]) -> None:
@@ -112,6 +126,8 @@ def _write_jsonl(path: Path, head: Head, rows: Sequence[Row]) -> None:
 def _read_jsonl(path: Path) -> tuple[Head, list[Row]]:
     with _open(path) as file:
         rows = [json.loads(line) for line in file]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path} is no dump of a test: a line is no JSON object.")
     return _head_of(rows[0].pop(HEAD, None) if rows else None, path), rows
 
 
@@ -129,10 +145,12 @@ def _write_csv(path: Path, head: Head, rows: Sequence[Row]) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow([*COLUMNS, *names, HEAD])
         for number, row in enumerate(rows):
-            named = "; ".join(names[label] for label in row["label"])
+            label = row["label"] or []
+            numbers = NO_CLASS if row["label"] == [] else "; ".join(map(str, label))
+            named = "; ".join(names[number] for number in label)
             predicted = "" if row["error"] else names[row["scores"].argmax()]
-            fixed = [row["index"], row["id"], row["path"], "; ".join(map(str, row["label"])), named, predicted]
-            fixed += [row["error"], "" if row["duration_seconds"] is None else row["duration_seconds"]]
+            fixed = [row["index"], row["id"], row["path"], numbers, named, predicted, row["error"]]
+            fixed += ["" if row.get(name) is None else row[name] for name in NUMBERS]
             last = "" if number else json.dumps(head, ensure_ascii=False)
             table.writerow([*fixed, *map(str, row["scores"]), last])
 
@@ -144,16 +162,18 @@ def _read_csv(path: Path) -> tuple[Head, list[Row]]:
             titles, *lines = csv.reader(file)
     finally:
         csv.field_size_limit(before)
-    if tuple(titles[: len(COLUMNS)]) != COLUMNS or titles[-1] != HEAD or not lines:
+    columns = COLUMNS if tuple(titles[: len(COLUMNS)]) == COLUMNS else OLD_COLUMNS
+    if tuple(titles[: len(columns)]) != columns or titles[-1] != HEAD or not lines:
         raise ValueError(f"{path} is no dump: its columns are {', '.join(titles[:5])} ...")
     rows = []
     for line in lines:
-        fixed = dict(zip(COLUMNS, line, strict=False))
+        fixed = dict(zip(columns, line, strict=False))
         row: Row = {name: fixed[name] for name in ("id", "path", "error")}
         row["index"] = int(fixed["index"])
-        row["label"] = [int(number) for number in fixed["label"].split("; ") if number]
-        row["duration_seconds"] = float(fixed["duration_seconds"]) if fixed["duration_seconds"] else None
-        row["scores"] = np.array(line[len(COLUMNS) : -1], dtype=np.float32)
+        numbers = "" if fixed["label"] == NO_CLASS else fixed["label"]
+        row["label"] = [int(number) for number in numbers.split("; ") if number] if fixed["label"] else None
+        row.update({name: float(fixed[name]) for name in NUMBERS if fixed.get(name)})
+        row["scores"] = np.array(line[len(columns) : -1], dtype=np.float32)
         rows.append(row)
     return _head_of(json.loads(lines[0][-1] or "null"), path), rows
 
@@ -169,6 +189,7 @@ def _write_parquet(path: Path, head: Head, rows: Sequence[Row]) -> None:
         "label": arrow.list_(arrow.int64()),
         "error": arrow.string(),
         "duration_seconds": arrow.float64(),
+        **{name: arrow.float64() if kind is float else arrow.int64() for name, kind in SEGMENT.items()},
         "scores": number,
         "one_view_scores": number,
         "view_scores": arrow.list_(number),
@@ -188,12 +209,14 @@ def _read_parquet(path: Path) -> tuple[Head, list[Row]]:
 
 
 def _write_npz(path: Path, head: Head, rows: Sequence[Row]) -> None:
-    """Arrays over all videos; labels are padded with -1, absent scores are NaN."""
-    longest = max((len(row["label"]) for row in rows), default=1)
+    """Arrays over all videos; labels are padded with -1, absent numbers are NaN."""
+    labels = [row["label"] or [] for row in rows]
+    longest = max(1, *map(len, labels))
     arrays: dict[str, Any] = {
         "index": np.array([row["index"] for row in rows]),
-        "label": np.array([[*row["label"], *[-1] * (longest - len(row["label"]))] for row in rows], dtype=np.int64),
-        "duration_seconds": np.array([row["duration_seconds"] for row in rows], dtype=np.float64),
+        "label": np.array([[*label, *[-1] * (longest - len(label))] for label in labels], dtype=np.int64),
+        "is_labelled": np.array([row["label"] is not None for row in rows]),
+        **{name: np.array([row.get(name) for row in rows], dtype=np.float64) for name in NUMBERS},
         "class_names": np.array(head["class_names"]),
         HEAD: np.array(json.dumps(head, ensure_ascii=False)),
         **{name: np.array([row[name] for row in rows]) for name in ("id", "path", "error")},
@@ -215,12 +238,12 @@ def _read_npz(path: Path) -> tuple[Head, list[Row]]:
     rows = []
     for number in range(len(content["index"])):
         row: Row = {name: values[number] for name, values in content.items()}
-        row["label"] = [int(label) for label in row["label"] if label >= 0]
+        is_labelled = row.pop("is_labelled", True)
+        row["label"] = [int(label) for label in row["label"] if label != -1] if is_labelled else None
         row.update({name: str(row[name]) for name in ("id", "path", "error")})
-        for name in SCORES:
+        for name in (*SCORES, *NUMBERS):
             if row.get(name) is not None and np.isnan(row[name]).all():
                 row[name] = None
-        row["duration_seconds"] = None if np.isnan(row["duration_seconds"]) else float(row["duration_seconds"])
         rows.append(row)
     return head, rows
 

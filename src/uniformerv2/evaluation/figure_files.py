@@ -26,6 +26,8 @@ FigureName = Literal["training", "confusion", "confusion_worst", "calibration", 
 _NAMES: Final = get_args(FigureName)
 """Of all figures a report may have."""
 
+_SUFFIXES: Final = ("png", "svg")
+
 INK, MUTED, LINE, PAPER = "#1b1f24", "#5c6670", "#d3d9df", "#fefefe"
 BLUE, GREEN, RED = "#0072b2", "#009e73", "#d55e00"
 _PAGE_COLOURS: Final = {
@@ -84,8 +86,13 @@ class FigureFolder:
     def clear(self) -> None:
         """Remove the figures of an older report, which may have had more of them."""
         for name in _NAMES:
-            for suffix in ("png", "svg"):
+            for suffix in _SUFFIXES:
                 (self.path / f"{name}.{suffix}").unlink(missing_ok=True)
+
+    def is_alone(self) -> bool:
+        """Whether the folder is there, with nothing in it but figures of a report."""
+        own = {f"{name}.{suffix}" for name in _NAMES for suffix in _SUFFIXES}
+        return self.path.is_dir() and own.issuperset(entry.name for entry in self.path.iterdir())
 
     def save(self, name: FigureName, draw: Callable[..., Figure], *arguments: Any) -> str:
         """Draw, and write ``name.svg`` and ``name.png``.
@@ -103,7 +110,7 @@ class FigureFolder:
         with warnings.catch_warnings(), matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
             warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has it
             figure = draw(*arguments)
-            for suffix in ("png", "svg"):
+            for suffix in _SUFFIXES:
                 drawn = BytesIO()
                 metadata = dict.fromkeys(("Date", "Creator", "Format", "Type")) if suffix == "svg" else None
                 figure.savefig(drawn, format=suffix, metadata=metadata)

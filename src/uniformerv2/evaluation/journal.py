@@ -136,8 +136,10 @@ class ScoreJournal:
                 continue
             try:
                 before = json.loads(head)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} is no journal of a test: delete the folder {self.folder}.") from error
+            except ValueError:
+                before = None
+            if not isinstance(before, dict):
+                raise ValueError(f"{path} is no journal of a test: delete the folder {self.folder}.")
             if before != self.fingerprint:
                 raise ValueError(
                     f"{self.folder} holds a stopped test of something else: {differences(before, self.fingerprint)}. "

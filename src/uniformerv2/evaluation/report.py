@@ -47,6 +47,7 @@ from uniformerv2.evaluation.summary import Estimate, Summary, summarize
 __all__ = ["FrameStrips", "check_report_folder", "write_report"]
 
 PAGE: Final = "report.html"
+FIGURES: Final = "figures"
 
 FAILURES: Final = 200
 """Most that the page lists; the dump has all."""
@@ -78,7 +79,7 @@ def write_report(
     Args:
         evaluation: The scores of the test. Its ``info`` becomes the card of model and data.
         folder: Made where it is not there; an older report in it is replaced, see ``check_report_folder``.
-        strips: Frames of a video by its path, see ``uniformerv2.inference.strips``; None shows examples without.
+        strips: Frames of a video, see ``uniformerv2.inference.strips``; None shows examples without.
         curves: The ``metrics.csv`` of a training, one for each time it was started, in order.
         commands: That give these numbers again.
         title: Of the page.
@@ -90,7 +91,7 @@ def write_report(
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    drawings = FigureFolder(Path(folder) / "figures")
+    drawings = FigureFolder(Path(folder) / FIGURES)
     drawings.path.mkdir(parents=True, exist_ok=True)
     drawings.clear()
     summary = summary or summarize(evaluation)
@@ -122,7 +123,8 @@ def check_report_folder(folder: str | Path) -> Path:
     """Refuse now a folder where a report would mix with something else.
 
     Args:
-        folder: For ``write_report``. It may be absent, empty, or hold an older report, which will be replaced.
+        folder: For ``write_report``. It may be absent, empty, or hold an older report, which will be replaced, or the
+            figures of one that was interrupted.
 
     Returns:
         The folder.
@@ -135,7 +137,9 @@ def check_report_folder(folder: str | Path) -> Path:
     require("matplotlib", extra="plot")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a report needs a folder: give another one.")
-    if folder.is_dir() and any(folder.iterdir()) and not is_report(folder / PAGE):
+    others = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    is_begun = others == {FIGURES} and FigureFolder(folder / FIGURES).is_alone()
+    if others and not is_begun and not is_report(folder / PAGE):
         raise ValueError(
             f"{folder} holds something else than a report: give a folder that is empty or not there yet. Nothing in it "
             "was touched."

@@ -25,8 +25,8 @@ __all__ = [
     "top_guesses",
 ]
 
-FrameStrips = Callable[[str], NDArray[np.uint8] | None]
-"""The path of a video -> some frames, uint8 RGB [n, H, W, 3]; None where it cannot be read."""
+FrameStrips = Callable[[VideoScores], NDArray[np.uint8] | None]
+"""A video of the test -> some of its frames, uint8 RGB [n, H, W, 3]; None where it cannot be read."""
 
 BLANK: Final = "The video could not be read when this page was made."
 NO_FRAMES: Final = "Without frames: none of these videos could be read when this page was made."
@@ -57,7 +57,7 @@ def example_sections(evaluation: Evaluation, strips: FrameStrips | None) -> list
 
     Args:
         evaluation: The scores.
-        strips: Frames of a video by its path; None shows no frames.
+        strips: Frames of a video; None shows no frames.
     """
     wrong, right = mistakes_by_confidence(evaluation, limit=MISTAKES), hits_by_doubt(evaluation, limit=HITS)
     sections = []
@@ -141,7 +141,7 @@ def _cards(lead: str, evaluation: Evaluation, videos: Sequence[VideoScores], str
 
 def _picture(evaluation: Evaluation, video: VideoScores, strips: FrameStrips | None) -> str:
     """Empty where there are no frames."""
-    frames = strips(video.path) if strips else None
+    frames = strips(video) if strips else None
     if frames is None:
         return ""
     label = ", ".join(evaluation.class_names[index] for index in video.labels)

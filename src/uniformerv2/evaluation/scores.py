@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Evaluation", "VideoScores", "views_in_words"]
+__all__ = ["SEGMENT", "Evaluation", "VideoScores", "views_in_words"]
+
+SEGMENT: Final[Mapping[str, type]] = {
+    "start_seconds": float,
+    "end_seconds": float,
+    "start_frame": int,
+    "end_frame": int,
+}
+"""The fields that say which part of a file a video is, and their types."""
+
+ROUNDING: Final = 1e-3
+"""So much above 1 a probability may be: other programs round to 16 bits."""
 
 
 def views_in_words(num_clips: int, num_crops: int) -> str:
@@ -34,7 +45,7 @@ class VideoScores:
         index: Its number in the list that was tested, from 0.
         path: Where it lies, as the list has it.
         id: The benchmark's name of the video.
-        label: Class number; several where the data are multi-label; -1 where it has none.
+        label: Class number; several where the data are multi-label, () where it is of no class; -1 where nobody says.
         scores: Probabilities [K], float32, the mean over the views; zeros where the video could not be read.
         view_scores: Probabilities of each view [V, K]: the crops of the first clip, then of the next. None where they
             were not kept, or the video could not be read.
@@ -42,6 +53,10 @@ class VideoScores:
         duration_seconds: None where it is not known.
         one_view_scores: Probabilities of the middle crop of the middle clip [K]; of an even number of clips the earlier
             of the two in the middle. None where it was not kept, or the video could not be read.
+        start_seconds: Where its segment of the file starts; None: at the beginning.
+        end_seconds: Where it ends; None: at the end.
+        start_frame: First frame of the segment, from 0; None: the first of the file.
+        end_frame: One past the last frame of the segment; None: to the end.
     """
 
     index: int
@@ -53,6 +68,10 @@ class VideoScores:
     error: str = ""
     duration_seconds: float | None = None
     one_view_scores: NDArray[np.float32] | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    start_frame: int | None = None
+    end_frame: int | None = None
 
     @property
     def is_readable(self) -> bool:
@@ -79,7 +98,8 @@ class Evaluation:
         info: What else is known, in plain values: checkpoint, data, preprocessing, command.
 
     Raises:
-        ValueError: A video comes twice, or scores do not fit the classes.
+        ValueError: A video comes twice, scores do not fit the classes or are no probabilities, labels are none of the
+            classes or several where the data have one, or there are no views.
     """
 
     videos: tuple[VideoScores, ...]
@@ -93,12 +113,11 @@ class Evaluation:
         indices = [video.index for video in self.videos]
         if indices != sorted(set(indices)):
             raise ValueError("Videos come in the order of their index, each once.")
+        if self.num_clips < 1 or self.num_crops < 1:
+            raise ValueError(f"num_clips is {self.num_clips}, num_crops is {self.num_crops}; both must be at least 1.")
         for video in self.videos:
-            if video.scores.shape != (len(self.class_names),):
-                raise ValueError(
-                    f"{video.path} has scores of shape {video.scores.shape}, but there are "
-                    f"{len(self.class_names)} classes."
-                )
+            _check_scores(video, len(self.class_names))
+            _check_label(video, len(self.class_names), is_multi_label=self.is_multi_label)
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -109,3 +128,25 @@ class Evaluation:
     def readable(self) -> NDArray[np.bool_]:
         """[M]."""
         return np.array([video.is_readable for video in self.videos])
+
+
+def _check_scores(video: VideoScores, num_classes: int) -> None:
+    for name, num_axes in (("scores", 1), ("one_view_scores", 1), ("view_scores", 2)):
+        scores = getattr(video, name)
+        if scores is None:
+            continue
+        if scores.ndim != num_axes or scores.shape[-1] != num_classes:
+            raise ValueError(f"{video.path} has {name} of shape {scores.shape}, but there are {num_classes} classes.")
+        if ((scores < 0) | (scores > 1 + ROUNDING)).any():
+            raise ValueError(
+                f"{video.path} has {name} from {scores.min():.4g} to {scores.max():.4g}; these are no probabilities: "
+                "apply softmax (sigmoid, where videos have several classes) before dumping."
+            )
+
+
+def _check_label(video: VideoScores, num_classes: int, *, is_multi_label: bool) -> None:
+    numbers, lowest = (video.label, 0) if isinstance(video.label, tuple) else ((video.label,), -1)
+    if not all(lowest <= number < num_classes for number in numbers):
+        raise ValueError(f"{video.path} has the label {video.label}; there are {num_classes} classes, from 0 on.")
+    if len(numbers) != 1 and not is_multi_label:
+        raise ValueError(f"{video.path} has the label {video.label}; these data have one label a video.")

@@ -116,7 +116,7 @@ def _estimate(table: ScoreTable, num_resamples: int, seed: int) -> dict[str, Est
         known = whole[~np.isnan(whole)]  # a resample may have no readable video, or none of a class
         low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
         if name in RATES and low == high == value:
-            low, high = Rate(round(value * len(table)), len(table)).interval
+            low, high = Rate(round(float(value) * len(table)), len(table)).interval
         found[name] = Estimate(float(value), float(low), float(high))
     return found
 

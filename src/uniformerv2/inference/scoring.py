@@ -27,7 +27,7 @@ from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.data.worker_pool import available_cores
-from uniformerv2.evaluation.scores import VideoScores
+from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -108,6 +108,7 @@ class VideoScorer:
                     label=-1 if record.label is None else record.label,
                     error="; ".join(f"{failure.kind}: {failure.detail}" for failure in sample.failures),
                     duration_seconds=seconds.result() if seconds else None,
+                    **{name: getattr(record, name) for name in SEGMENT},
                     **scores,
                 )
 

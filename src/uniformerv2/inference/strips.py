@@ -5,20 +5,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.clips import segment_frames
 from uniformerv2.data.decoding import VideoError, open_video
+from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 
 __all__ = ["frame_strip"]
 
 
-def frame_strip(path: str, *, num_frames: int = 5) -> NDArray[np.uint8] | None:
-    """The middle frames of ``num_frames`` equal parts of a video.
+def frame_strip(video: VideoScores, *, num_frames: int = 5) -> NDArray[np.uint8] | None:
+    """The middle frames of ``num_frames`` equal parts of a video, or of its segment of the file.
 
     ::
 
         10 frames, 5 parts  |..|..|..|..|..|  ->  1 3 5 7 9
 
     Args:
-        path: A file or a folder of frames.
+        video: Of a test; its path is a file or a folder of frames.
         num_frames: At most so many; a shorter video gives each of its frames once.
 
     Returns:
@@ -29,10 +32,12 @@ def frame_strip(path: str, *, num_frames: int = 5) -> NDArray[np.uint8] | None:
     """
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}.")
+    record = VideoRecord(video.path, **{name: getattr(video, name) for name in SEGMENT})
     try:
-        with open_video(path) as video:
-            count = min(num_frames, len(video))
-            indices = [(2 * part + 1) * len(video) // (2 * count) for part in range(count)]
-            return np.ascontiguousarray(video.frames(indices).permute(0, 2, 3, 1).numpy())
+        with open_video(video.path) as reader:
+            start, stop = segment_frames(record, reader)
+            count = min(num_frames, stop - start)
+            indices = [start + (2 * part + 1) * (stop - start) // (2 * count) for part in range(count)]
+            return np.ascontiguousarray(reader.frames(indices).permute(0, 2, 3, 1).numpy())
     except VideoError:
         return None

@@ -23,6 +23,7 @@ from uniformerv2.data.decoding import Decoder
 from uniformerv2.data.labels import class_names_of
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.training.splits import refuse_other_splits
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
@@ -188,10 +189,12 @@ def _split(
     """Records of each split; numbers of classes are those of ``train``.
 
     Raises:
-        ValueError: There are no training videos.
+        ValueError: There are no training videos, or some of an unknown split.
     """
     whole = _read(train, classes=classes, root=root, holds_out=val is None)
     marked = isinstance(train, str | Path)
+    if marked:
+        refuse_other_splits(whole, train)
     records: dict[Split, list[VideoRecord]] = {
         "train": [record for record in whole if record.split in {None, "train"}] if marked else whole,
         "val": [record for record in whole if record.split == "val"] if marked else [],

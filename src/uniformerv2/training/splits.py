@@ -16,7 +16,7 @@ from uniformerv2.data.annotations.folder import has_split_folders
 from uniformerv2.data.annotations.held_out import held_out
 from uniformerv2.data.annotations.rows import split_from_name
 
-__all__ = ["Splits", "read_splits"]
+__all__ = ["Splits", "read_splits", "refuse_other_splits"]
 
 HELD_OUT_RULE: Final = "one source in five of each class held out, at least one, by a hash of its name"
 HELD_OUT: Final = 0.2
@@ -138,6 +138,23 @@ class Splits:
         return found
 
 
+def refuse_other_splits(records: Sequence[VideoRecord], data: object) -> None:
+    """A split that nothing is done with would be left out in silence.
+
+    Args:
+        records: All of them.
+        data: Where they come from, for the message.
+
+    Raises:
+        ValueError: Records of a split that is none of train, val and test.
+    """
+    if others := {record.split for record in records} - {None, "train", "val", "test"}:
+        raise ValueError(
+            f"{data} has videos of the split {_few(sorted(map(repr, others)))}, which is none of train, val (or "
+            "validation, dev, eval) and test: call it one of these, or take its videos off the list."
+        )
+
+
 def read_splits(data: str | Path, *, root: str | Path | None = None, classes: Sequence[str] | None = None) -> Splits:
     """The videos of a folder or a list, in any format that ``read_records`` knows.
 
@@ -155,11 +172,7 @@ def read_splits(data: str | Path, *, root: str | Path | None = None, classes: Se
             split that is none of train, val and test.
     """
     records = read_records(data, root=root, classes=classes)
-    if others := {record.split for record in records} - {None, "train", "val", "test"}:
-        raise ValueError(
-            f"{data} has videos of the split {_few(sorted(map(repr, others)))}, which is none of train, val (or "
-            "validation, dev, eval) and test: call it one of these, or take its videos off the list."
-        )
+    refuse_other_splits(records, data)
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled:
         raise ValueError(f"{len(unlabelled)} of {len(records)} videos have no class, for instance {unlabelled[0]}.")
