@@ -200,7 +200,7 @@ def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
         raise ValueError(f"{folder / CONFIG} was not written by uniformerv2.")
     with _understood(folder / CONFIG):
         config = UniFormerV2Config.from_dict({**content["model"], **overrides})
-    size = {name: value for name, value in overrides.items() if name in {"num_frames", "image_size"}}
+    size = {name: overrides[name] for name in ("num_frames", "image_size") if name in overrides}
     info = CheckpointInfo(
         preprocessing={**content.get("preprocessing", {}), **size},
         class_names=tuple(content.get("class_names", ())),
@@ -217,9 +217,8 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     content = read_checkpoint(path)
     with _understood(path):
         converted = convert(content)
-    if converted.format == "native":
-        raise ValueError(f"{path} is one of our files without its {CONFIG}: give the folder that holds both.")
-    with _understood(path):
+        if converted.format == "native":
+            raise ValueError(f"This is one of our files without its {CONFIG}: give the folder that holds both.")
         config = UniFormerV2Config.from_dict({**converted.config, **overrides})
     assumed = [f"{name}={getattr(config, name)}" for name in converted.undetermined if name not in overrides]
     if assumed:
