@@ -506,6 +506,24 @@ def test_auto_reads_what_the_format_s_own_reader_reads(benchmarks, path, reader,
     assert read_records(path) == reader(path) != []
 
 
+def test_a_kinetics_header_in_quotes_is_one(benchmarks):
+    path = Path("kinetics/val.csv")
+    plain = read_records(path)
+    write(path, "".join(f'"{line.replace(",", chr(34) + "," + chr(34))}"\n' for line in path.read_text().splitlines()))
+    assert path.read_text().startswith('"label","youtube_id"')
+    assert detect_format(path) == "kinetics"
+    assert read_records(path) == plain
+
+
+def test_a_kinetics_header_with_blanks_after_commas_is_one(benchmarks):
+    path = Path("kinetics/val.csv")
+    plain, lines = read_records(path), path.read_text().splitlines()
+    for mark in ("", '"'):
+        write(path, "".join(mark + line.replace(",", f"{mark}, {mark}") + mark + "\n" for line in lines))
+        assert detect_format(path) == "kinetics"
+        assert read_records(path) == plain
+
+
 def test_formats_that_look_like_another_are_read_by_name(benchmarks):
     records = read_records("jester/jester-v1-train.csv", format="jester")
     assert records == read_jester("jester/jester-v1-train.csv")
@@ -563,6 +581,18 @@ def test_activitynet_counts_the_segments_it_leaves_out(benchmarks, caplog):
     assert (records[2].start_seconds, records[2].end_seconds) == (None, None)
     assert records[3].label is None
     assert "1 training segments of no length were left out" in caplog.text
+
+
+def test_activitynet_leaves_out_and_counts_the_videos_without_a_segment(benchmarks, caplog):
+    path = Path("activitynet/activity_net.v1-3.min.json")
+    whole = json.loads(path.read_text())
+    before = read_activitynet(path)
+    for identity, subset in (("bbbbbbbbbbb", "validation"), ("ccccccccccc", "training")):
+        whole["database"][identity] = {"duration": 12.0, "subset": subset, "annotations": []}
+    write(path, json.dumps(whole))
+    with caplog.at_level(logging.WARNING):
+        assert read_activitynet(path) == read_records(path) == before
+    assert f"{path}: 2 videos without a segment were left out" in caplog.text
 
 
 # --- refusals: which error, which file, which line --------------------------------------------------------------------

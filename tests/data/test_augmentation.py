@@ -59,6 +59,14 @@ class TestRandAugment:
         difference = (found.int() - as_clip(*expected).int()).abs()
         assert difference.max() <= 1
 
+    @pytest.mark.parametrize("severity", [0.0, 0.003, 1 / 256, 1.0])
+    def test_solarize_turns_what_timms_turns_up_to_white(self, monkeypatch, severity):
+        levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+        expected = timm_operation(monkeypatch, "SolarizeIncreasing", levels, severity, 1, Image.Resampling.BILINEAR)
+        found = RAND_AUGMENT_OPERATIONS["SolarizeIncreasing"](as_clip(levels), severity, 1, "bilinear")
+        assert torch.equal(found, as_clip(expected))
+        assert torch.equal(found, as_clip(levels)) == (severity < 1 / 256)
+
     @pytest.mark.parametrize("name", sorted(GEOMETRIC))
     @pytest.mark.parametrize("sign", [1, -1])
     def test_bicubic_is_near_timms(self, monkeypatch, name, sign):

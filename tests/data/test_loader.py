@@ -164,6 +164,16 @@ class TestSampler:
         assert {key.index for key in keys} == set(range(10))
         assert len(set(keys)) == 12  # the two that fill up are draws of their own
 
+    @pytest.mark.parametrize("num_items", [1, 3, 4, 7])
+    def test_processes_share_equally_what_is_fewer_than_they_are(self, num_items):
+        parts = [EpochSampler(num_items, rank=rank, world_size=8) for rank in range(8)]
+        assert [len(list(part)) for part in parts] == [len(part) for part in parts] == [1] * 8
+        keys = [key for part in parts for key in part]
+        times = Counter(key.index for key in keys)
+        assert set(times) == set(range(num_items))
+        assert max(times.values()) - min(times.values()) <= 1
+        assert len(set(keys)) == 8
+
     @pytest.mark.parametrize(
         ("fields", "message"),
         [

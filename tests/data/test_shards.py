@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from shutil import which
 
+import numpy as np
 import pytest
 import torch
 
@@ -126,6 +127,20 @@ class TestWriting:
         with pytest.raises(ValueError, match=message):
             write_shards([record], tmp_path)
 
+    def test_numbers_of_numpy_are_written_as_numbers(self, records, tmp_path):
+        plain, of_numpy = [
+            [
+                VideoRecord(records[0].path, label=integer(1), start_frame=integer(2), end_seconds=real(1.5)),
+                VideoRecord(records[1].path, label=(integer(0), integer(2))),
+            ]
+            for integer, real in ((int, float), (np.int64, np.float32))
+        ]
+        assert write_shards(of_numpy, tmp_path / "a") == write_shards(plain, tmp_path / "b")
+        assert (tmp_path / "a/000000.tar").read_bytes() == (tmp_path / "b/000000.tar").read_bytes()
+        with pytest.raises(TypeError, match="object"):
+            write_shards([VideoRecord(records[0].path, label=object())], tmp_path / "c")
+        assert not (tmp_path / "c").exists()
+
     @pytest.mark.parametrize("bounds", [{"max_bytes": 0}, {"max_count": 0}])
     def test_bounds_below_one_are_refused(self, records, tmp_path, bounds):
         with pytest.raises(ValueError, match="at least 1"):
@@ -167,6 +182,22 @@ class TestReading:
             resumed.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
             assert content(resumed) == expected[0][stop:]
         assert content(resumed) == expected[1]
+
+    @pytest.mark.parametrize(("num_videos", "batch_size"), [(6, 8), (10, 4)])
+    def test_it_goes_on_in_the_last_round_of_batches_that_are_not_full(self, records, tmp_path, num_videos, batch_size):
+        write_shards(records[:num_videos], tmp_path, max_count=num_videos // 2)
+        whole = training(tmp_path, num_workers=2, batch_size=batch_size)
+        expected, state = [], {}
+        for number, batch in enumerate(whole, start=1):
+            expected += content([batch])
+            state[number] = whole.state_dict()
+        following = content(whole)
+        resumed = training(tmp_path, num_workers=2, batch_size=batch_size)
+        for number in range(1, len(whole)):
+            resumed.load_state_dict(state[number])
+            assert content(resumed) == expected[number:]
+        assert len(expected) == len(whole) == 2 * -(-num_videos // 2 // batch_size)
+        assert content(resumed) == following
 
     def test_another_number_of_workers_is_another_order_and_refused(self, shards):
         with pytest.raises(ValueError, match="num_workers=0, now it is 1"):
@@ -302,3 +333,18 @@ class TestRefused:
     def test_arguments(self, shards, fields, message):
         with pytest.raises(ValueError, match=message):
             ShardDataset(shards, PREPROCESSING, **fields)
+
+    @pytest.mark.parametrize("augmentation", [None, AUGMENTATION])
+    @pytest.mark.parametrize(
+        ("label", "num_classes", "message"),
+        [
+            (5, 3, "has label 5; num_classes=3 allows 0 to 2"),
+            ((0, 3), 3, "has label 3; num_classes=3 allows 0 to 2"),
+            ((0, 2), None, r"has several labels, \(0, 2\); give num_classes"),
+        ],
+    )
+    def test_labels_beyond_the_classes(self, records, tmp_path, augmentation, label, num_classes, message):
+        write_shards([VideoRecord(records[0].path, label=label)], tmp_path)
+        dataset = ShardDataset(tmp_path, PREPROCESSING, augmentation=augmentation, num_classes=num_classes)
+        with pytest.raises(ValueError, match=rf"^{records[0].path} {message}"):
+            next(iter(dataset))

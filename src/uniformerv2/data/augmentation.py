@@ -238,7 +238,9 @@ RAND_AUGMENT_OPERATIONS: dict[str, Callable[[torch.Tensor, float, int, Interpola
     "Invert": lambda clip, severity, sign, mode: F.invert(clip),
     "Rotate": lambda clip, severity, sign, mode: _rotate(clip, 30 * severity * sign, mode),
     "PosterizeIncreasing": lambda clip, severity, sign, mode: F.posterize(clip, 4 - int(severity * 4)),
-    "SolarizeIncreasing": lambda clip, severity, sign, mode: F.solarize(clip, min(256 - int(severity * 256), 255)),
+    "SolarizeIncreasing": lambda clip, severity, sign, mode: (
+        F.solarize(clip, 256 - int(severity * 256)) if severity >= 1 / 256 else clip
+    ),
     "SolarizeAdd": lambda clip, severity, sign, mode: _solarize_add(clip, int(severity * 110)),
     "ColorIncreasing": lambda clip, severity, sign, mode: F.adjust_saturation(clip, 1 + 0.9 * severity * sign),
     "ContrastIncreasing": lambda clip, severity, sign, mode: F.adjust_contrast(clip, 1 + 0.9 * severity * sign),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class EpochSampler(Sampler[SampleKey]):
         seed: From 0 on.
         rank: Number of this process, where several work together.
         world_size: Processes. All get equally many keys.
-        drop_last: Where the processes do not divide the keys, leave out the last ones; else repeat the first ones.
+        drop_last: Where the processes do not divide the keys, leave out the last ones; else start again from the first.
 
     Raises:
         ValueError: Weights of another number, or not above 0; ``rank`` outside of ``world_size``.
@@ -72,12 +73,9 @@ class EpochSampler(Sampler[SampleKey]):
         return iter(self._keys()[skip:])
 
     def _keys(self) -> list[SampleKey]:
-        order = self._order()
-        num_keys = len(self) * self.world_size
-        order = (order + order[: max(0, num_keys - len(order))])[:num_keys]
         times: dict[int, int] = {}
         keys = []
-        for index in order:
+        for index in islice(cycle(self._order()), len(self) * self.world_size):
             keys.append(SampleKey(index, self.epoch, times.get(index, 0)))
             times[index] = keys[-1].draw + 1
         return keys[self.rank :: self.world_size]

@@ -12,6 +12,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, Final
 
+import numpy as np
+
 from uniformerv2._require import require
 from uniformerv2.data.annotations import VideoRecord
 
@@ -111,7 +113,7 @@ def write_shards(
         first = f" The first was looked for at {str(Path(missing[0]).absolute())!r}." if missing else ""
         raise FileNotFoundError(f"Not one of {len(records)} videos is there.{first}")
     shards = tuple(Shard(f"{number:06d}.tar", len(members)) for number, members in enumerate(plan))
-    described = json.dumps([[(number, sizes[number], _describe(records[number])) for number in part] for part in plan])
+    described = _json([[(number, sizes[number], _describe(records[number])) for number in part] for part in plan])
     index = ShardIndex(shards, blake2b(described.encode(), digest_size=16).hexdigest(), missing)
     folder = Path(out)
     _claim(folder, index)
@@ -173,7 +175,7 @@ def _write_shard(wds: Any, path: Path, members: dict[int, VideoRecord]) -> None:
             for number, record in members.items():
                 suffix = Path(record.path).suffix.casefold().removeprefix(".")
                 suffix = suffix if suffix.isascii() and suffix.isalnum() and suffix != "json" else "video"
-                described = json.dumps({"index": number, **_describe(record)}).encode()
+                described = _json({"index": number, **_describe(record)}).encode()
                 tar.write({"__key__": f"{number:08d}", suffix: Path(record.path).read_bytes(), "json": described})
 
     _replace(path, write)
@@ -188,6 +190,11 @@ def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _json(value: object) -> str:
+    """Also with numbers of NumPy, which labels read from an array are."""
+    return json.dumps(value, default=np.generic.item)
 
 
 def _describe(record: VideoRecord) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from uniformerv2._require import require
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import ClipReader, SampleKey, VideoSample, VideoSource
+from uniformerv2.data.dataset import check_labels
 from uniformerv2.data.decoding import Decoder
 from uniformerv2.data.shard_files import INDEX, Shard, ShardIndex, write_shards
 from uniformerv2.data.transforms import Preprocessing
@@ -76,7 +77,7 @@ class ShardDataset:
         preprocessing: What the network wants; for testing also how many clips and crops.
         augmentation: For training.
         repeats: See ``VideoDataset``; this and the following.
-        num_classes: See there.
+        num_classes: See there; a label beyond it is refused when its video is read, as the index holds no labels.
         seed: See there.
         decoder: See there.
         timeout_seconds: See there.
@@ -172,7 +173,8 @@ class ShardDataset:
         # Workers take turns, batch by batch, and the first one always begins: it plays the one whose turn it is.
         played = (number + num_batches) % num_workers
         given = -(-(num_batches - played) // num_workers) * batch_size
-        return islice(self._train(epoch, played, num_workers, skip=given), self._counts(num_workers)[played] - given)
+        left = max(self._counts(num_workers)[played] - given, 0)  # its last batch may not have been full
+        return islice(self._train(epoch, played, num_workers, skip=given), left)
 
     def _train(
         self, epoch: int, worker: int, num_workers: int, *, skip: int
@@ -233,7 +235,7 @@ class ShardDataset:
         """The members of a shard, of which there must be as many as the index says.
 
         Raises:
-            ValueError: There are more or fewer.
+            ValueError: There are more or fewer, or one has a label that ``num_classes`` does not allow.
         """
         wds = require("webdataset", extra="shards")
         address = f"{self.root}/{shard.name}"
@@ -242,7 +244,9 @@ class ShardDataset:
             files = wds.tariterators.tar_file_expander([{"url": address, "stream": stream}])
             for sample in wds.tariterators.group_by_keys(files):
                 num_members += 1
-                yield _Packed.from_tar(sample, draw)
+                member = _Packed.from_tar(sample, draw)
+                check_labels([member.record], self.reader.num_classes)
+                yield member
         if num_members != shard.num_samples:
             raise ValueError(
                 f"{address} holds {num_members} videos, its index says {shard.num_samples}; fetch it again"

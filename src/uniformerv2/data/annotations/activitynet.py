@@ -30,7 +30,8 @@ def read_activitynet(
     """ActivityNet 1.3, read for recognition as the paper does it.
 
     Training: one record per annotated segment. Validation: one record per whole video, with the label of its first
-    segment. Testing: whole videos without label. Segments of no length are left out, and their number is logged.
+    segment. Testing: whole videos without label. Segments of no length, and videos to train or validate on that have
+    no segment, are left out, and their numbers are logged.
 
     Args:
         path: For instance ``activity_net.v1-3.min.json``.
@@ -65,13 +66,16 @@ def activitynet_rows(path: str | Path, *, file_name: str = ACTIVITYNET_FILE) -> 
     database = value.get("database") if isinstance(value, dict) else None
     if not isinstance(database, dict):
         raise AnnotationError("no ActivityNet file: an object with the key 'database' is needed.", file=path)
-    empty = 0
+    empty = without = 0
     for number, (identity, video) in enumerate(database.items(), start=1):
         try:
             split, segments = standard_split(video["subset"]), _segments(video)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             message = f"the video {identity!r} is broken ({type(error).__name__}: {error})."
             raise AnnotationError(message, file=path, line=number) from error
+        if not segments and split in {"train", "val"}:
+            without += 1
+            continue
         first = segments[0][0] if segments else None
         name = file_name.format(id=identity, label=first or "", label_=(first or "").replace(" ", "_"))
         if split != "train":
@@ -84,6 +88,8 @@ def activitynet_rows(path: str | Path, *, file_name: str = ACTIVITYNET_FILE) -> 
                 empty += 1
     if empty:
         _log.warning("%s: %d training segments of no length were left out", path, empty)
+    if without:
+        _log.warning("%s: %d videos without a segment were left out", path, without)
 
 
 def _segments(video: dict[str, Any]) -> list[tuple[str, float, float]]:

@@ -146,7 +146,7 @@ def _detect_text(text: str) -> AnnotationFormat:
     # The last line may have been cut.
     lines = [line for line in text.splitlines() if line.strip()][:20]
     lines = lines[:-1] or lines
-    if lines and {"youtube_id", "time_start"} <= set(lines[0].split(",")):
+    if lines and {"youtube_id", "time_start"} <= {cell.strip(' "') for cell in lines[0].split(",")}:
         return "kinetics"
     if lines and all(re.fullmatch(r"\d+;[^;]+", line.strip()) for line in lines):
         return "something_something_v1"

@@ -78,7 +78,8 @@ def kinetics_clips(path: str | Path) -> Iterator[KineticsClip]:
     label_at, split_at = columns.get("label"), columns.get("split")
     id_at, start_at, end_at = (columns[name] for name in _NEEDED)
     named = split_from_name(path)
-    for line, cells in rows:
+    for line, padded in rows:
+        cells = [cell.strip() for cell in padded]
         try:
             label = None if label_at is None else cells[label_at].replace("_", " ")
             split = named if split_at is None else standard_split(cells[split_at])

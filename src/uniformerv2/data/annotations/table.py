@@ -274,7 +274,8 @@ def csv_rows(text: str, *, file: str | Path, separator: str = ",") -> Iterator[t
     Raises:
         AnnotationError: A quote that never ends, or text after a closing quote.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    skips = separator == ","  # a quote after a blank is a quote
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=skips, strict=True)
     line = 1
     try:
         for cells in reader:
