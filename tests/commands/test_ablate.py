@@ -137,6 +137,21 @@ def test_dry_run_measures_and_runs_nothing(words, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_measures_what_is_right_and_names_what_is_not(words, tmp_path, capsys):
+    wrong = {"wrong": {"fusion_stages": [99]}, "no_vit": {"backbone": "test_resnet"}}
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(json.dumps({**FAILING, "variants": {**wrong, "good": {}}}))
+    assert main(["ablate", str(suite), *words, "--dry-run"]) == 1
+    result, told = last_line(capsys)
+    cost = result["cost"]
+    assert [one["variant"] for one in cost["variants"]] == ["good"]
+    assert cost["total_seconds"] == pytest.approx(cost["cache_seconds"] + cost["variants"][0]["run_seconds"])
+    assert list(cost["errors"]) == ["wrong", "no_vit"]
+    assert "! wrong will fail, and is not counted: ValueError: The image ViT has blocks 0 to 7" in told
+    assert "! no_vit will fail, and is not counted: ValueError: 'test_resnet' (ResNet) can't be armed." in told
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("suite", "extra", "message"),
     [

@@ -77,13 +77,24 @@ def test_from_videos_to_a_model_from_the_cache(videos, words, tmp_path, capsys):
 
 
 def test_dry_run_says_what_it_would_take(videos, words, tmp_path, capsys):
-    assert main(["train", str(videos), *words, *CACHED, "--cache-views", "3", "--dry-run"]) == 0
+    views = ["--cache-views", "3", "--epochs", "3"]
+    assert main(["train", str(videos), *words, *CACHED, *views, "--dry-run"]) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
     assert result["plan"]["cache_views"] == 3
     assert result["estimate"]["cache_bytes"] == (3 * 8 + 2) * 4 * 4 * 5 * 48 * 2  # clips x [S, T', N, C] x bytes
     assert 0 < result["estimate"]["cache_seconds"] < result["estimate"]["total_seconds"]
     assert not (tmp_path / "run").exists()
+
+
+def test_views_that_no_epoch_would_read_are_not_computed(videos, words, capsys):
+    assert main(["train", str(videos), *words, *CACHED, "--cache-views", "6", "--epochs", "2", "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert result["plan"]["cache_views"] == 2
+    assert result["estimate"]["cache_bytes"] == (2 * 8 + 2) * 4 * 4 * 5 * 48 * 2
+    assert "2 augmented clips a training video" in captured.err
+    assert result["plan"]["why"]["cache_views"] == "not 6: an epoch reads one, and there are 2"
 
 
 def test_without_room_it_trains_from_the_videos_and_says_so(videos, words, tmp_path, capsys, monkeypatch):

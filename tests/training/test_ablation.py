@@ -392,6 +392,25 @@ def test_other_videos_and_other_weights_are_another_run(carried_out, tmp_path):
     assert keys[0] == keys[2] != keys[1]
 
 
+def test_other_contents_of_the_videos_are_another_run(carried_out, tmp_path):
+    """A video is replaced by one of the same name and size; one that is gone is no error, a run counts it as unread."""
+    grid, _ = carried_out
+    path = tmp_path / "video.mp4"
+    records = (replace(grid.splits.val[0], path=str(path)), *grid.splits.val[1:])
+    keys = []
+    for content in (b"one", b"two", b"one", None):
+        path.unlink() if content is None else path.write_bytes(content)
+        keys.append(replace(grid, splits=replace(grid.splits, val=records)).runs[0].key)
+    assert keys[0] == keys[2]
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet"])
+def test_a_backbone_that_is_no_image_vit_is_said(backbone):
+    with pytest.raises(ValueError, match=f"'{backbone}' .* can't be armed. Supported: "):
+        shared_tokens(TINY.changed({"backbone": backbone}), [])
+
+
 def test_a_damaged_result_is_said(carried_out, tmp_path):
     grid, _ = carried_out
     other = replace(grid, out=tmp_path)

@@ -19,6 +19,7 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import SampleKey, TooManyFailuresError
 from uniformerv2.data.dataset import VideoDataset
+from uniformerv2.data.decoding import open_video
 from uniformerv2.training.feature_cache import clip_bytes, token_shape
 from uniformerv2.training.feature_key import FeatureSettings, NotCacheableError, check_cacheable, feature_key
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier, missing_bytes
@@ -270,6 +271,52 @@ class TestShards:
         with pytest.raises(TooManyFailuresError, match=r"broken\.mp4"):
             data_of(some, tmp_path / "other", max_failed=0.0).fill_cache(network)
 
+        before = {path: path.stat().st_mtime_ns for path in data.cache.rglob("*.safetensors")}
+        again = data_of(some, tmp_path / "cache", max_failed=0.2)
+        again.fill_cache(network)
+        assert {path: path.stat().st_mtime_ns for path in data.cache.rglob("*.safetensors")} == before
+        for loader in (again.train_dataloader(), again.val_dataloader()):
+            loader.sampler.shuffle = False
+            assert list(loader)
+            assert loader.report.num_failed == 1
+            assert [failure.path for failure in loader.report.failures] == [str(broken)]
+
+    def test_videos_that_were_away_are_read_by_the_next_run(self, videos, tmp_path, monkeypatch):
+        """One of each split; the shards without them stay as they are."""
+        network, away = frozen_network(), {videos[0].path, videos[9].path}
+
+        def late(path, **options):
+            if str(path) in away:
+                raise TimeoutError("the machine is too busy")
+            return open_video(path, **options)
+
+        fields = {"shard_bytes": SHARD_BYTES, "max_failed": 0.2}
+        data = data_of(videos, tmp_path / "cache", **fields)
+        with monkeypatch.context() as patched:
+            patched.setattr("uniformerv2.data.clips.open_video", late)
+            data.fill_cache(network)
+        assert data.train_dataloader().dataset[SampleKey(0)].index != 0
+        loader = data.val_dataloader()
+        assert [list(batch.readable) for batch in loader] == [[False, True], [True]]
+        assert f"1 of 3 samples could not be read\n  {videos[9].path}: timeout" in str(loader.report)
+
+        before = {path: path.stat().st_mtime_ns for path in data.cache.rglob("*.safetensors")}
+        again, counts = data_of(videos, data.cache, **fields), []
+        again.fill_cache(network, on_clips=counts.append)
+        assert counts == [9, 9, 3]
+        changed = {path.name for path, when in before.items() if path.stat().st_mtime_ns != when}
+        assert changed == {f"{part}_00000.safetensors" for part in ("train_view_0", "train_view_1", "val_view_0")}
+        loader = again.val_dataloader()
+        assert [list(batch.readable) for batch in loader] == [[True, True], [True]]
+        assert loader.report.num_failed == 0
+        fresh = data_of(videos, tmp_path / "fresh", **fields)
+        fresh.fill_cache(network)
+        for part, wanted in zip(again.open_cache(network), fresh.open_cache(network), strict=True):
+            for number in range(part.num_videos):
+                clip, own = part.clip(number), wanted.clip(number)
+                assert torch.allclose(clip.video, own.video, atol=1e-5)
+                assert (clip.index, clip.label, clip.readable) == (number, own.label, True)
+
     def test_room_on_the_disk(self, videos, tmp_path, monkeypatch):
         network, data = frozen_network(), data_of(videos, tmp_path / "cache")
         needed = data.num_bytes(network)
@@ -281,6 +328,18 @@ class TestShards:
         assert missing_bytes(data, network) == 1000
         data.fill_cache(network)
         assert missing_bytes(data, network) == 0  # what is there already takes no more
+
+    def test_room_for_what_a_stopped_run_left_out(self, videos, tmp_path, monkeypatch):
+        network, data = frozen_network(), data_of(videos, tmp_path, shard_bytes=SHARD_BYTES)
+        data.fill_cache(network)
+        train, _, val = data.open_cache(network)
+        train.path(3).unlink()  # two clips
+        val.path(1).unlink()  # one
+        free = SimpleNamespace(free=2**30 + 3 * val.clip_bytes)
+        monkeypatch.setattr("uniformerv2.training.frozen.shutil.disk_usage", lambda folder: free)
+        assert missing_bytes(data, network) == 0
+        free.free -= 1
+        assert missing_bytes(data, network) == 1
 
     def test_repeats_are_refused(self, videos, tmp_path):
         with pytest.raises(ValueError, match="repeats=2"):

@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run what is not done yet, and write the table; 1 where a run failed, 143 where SIGTERM ended it.
+    """Run what is not done yet, and write the table; 1 where a run failed or would, 143 where SIGTERM ended it.
 
     Args:
         options: As ``add_arguments`` made them.
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         cost = grid_cost(grid)
         _show_cost(console, cost)
         _write_json(options, suite=suite.name, runs=[asdict(one) for one in grid.runs], cost=asdict(cost))
-        return 0
+        return 1 if cost.errors else 0
     try:
         results = _carry_out(grid)
     except SIGTERMException:
@@ -237,6 +237,8 @@ def _show_cost(console: Console, cost: GridCost) -> None:
         size = f"{cost.cache_bytes / 2**30:.2f} GiB"
         console.print(f"Tokens of the frozen image ViT, computed once: {duration(cost.cache_seconds)}, {size}")
     console.print(f"What is left takes about {duration(cost.total_seconds)}, measured on a few steps")
+    for name, error in cost.errors.items():
+        console.print(f"! {name} will fail, and is not counted: {error}", style="red", markup=False)
 
 
 def _write_json(options: argparse.Namespace, **content: Any) -> None:

@@ -175,7 +175,8 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"--plot is {options.plot}; its name must end with {', '.join(FIGURE_SUFFIXES)}.")
         require("matplotlib", extra="plot")
     if getattr(options, "checkpointing", False) and options.kind != ["step"]:
-        raise UsageError("--checkpointing is for a training step: add --pass step.")
+        given = " ".join(options.kind)
+        raise UsageError(f"--checkpointing is for a training step, and --pass is {given}: give --pass step alone.")
     try:
         torch.empty(0, device=getattr(options, "device", "cpu"))
     except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA

@@ -11,7 +11,7 @@ import torch
 
 from uniformerv2.training.ablation import RANDOM, AblationSettings
 from uniformerv2.training.ablation_grid import Grid
-from uniformerv2.training.ablation_run import prepare, shared_tokens
+from uniformerv2.training.ablation_run import SharedTokens, prepare, shared_tokens
 from uniformerv2.training.feature_cache import token_shape
 from uniformerv2.training.frozen import CachedDataModule
 from uniformerv2.training.measure import best_device
@@ -47,29 +47,40 @@ class GridCost:
         cache_seconds: To compute all tokens, which all variants and seeds share.
         cache_bytes: Of all tokens.
         total_seconds: All.
+        errors: Type and message, by the name of a variant that cannot be measured; it is not in the sums.
     """
 
     variants: tuple[VariantCost, ...]
     cache_seconds: float
     cache_bytes: int
     total_seconds: float
+    errors: dict[str, str]
 
 
 def grid_cost(grid: Grid) -> GridCost:
     """Measure two steps of each variant and the reading of three videos, and multiply by what is left of the suite.
 
-    Weights are random here: nothing is fetched to learn how long it takes.
+    Weights are random here: nothing is fetched to learn how long it takes. A variant that fails is noted, as in a run.
     """
     left = [run.variant for run in grid.runs if grid.done(run) is None]
-    trials = {name: _Trial(grid, name) for name in dict.fromkeys(left)}
-    caches = {trial.tokens: trial for trial in trials.values() if trial.tokens is not None}
-    cache_seconds = sum(trial.cache_seconds() for trial in caches.values())
-    costs = {name: trial.cost() for name, trial in trials.items()}
+    costs: dict[str, VariantCost] = {}
+    caches: dict[SharedTokens, tuple[float, int]] = {}
+    errors: dict[str, str] = {}
+    for name in dict.fromkeys(left):
+        try:
+            trial = _Trial(grid, name)
+            if trial.tokens is not None and trial.tokens not in caches:
+                caches[trial.tokens] = trial.cache_seconds(), trial.cache_bytes()
+            costs[name] = trial.cost()
+        except Exception as problem:
+            errors[name] = f"{type(problem).__name__}: {problem}"
+    cache_seconds = sum(seconds for seconds, _ in caches.values())
     return GridCost(
         variants=tuple(costs.values()),
         cache_seconds=cache_seconds,
-        cache_bytes=sum(trial.cache_bytes() for trial in caches.values()),
-        total_seconds=cache_seconds + sum(costs[name].run_seconds for name in left),
+        cache_bytes=sum(num_bytes for _, num_bytes in caches.values()),
+        total_seconds=cache_seconds + sum(costs[name].run_seconds for name in left if name in costs),
+        errors=errors,
     )
 
 

@@ -5,7 +5,8 @@
     OUT/runs/VARIANT_seed_0_KEY.json    a result, or the error that a run ended with
     OUT/features                        tokens of a frozen image ViT, shared by all runs; see ``feature_cache``
 
-KEY is of the settings, the seed, the weights file and the videos: where one of them changes, it is another run.
+KEY is of the settings, the seed, and what is in the weights file and in the videos: where one of them changes, it is
+another run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from re import search
 from typing import Any, Final, Literal
@@ -26,6 +28,7 @@ from uniformerv2.data.arrow_of_time import DIRECTIONS, both_directions
 from uniformerv2.model.files import read_json, write_json
 from uniformerv2.training.ablation import PRETRAINED, RANDOM, Suite
 from uniformerv2.training.ablation_run import Measured, prepare, run_variant, shared_tokens
+from uniformerv2.training.feature_key import video_digest
 from uniformerv2.training.splits import Splits, read_splits
 
 __all__ = ["Grid", "Run", "RunResult", "Task", "read_task", "source_of"]
@@ -143,9 +146,9 @@ class Grid:
         """The folder of cached tokens."""
         return self.out / "features"
 
-    @property
+    @cached_property
     def runs(self) -> list[Run]:
-        """Seed by seed, so that what is done early can be compared."""
+        """Seed by seed, so that what is done early can be compared; this reads every video's bytes, once."""
         digest = _videos_digest(self.splits)
         return [Run(name, seed, self._key(name, seed, digest)) for seed in self.suite.seeds for name in self.variants]
 
@@ -243,12 +246,20 @@ def _weights_name(weights: str) -> str:
 
 
 def _videos_digest(splits: Splits) -> str:
+    records = (*splits.train, *splits.val)
+    contents = {path: _content(path) for path in {record.path for record in records}}
     rows = [
-        [record.path, record.label, record.start_seconds, record.end_seconds, record.start_frame, record.end_frame]
-        for records in (splits.train, splits.val)
-        for record in records
+        [r.path, contents[r.path], r.label, r.start_seconds, r.end_seconds, r.start_frame, r.end_frame] for r in records
     ]
     return hashlib.sha256(json.dumps([len(splits.train), splits.class_names, rows]).encode()).hexdigest()
+
+
+def _content(path: str) -> str | None:
+    """None where it is not here: an address, or a file that a run will count as unreadable."""
+    try:
+        return video_digest(path)
+    except (OSError, ValueError):
+        return None
 
 
 def _spread(records: Sequence[VideoRecord], limit: int | None) -> Sequence[VideoRecord]:

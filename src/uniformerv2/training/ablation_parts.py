@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from uniformerv2.model.arming import arm
 from uniformerv2.model.blocks import GlobalUniBlock, LocalTemporalMHRA, LocalUniBlock
 from uniformerv2.model.fusion import MultiStageFusion
+from uniformerv2.model.image_vits import check_supported
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.ablation import PRETRAINED, RANDOM, AblationSettings
 
@@ -260,7 +261,11 @@ def arm_plainly(settings: AblationSettings, class_names: Sequence[str], **overri
 
 
 def depth_of(settings: AblationSettings) -> int:
-    """Blocks of the image ViT."""
+    """Blocks of the image ViT.
+
+    Raises:
+        ValueError: The backbone is none that can be armed.
+    """
     return settings.num_blocks or _blocks_of(settings.backbone)
 
 
@@ -268,6 +273,7 @@ def depth_of(settings: AblationSettings) -> int:
 def _blocks_of(backbone: str) -> int:
     with torch.device("meta"):
         vit: Any = timm.create_model(backbone, pretrained=False)
+    check_supported(vit)
     return len(vit.blocks)
 
 

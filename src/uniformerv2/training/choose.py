@@ -229,6 +229,9 @@ def _cache(asked: Asked, choices: _Choices, *, epochs: int) -> dict[str, Any]:
     """Fields of the plan."""
     if not asked.cache_features:
         return {}
-    views = min(DEFAULT_CACHE_VIEWS, epochs)
-    views = choices.take("cache_views", asked.cache_views, views, "each costs one pass of the image ViT")
+    why = "each costs one pass of the image ViT"
+    wanted = choices.take("cache_views", asked.cache_views, DEFAULT_CACHE_VIEWS, why)
+    views = min(wanted, epochs)
+    if asked.cache_views is not None and views < wanted:
+        choices.why["cache_views"] = f"not {wanted}: an epoch reads one, and there are {epochs}"
     return {"cache_views": views, "cache_dtype": asked.cache_dtype or "float16", "cache_dir": asked.cache_dir}

@@ -7,14 +7,15 @@
     FOLDER/KEY/val_view_0_00000.safetensors
 
 KEY is that of ``feature_key``. A shard appears whole or not at all, and a stopped run goes on
-with the first that is missing. Shards are mapped into memory: the system keeps in RAM what fits.
+with the first that is missing. A video that could not be read is tried again by the next run, and
+is a failure in every epoch until then. Shards are mapped into memory: the system keeps in RAM what fits.
 
 Letters: R clips of a shard, B clips of a batch, S read blocks, T frames, T' time steps, N tokens a step, C channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -24,8 +25,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from uniformerv2.data.clips import SampleKey, VideoSample
-from uniformerv2.data.dataset import VideoBatch, VideoDataset
+from uniformerv2.data.clips import SampleKey, VideoFailure, VideoSample
+from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
 from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
@@ -91,6 +92,7 @@ class FeaturePart:
     storage: StorageName
     shard_bytes: int
     _open: dict[int, dict[str, Tensor]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _failures: dict[int, VideoFailure] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def clip_bytes(self) -> int:
@@ -98,9 +100,10 @@ class FeaturePart:
         return prod(self.shape) * DTYPES[self.storage].itemsize
 
     @property
-    def num_bytes(self) -> int:
-        """Of the tokens of all clips."""
-        return self.num_videos * self.clip_bytes
+    def missing_bytes(self) -> int:
+        """Of the tokens of all shards that are not there, or are damaged."""
+        missing = (len(self.numbers(shard)) for shard in range(self.num_shards) if not self._is_whole(shard))
+        return sum(missing) * self.clip_bytes
 
     @property
     def clips_per_shard(self) -> int:
@@ -111,6 +114,11 @@ class FeaturePart:
     def num_shards(self) -> int:
         """Shards of a whole pass."""
         return -(-self.num_videos // self.clips_per_shard)
+
+    def numbers(self, shard: int) -> range:
+        """Of the clips of a shard."""
+        first = shard * self.clips_per_shard
+        return range(first, min(first + self.clips_per_shard, self.num_videos))
 
     def path(self, shard: int) -> Path:
         """File of a shard."""
@@ -127,22 +135,37 @@ class FeaturePart:
             column: torch.stack([torch.as_tensor(getattr(clip, column)) for clip in clips]) for column in columns
         }
         write_tensors(self.path(shard), {"tokens": stacked.pop("video"), **stacked})
+        self._open.pop(shard, None)
+
+    def note(self, failures: Iterable[VideoFailure]) -> None:
+        """Keep why videos could not be read, for the samples that show it."""
+        self._failures.update({failure.index: failure for failure in failures if failure.attempt == 0})
+
+    def failed(self, shard: int) -> list[int]:
+        """Numbers of the clips of a shard that could not be read: in training another record is shown there."""
+        columns, numbers = self._columns(shard), self.numbers(shard)
+        is_own = columns["readable"] & (columns["index"] == torch.tensor(numbers))
+        return [number for number, own in zip(numbers, is_own.tolist(), strict=True) if not own]
 
     def clip(self, number: int) -> VideoSample:
         """Tokens of a clip, [S, T', N, C], where a dataset has its pixels; nothing is read before it is needed."""
         shard, row = divmod(number, self.clips_per_shard)
+        columns = self._columns(shard)
+        tokens, label = columns["tokens"][row], columns["label"][row]
+        index, is_readable = int(columns["index"][row]), bool(columns["readable"][row])
+        is_failed = number in self._failures and not (is_readable and index == number)
+        return VideoSample(tokens, label, index, is_readable, (self._failures[number],) if is_failed else ())
+
+    def _columns(self, shard: int) -> dict[str, Tensor]:
         if shard not in self._open:
             self._open[shard] = _mapped(self.path(shard))
-        columns = self._open[shard]
-        tokens, label = columns["tokens"][row], columns["label"][row]
-        return VideoSample(tokens, label, int(columns["index"][row]), bool(columns["readable"][row]))
+        return self._open[shard]
 
     def _is_whole(self, shard: int) -> bool:
         """A file that a disk lost part of is damaged: its length is not the one that its header says."""
-        num_clips = min(self.clips_per_shard, self.num_videos - shard * self.clips_per_shard)
         try:
             with safe_open(self.path(shard), framework="pt") as file:
-                return tuple(file.get_slice("tokens").get_shape()) == (num_clips, *self.shape)
+                return tuple(file.get_slice("tokens").get_shape()) == (len(self.numbers(shard)), *self.shape)
         except (OSError, SafetensorError):
             return False
 
@@ -178,17 +201,19 @@ class CachedVideos(VideoDataset):
 
 def fill(
     parts: Sequence[FeaturePart],
+    videos: VideoDataset,
     loader: VideoLoader,
     network: UniFormerV2,
     settings: FeatureSettings,
     *,
     on_clips: Callable[[int], None],
 ) -> None:
-    """Compute the shards that are missing, in order.
+    """Try again what could not be read before, and compute the shards that are missing, in order.
 
     Args:
         parts: One per view.
-        loader: Of the videos of the split; with all of them in its epoch.
+        videos: Of the split.
+        loader: Of them; with all of them in its epoch.
         network: Whose tokens; comes back in the mode it is in.
         settings: How.
         on_clips: Told how many clips are done since it was told last.
@@ -204,6 +229,8 @@ def fill(
     try:
         for view, part in enumerate(parts):
             shard = part.first_missing()
+            for known in range(shard):
+                _read_again(part, known, videos, network, settings, view=view)
             on_clips(min(shard * part.clips_per_shard, part.num_videos))
             if shard == part.num_shards:
                 continue
@@ -211,7 +238,8 @@ def fill(
             loader.sampler.start_at(shard * part.clips_per_shard, batch_size=1)
             clips: list[VideoSample] = []
             for batch in loader:
-                clips += _encoded(batch, network, loader.dataset.reader.preprocessing, settings)
+                clips += _encoded(batch, network, videos.reader.preprocessing, settings)
+                part.note(batch.failures)
                 on_clips(len(batch.index))
                 while len(clips) >= part.clips_per_shard:
                     part.write(shard, clips[: part.clips_per_shard])
@@ -221,6 +249,26 @@ def fill(
     finally:
         loader.close()
         network.train(was_training)
+
+
+def _read_again(
+    part: FeaturePart,
+    shard: int,
+    videos: VideoDataset,
+    network: UniFormerV2,
+    settings: FeatureSettings,
+    *,
+    view: int,
+) -> None:
+    """Where a video of a shard could not be read, but now can: a disk was away, or the machine too busy."""
+    mended: dict[int, VideoSample] = {}
+    for number in part.failed(shard):
+        batch = collate([videos[SampleKey(number, view)]])
+        part.note(batch.failures)
+        if not batch.failures:
+            (mended[number],) = _encoded(batch, network, videos.reader.preprocessing, settings)
+    if mended:
+        part.write(shard, [mended.get(number) or part.clip(number) for number in part.numbers(shard)])
 
 
 @torch.no_grad()

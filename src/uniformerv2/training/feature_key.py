@@ -23,7 +23,7 @@ from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.plan import StorageName
 
-__all__ = ["FeatureSettings", "NotCacheableError", "check_cacheable", "feature_key"]
+__all__ = ["FeatureSettings", "NotCacheableError", "check_cacheable", "feature_key", "video_digest"]
 
 FORMAT: Final = 1
 """Counts the changes of what a shard holds."""
@@ -140,12 +140,12 @@ def _records_digest(records: Sequence[VideoRecord]) -> str:
     """Over the bytes, the labels and the segments, in order; a video may lie elsewhere next time."""
     paths = sorted({record.path for record in records})
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        digests = dict(zip(paths, pool.map(_video_digest, paths), strict=True))
+        digests = dict(zip(paths, pool.map(video_digest, paths), strict=True))
     rows = [[digests[r.path], r.label, r.start_seconds, r.end_seconds, r.start_frame, r.end_frame] for r in records]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _video_digest(path: str) -> str:
+def video_digest(path: str) -> str:
     """SHA-256 of a file, or over the names and contents of a folder of frames.
 
     Raises:
@@ -160,5 +160,5 @@ def _video_digest(path: str) -> str:
             f"Features cannot be cached: {path} is no file here, so that nobody can tell whether it has changed. "
             "Bring the videos here, or leave the cache out."
         )
-    frames = [f"{frame.name} {_video_digest(str(frame))}" for frame in sorted(where.iterdir())]
+    frames = [f"{frame.name} {video_digest(str(frame))}" for frame in sorted(where.iterdir())]
     return hashlib.sha256("\n".join(frames).encode()).hexdigest()

@@ -125,7 +125,7 @@ class CachedDataModule(VideoDataModule):
         return [part for parts in self._parts.values() for part in parts]
 
     def fill_cache(self, network: UniFormerV2, *, on_clips: Callable[[int], None] = lambda count: None) -> None:
-        """Compute what is missing.
+        """Compute what is missing, and what could not be read before.
 
         Args:
             network: Whose image ViT is frozen.
@@ -145,7 +145,7 @@ class CachedDataModule(VideoDataModule):
                 drop_last=False,
                 max_failed=self.max_failed,
             )
-            fill(self._parts[split], loader, network, self.settings, on_clips=on_clips)
+            fill(self._parts[split], videos, loader, network, self.settings, on_clips=on_clips)
 
     def train_dataloader(self) -> VideoLoader:
         """Cached tokens of augmented clips."""
@@ -180,8 +180,7 @@ def missing_bytes(data: CachedDataModule, network: UniFormerV2) -> int:
     free = free_bytes(data.cache)
     if data.num_bytes(network) + MARGIN_BYTES <= free:
         return 0
-    parts = data.open_cache(network)
-    missing = sum(part.num_bytes for part in parts if part.first_missing() < part.num_shards)
+    missing = sum(part.missing_bytes for part in data.open_cache(network))
     return max(0, missing + MARGIN_BYTES - free)
 
 

@@ -207,7 +207,7 @@ def train(
     lightning.seed_everything(plan.seed, verbose=False)
     data = data or data_module(network, splits, plan, resume=resume)
     if isinstance(data, CachedDataModule):
-        data.fill_cache(network)  # does nothing where it is whole
+        data.fill_cache(network)  # what is missing, or failed before
     classifier = _classifier(network, plan)
     stop = StopCleanly(folder.last)
     best = _keep_best(plan, folder)
