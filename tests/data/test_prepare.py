@@ -15,6 +15,7 @@ import torch
 
 from tests.data.made_videos import make_video
 from tests.data.mutants import write_mutants
+from tests.data.test_rare_videos import ONE, with_matrix
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.check import find_videos
 from uniformerv2.data.decoding import open_video
@@ -100,6 +101,14 @@ def test_odd_videos_keep_frames_times_colours_and_stand_upright(tmp_path, shared
             assert other.info.constant_rate == one.info.constant_rate
         if name != "torchcodec/animated.gif":  # its colours change within the blocks that share one in 4:2:0
             same_pixels(base / name, result.output, [0, frames // 2], limit=5.0)
+
+
+@pytest.mark.parametrize("matrix", [(-ONE, 0, 0, ONE), (ONE, 0, 0, -ONE), (0, ONE, ONE, 0)], ids=str)
+def test_mirrored_videos_stand_as_they_are_shown(tmp_path, matrix):
+    plain = make_video(tmp_path / "plain.mp4", frames=6)
+    mirrored = with_matrix(plain, **dict(zip("abcd", matrix, strict=True)))
+    [done] = prepare_videos([VideoRecord(str(mirrored))], tmp_path / "out", base=tmp_path)
+    same_pixels(mirrored, done.output, [0, 5], limit=3)
 
 
 def test_variable_rate_is_kept_or_made_constant(tmp_path):

@@ -51,6 +51,7 @@ class VideoInfo:
         height: Of a frame as it is shown, rotation applied.
         width: As ``height``.
         rotation: Degrees clockwise that the container asks for and that were applied: 0, 90, 180 or 270.
+        mirrored: The container asks for left and right to change places before the rotation, and they have.
         codec: FFmpeg's name, such as ``"h264"``, or ``"images"``.
         container: FFmpeg's name, such as ``"mov"``, or ``"folder"``.
         gop_length: The longest run of frames from one keyframe to the next, what a random access may have to decode.
@@ -63,6 +64,7 @@ class VideoInfo:
     height: int
     width: int
     rotation: int
+    mirrored: bool
     codec: str
     container: str
     gop_length: int
@@ -216,6 +218,7 @@ def _open_file(file: VideoFile, *, decoder: Decoder, num_threads: int) -> VideoR
         height=frames.height,
         width=frames.width,
         rotation=frames.rotation,
+        mirrored=frames.mirrored,
         codec=file.codec_name,
         container=file.container_name,
         gop_length=index.gop_length,
@@ -234,6 +237,7 @@ def _open_folder(path: Path) -> VideoReader:
         height=images.height,
         width=images.width,
         rotation=0,
+        mirrored=False,
         codec="images",
         container="folder",
         gop_length=1,
@@ -243,12 +247,15 @@ def _open_folder(path: Path) -> VideoReader:
 
 def _timing(file: VideoFile, index: FrameIndex) -> tuple[float, list[float]]:
     """Frames per second, and the time of each frame in seconds."""
-    tick = float(file.stream.time_base or 0)
-    span = (index.keys[-1] - index.keys[0]) * tick if index.timed else 0.0
-    fps = float(file.stream.average_rate or 0)
-    if not fps and span:
-        fps = (len(index.keys) - 1) / span
+    stream, num_frames = file.stream, len(index.keys)
+    tick = float(stream.time_base or 0)
+    times = [(time - index.times[0]) * tick for time in index.times]
+    span = times[-1] if times else 0.0
+    # The average also counts the packets without a frame, which AVI may have; the guess does not.
+    fps = float((stream.average_rate if times else stream.guessed_rate) or 0)
+    # An average may be that of the first frames alone: then the last frame lies far (a tenth and more) after the end.
+    if span and (not fps or span > 1.1 * num_frames / fps):
+        fps = (num_frames - 1) / span
     if not fps:
         return 0.0, []
-    step = tick if index.timed else 1 / fps
-    return fps, [(key - index.keys[0]) * step for key in index.keys]
+    return fps, times or [number / fps for number in range(num_frames)]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import av
 import numpy as np
 import torch
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import Interpolation, VideoReformatter
@@ -77,7 +78,7 @@ class PyAVFrames:
         self._current = next(self._decoded, None)
         first = self._frame(0)
         self._coded_size = (first.width, first.height)
-        self._left_turns = round(first.rotation / 90) % 4
+        self.mirrored, self._left_turns = _orientation(first)
         self.width, self.height = self._coded_size[:: -1 if self._left_turns % 2 else 1]
         self.rotation = -90 * self._left_turns % 360
         self._reformatter = VideoReformatter()
@@ -127,7 +128,8 @@ class PyAVFrames:
             VideoError: FFmpeg does not convert pixels of this kind.
         """
         width, height = self._coded_size
-        if frame.format.components[0].bits > 8 or frame.height % 2:
+        is_plain = frame.format.components[0].bits <= 8 and not frame.height % 2 and not frame.interlaced_frame
+        if not is_plain and not frame.format.has_palette:
             frame = _without_chroma_position(frame)
         try:
             rgb = self._reformatter.reformat(
@@ -136,7 +138,22 @@ class PyAVFrames:
         except av.FFmpegError as error:
             detail = f"pixels of the format {frame.format.name} cannot be made RGB ({error.strerror})"
             raise VideoError(self.file.path, "unsupported", detail) from error
-        return np.rot90(_rows(rgb.planes[0])[:, : 3 * width].reshape(height, width, 3), self._left_turns)
+        pixels = _rows(rgb.planes[0])[:, : 3 * width].reshape(height, width, 3)
+        return np.rot90(pixels[:, ::-1] if self.mirrored else pixels, self._left_turns)
+
+
+def _orientation(frame: VideoFrame) -> tuple[bool, int]:
+    """Whether to mirror the picture from left to right, and how many quarter turns to the left it then needs."""
+    try:
+        matrix = cast("SideDataContainer", frame.side_data)["DISPLAYMATRIX"]
+    except KeyError:
+        return False, 0
+    except ValueError:  # PyAV has no name for some of what a decoder tells, such as Exif, and then gives nothing
+        return False, round(frame.rotation / 90) % 4
+    a, b, _, c, d, *_ = np.frombuffer(memoryview(matrix), np.int32).tolist()
+    mirrored = a * d < b * c
+    sign = -1 if mirrored else 1
+    return mirrored, round(math.atan2(-sign * b, sign * a) / (math.pi / 2)) % 4  # atan2(0, 0) is 0: zeros turn nothing
 
 
 def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
@@ -147,8 +164,9 @@ def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
 def _without_chroma_position(frame: VideoFrame) -> VideoFrame:
     """The same picture, silent about where its chroma samples lie.
 
-    FFmpeg 8 honours the position in pictures with more than 8 bits or an odd height. Earlier versions, torchcodec and
-    the decoders that the published models were trained with do not, and their colours are the ones to give.
+    FFmpeg 8 honours the position in pictures with more than 8 bits or an odd height, and takes the chroma of interlaced
+    pictures field by field. Earlier versions, torchcodec and the decoders that the published models were trained with
+    do not, and their colours are the ones to give.
     """
     plain = VideoFrame(frame.width, frame.height, frame.format.name)
     for source, copy in zip(frame.planes, plain.planes, strict=True):
@@ -162,8 +180,9 @@ class TorchcodecFrames:
     """Frames of a file, decoded by torchcodec; by ``exact`` from the first request on that torchcodec cannot serve.
 
     Args:
-        exact: The same file read by PyAV, with a timed index. What torchcodec refuses (a size that changes on the way)
-            or replaces by a neighbour (a frame that does not decode) is read by ``exact``, or gets its error.
+        exact: The same file read by PyAV, with a timed index. What torchcodec refuses (a size that changes on the way),
+            replaces by a neighbour (a frame that does not decode) or turns another way (a mirrored picture, an angle
+            between two quarter turns) is read by ``exact``, or gets its error.
         decoder_class: torchcodec's ``VideoDecoder``.
         num_threads: Threads of the decoder.
     """
@@ -174,6 +193,8 @@ class TorchcodecFrames:
         self._decoder: Any = None
         # torchcodec gets no path: from a file object it can reach no other file.
         self._bytes = open_regular(exact.file.path)
+        if exact.mirrored:  # torchcodec would turn it instead
+            return
         stream_index = exact.file.stream.index
         try:
             decoder = decoder_class(
@@ -198,7 +219,9 @@ class TorchcodecFrames:
                 self._decoder = None
             else:
                 keys = torch.tensor([self._exact.index.keys[number] for number in wanted], dtype=torch.float64)
-                if torch.allclose(batch.pts_seconds, keys * self._tick, rtol=0, atol=self._tick / 2):
+                if batch.data.shape[1:3] != (self._exact.height, self._exact.width):
+                    self._decoder = None
+                elif torch.allclose(batch.pts_seconds, keys * self._tick, rtol=0, atol=self._tick / 2):
                     return batch.data
         return self._exact.read(wanted)
 
@@ -221,7 +244,6 @@ def torchcodec_decoder() -> Any:
     return torchcodec.decoders.VideoDecoder
 
 
-@cache
 class ImageFrames:
     """The images of a folder, by the number at the end of their names.
 
@@ -257,6 +279,8 @@ class ImageFrames:
         path = self.paths[number]
         try:
             with Image.open(path, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+                if image.mode.startswith("I"):  # 16-bit grey, all of which above 255 Pillow would make white
+                    return np.stack([(np.asarray(image) >> 8).astype(np.uint8)] * 3, axis=2)
                 return np.asarray(image.convert("RGB"))
         except FileNotFoundError as error:
             raise VideoError(self._folder, "missing", f"{path.name} is gone") from error

@@ -122,7 +122,7 @@ def reencode(video: VideoReader, part: Path, settings: PrepareSettings) -> int:
         for number, ticks in zip(timing.numbers, timing.ticks, strict=True):
             while shown < number:
                 shown, frame = shown + 1, next(frames)
-            new = _converted(frame, colours, width=width, height=height, rotation=video.info.rotation)
+            new = _converted(frame, colours, video.info, width=width, height=height)
             new.pts, new.time_base = ticks, timing.tick
             container.mux(stream.encode(new))
         container.mux(stream.encode(None))
@@ -171,9 +171,9 @@ def _source_frames(video: VideoReader) -> Generator[VideoFrame]:
             yield frame
 
 
-def _converted(frame: VideoFrame, colours: tuple[int, int], *, width: int, height: int, rotation: int) -> VideoFrame:
+def _converted(frame: VideoFrame, colours: tuple[int, int], info: VideoInfo, *, width: int, height: int) -> VideoFrame:
     """The frame in 8 bits, of this size, turned upright."""
-    turns = rotation // 90 % 4
+    turns = info.rotation // 90 % 4
     matrix, value_range = colours
     is_rgb = frame.format.is_rgb or frame.format.has_palette
     stored = frame.reformat(
@@ -188,7 +188,8 @@ def _converted(frame: VideoFrame, colours: tuple[int, int], *, width: int, heigh
     )
     upright = VideoFrame(width, height, "yuv420p")
     for plane, new in zip(stored.planes, upright.planes, strict=True):
-        _samples(new)[:] = np.rot90(_samples(plane), -turns)
+        samples = _samples(plane)
+        _samples(new)[:] = np.rot90(samples[:, ::-1] if info.mirrored else samples, -turns)
     return upright
 
 

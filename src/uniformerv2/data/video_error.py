@@ -93,7 +93,8 @@ def missing_bytes(file: BinaryIO) -> int:
             promised = _matroska_end(file, size)
         case "avi":
             file.seek(4)
-            promised = 8 + int.from_bytes(file.read(4), "little")
+            length = int.from_bytes(file.read(4), "little")
+            promised = 8 + length if length < 0xFFFFFFFF else 0  # that is what is written where no one can seek back
     return promised - size if promised > size + 8 else 0  # writers differ about a few bytes of padding
 
 

@@ -40,12 +40,14 @@ class FrameIndex:
     Attributes:
         keys: One number per frame in presentation order, strictly increasing: its timestamp in ticks of the stream
             where ``timed``, else simply 0, 1, 2, ...
+        times: The timestamp of each frame in ticks, strictly increasing; empty where the file does not tell them.
         seek_points: Keys at which decoding can start, increasing; the first is at or before the first frame.
         keyframes: Frame numbers at which decoding can start.
         timed: The packets' timestamps identify the frames. Otherwise frames are found by counting from the start.
     """
 
     keys: tuple[int, ...]
+    times: tuple[int, ...]
     seek_points: tuple[int, ...]
     keyframes: tuple[int, ...]
     timed: bool
@@ -59,7 +61,7 @@ class FrameIndex:
     @property
     def constant_rate(self) -> bool:
         """Steps between timestamps differ by no more than the rounding to ticks."""
-        steps = [after - before for before, after in pairwise(self.keys)]
+        steps = [after - before for before, after in pairwise(self.times)]
         return not steps or max(steps) - min(steps) <= 1
 
 
@@ -205,6 +207,8 @@ class VideoFile:
                 continue
             if packet.has_sidedata("encryption_info"):
                 raise VideoError(self.path, "encrypted", "its video packets need a key")
+            if packet.has_sidedata("palette"):  # only some packets bring the colours: after a seek they are black
+                return None
             num_packets += 1
             num_corrupt += packet.is_corrupt
             if packet.is_keyframe and packet.pts is not None:
@@ -218,17 +222,20 @@ class VideoFile:
         if not trusted or num_corrupt or self._failure:
             return None
         keyframes = tuple(number for number, key in enumerate(keys) if key in seek_points)
-        return FrameIndex(tuple(keys), tuple(sorted(seek_points)), keyframes, timed=True)
+        return FrameIndex(tuple(keys), tuple(keys), tuple(sorted(seek_points)), keyframes, timed=True)
 
     def _index_frames(self) -> FrameIndex:
         self.restart()
-        is_keyframe = [frame.key_frame for frame in self.decode()]
-        if not is_keyframe:
+        frames = [(frame.pts, frame.key_frame) for frame in self.decode()]
+        if not frames:
             kind: VideoErrorKind = "unsupported" if isinstance(self._failure, av.error.PatchWelcomeError) else "corrupt"
             reason = self._failure.strerror if self._failure else "the decoder gives no reason"
             raise VideoError(self.path, kind, f"no frame can be decoded ({reason})")
-        keyframes = tuple(number for number, is_key in enumerate(is_keyframe) if is_key)
-        return FrameIndex(tuple(range(len(is_keyframe))), (0,), keyframes, timed=False)
+        times = tuple(pts for pts, _ in frames if pts is not None)
+        if len(times) < len(frames) or any(after <= before for before, after in pairwise(times)):
+            times = ()
+        keyframes = tuple(number for number, (_, is_key) in enumerate(frames) if is_key or not number)
+        return FrameIndex(tuple(range(len(frames))), times, (0,), keyframes, timed=False)
 
 
 def open_regular(path: Path) -> BinaryIO:
