@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ import torch
 import yaml
 
 from tests.training.test_recipes import write_noise
-from uniformerv2 import load_model
+from uniformerv2 import UniFormerV2Config, load_model, save_model
 from uniformerv2.cli import main
 from uniformerv2.commands.fit import check_untaken, with_recipe_files
 from uniformerv2.commands.options import UsageError
+from uniformerv2.training.build import random_network
 from uniformerv2.training.optim import Optimization
 from uniformerv2.training.recipes import recipe_path
 
@@ -130,6 +132,80 @@ def test_a_training_is_not_replaced_but_gone_on_with(small, capsys):
     assert rates == pytest.approx([optimization.rate(step / 2, 2) for step in (2, 3)])
 
 
+@pytest.fixture
+def start(small):
+    """A network to start from, as a recipe says, whose head answers ``b``."""
+    network = random_network(UniFormerV2Config.from_dict(settings_of(small)["model"]["network"]))
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.copy_(torch.tensor([0.0, 9.0]))
+    network.info = replace(network.info, class_names=("a", "b"))
+    rows = ["clip_0.mp4,a", "clip_1.mp4,b", "clip_2.mp4,b", "clip_3.mp4,b"]
+    (small / "list.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    return save_model(network, small / "start")
+
+
+def settings_of(folder):
+    return yaml.safe_load((folder / "small.yaml").read_text())
+
+
+def validated(small, capsys, *words):
+    """Top-1 that ``validate`` shows for the recipe with a new head."""
+    capsys.readouterr()
+    config = ["--config", RECIPE, "--config", str(small / "small.yaml"), "--model.new_head=true"]
+    assert main(["validate", *config, *words]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if " val_top1 " in line)
+    return float(row.split()[-2])
+
+
+def test_validate_measures_the_head_of_the_weights(small, start, capsys):
+    """Though the recipe replaces it."""
+    for seed in (1, 2, 3):
+        assert validated(small, capsys, f"--model.weights={start}", f"--seed_everything={seed}") == 0.75
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`, callbacks")
+def test_validate_takes_all_weights_from_a_checkpoint(small, start, capsys):
+    """The recipe's start need not be there."""
+    words = ["fit", "--config", str(small / "small.yaml"), f"--model.weights={start}"]
+    assert main([*words, "--model.optimization.learning_rate=1e-9"]) == 0
+    last = small / "run" / "checkpoints" / "last.ckpt"
+    mapped = "--model.head_map=kinetics710_to_kinetics400"
+    assert validated(small, capsys, "--model.weights=ViT-B-16.pt", mapped, f"--ckpt_path={last}") == 0.75
+
+
+def test_validate_refuses_other_names(small, start, capsys):
+    words = ["validate", "--config", str(small / "small.yaml"), f"--model.weights={start}", "--data.classes=[b, a]"]
+    assert main(words) == 1
+    assert "Class 0 is 'b' in the data and 'a' in the network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("every", "kept"), [(2, False), (3, True)])
+def test_the_model_has_metrics_of_its_own_weights_alone(small, every, kept):
+    """After the third epoch, where it was validated after the second or the third."""
+    words = ["fit", "--config", str(small / "small.yaml"), "--trainer.max_epochs=3"]
+    assert main([*words, f"--trainer.check_val_every_n_epoch={every}"]) == 0
+    assert ("val_top1" in load_model(small / "run" / "model").info.metrics) == kept
+
+
+def test_steps_alone_are_an_end(small):
+    content = settings_of(small)
+    del content["trainer"]["max_epochs"]
+    (small / "steps.yaml").write_text(yaml.safe_dump(content))
+    assert main(["fit", "--config", str(small / "steps.yaml"), "--trainer.max_steps=3"]) == 0
+    last = torch.load(small / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 3
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64"])
+def test_precisions_that_convert_batches_are_refused(small, precision, capsys):
+    words = ["fit", "--config", str(small / "small.yaml"), "--trainer.precision", precision]
+    assert main(words) == 2
+    message = capsys.readouterr().err
+    assert f"--trainer.precision is 32-true, bf16-mixed or 16-mixed, got {precision}" in message
+    assert not (small / "run").exists()
+
+
 def test_slurm_may_begin_the_same_command_again(tmp_path):
     """Lightning goes on by itself from the checkpoint that it wrote when Slurm took the machine away."""
     last = tmp_path / "checkpoints" / "last.ckpt"
@@ -171,7 +247,13 @@ def test_help_opens_with_what_a_user_needs(verb, capsys):
     first, *others = capsys.readouterr().out.splitlines()
     assert first == f"usage: uniformerv2 {verb} --config RECIPE|FILE [--config FILE ...] [--OPTION VALUE ...]"
     opening = " ".join(" ".join(others[:12]).split())
-    for option in ("--data.val LIST", "--model.weights CHECKPOINT", "--ckpt_path", "--print_config"):
+    for option in (
+        "--data.train LIST",
+        "--data.val LIST",
+        "--model.weights CHECKPOINT",
+        "--ckpt_path",
+        "--print_config",
+    ):
         assert option in opening
     assert "--model.optimization" in " ".join(others[12:])
 

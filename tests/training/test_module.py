@@ -105,6 +105,57 @@ def test_training_goes_on_with_the_settings_of_now(tmp_path):
     assert groups[0]["lr"] == pytest.approx(now.end_rate)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"weight_decay": 0.0},
+        {"armour_scale": 10.0},
+        {"layer_decay": 0.75},
+        {"decay_tokens": False},
+        {"layer_decay": 0.5, "armour_scale": 3.0, "weight_decay": 0.0, "decay_tokens": False},
+    ],
+)
+def test_each_parameter_keeps_its_moments_in_other_groups(tmp_path, changes):
+    """Decay and scales decide which parameters share a group: into more of them, and back into fewer."""
+    options = FAST, replace(FAST, **changes)
+    for before, now in (options, options[::-1]):
+        classifier = VideoClassifier(tiny_network(), optimization=before)
+        _, engine = fit(tmp_path, classifier)
+        engine.save_checkpoint(tmp_path / "before.ckpt")
+        old = moments(classifier, engine)
+        fresh = VideoClassifier(tiny_network(), optimization=now)
+        engine = trainer(tmp_path)  # of one epoch, which is over: nothing is trained
+        engine.fit(fresh, loader(FakeClips(12), batch_size=4), ckpt_path=tmp_path / "before.ckpt", weights_only=True)
+        assert engine.global_step == 3
+        new = moments(fresh, engine)
+        assert old.keys() == new.keys() == {name for name, _ in fresh.network.named_parameters()}
+        assert all(torch.equal(old[name], new[name]) for name in old)
+        decays = {group["weight_decay"] for group in engine.optimizers[0].param_groups}
+        assert decays == {0.0, now.weight_decay}
+
+
+def moments(classifier, engine):
+    """Mean gradient of each parameter, by name."""
+    (optimizer,) = engine.optimizers
+    return {name: optimizer.state[value]["exp_avg"] for name, value in classifier.network.named_parameters()}
+
+
+def test_training_goes_on_with_the_parameters_of_before(tmp_path):
+    _, engine = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST))
+    engine.save_checkpoint(tmp_path / "all.ckpt")
+    network = tiny_network()
+    network.freeze_image_vit()
+    with pytest.raises(
+        ValueError, match=r"trained other parameters: \d+, now \d+; .* instance blocks\.0\..*model\.trainable"
+    ):
+        trainer(tmp_path, max_epochs=2).fit(
+            VideoClassifier(network, optimization=FAST),
+            loader(FakeClips(12), batch_size=4),
+            ckpt_path=tmp_path / "all.ckpt",
+            weights_only=True,
+        )
+
+
 def test_accumulation_equals_a_larger_batch(tmp_path):
     whole, parts = (VideoClassifier(tiny_network(), optimization=FAST) for _ in range(2))
     fit(tmp_path, whole, count=16, batch_size=8)
@@ -140,10 +191,29 @@ def test_binary_cross_entropy_weighs_positives():
 def test_mixed_batches_train(tmp_path):
     mixing = BatchMixing(num_classes=NUM_CLASSES)
     plain, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST))
-    mixed, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST, mixing=mixing))
-    again, _ = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST, mixing=mixing))
-    assert mixed.losses == again.losses
-    assert mixed.losses != plain.losses
+    mixed, again, other = (
+        losses_of_seed(tmp_path, seed, VideoClassifier(tiny_network(), optimization=FAST, mixing=mixing))
+        for seed in (1, 1, 2)
+    )
+    assert mixed == again
+    assert mixed != plain.losses
+    assert mixed != other
+
+
+def losses_of_seed(tmp_path, seed, classifier):
+    """The seed decides nothing but the mixing: the network is there already, without dropout, the clips are fixed."""
+    torch.manual_seed(seed)
+    return fit(tmp_path, classifier)[0].losses
+
+
+def test_the_seed_of_the_mixing_travels_with_the_random_states():
+    """``ExactResume`` restores them: a resumed training mixes by the seed that it began with."""
+    torch.manual_seed(7)
+    torch.rand(5)
+    state = torch.get_rng_state()
+    torch.manual_seed(8)
+    torch.set_rng_state(state)
+    assert torch.initial_seed() == 7
 
 
 def test_several_labels(tmp_path):
@@ -263,6 +333,54 @@ def test_what_the_data_know_travels_with_the_network():
     torch.testing.assert_close(classifier.eval()(batch.video), expected)
 
 
+def set_up(stage, *, own, data):
+    """The names in the network after the set-up."""
+    network = tiny_network(num_classes=len(own))
+    network.info = replace(network.info, class_names=tuple(own))
+    size = Preprocessing(num_frames=4, image_size=32)
+    classifier = VideoClassifier(network)
+    module = VideoDataModule(records(*range(len(data))), size, classes=list(data), num_workers=0)
+    classifier._trainer = type("Fitted", (), {"datamodule": module})()
+    classifier.setup(stage)
+    return "".join(network.info.class_names)
+
+
+@pytest.mark.parametrize(
+    ("stage", "own", "data"),
+    [
+        ("validate", "yx", "xy"),
+        ("validate", "xy", "ab"),
+        ("validate", "pqr", "xy"),
+        ("test", "pqr", "pr"),
+        ("fit", "pqr", "xy"),
+        ("fit", "pqr", "qr"),
+        ("fit", "yx", "xy"),
+    ],
+)
+def test_other_classes_are_not_taken_for_the_networks(stage, own, data):
+    message = f"Class .* is '.' in the data and '.' in the network, whose {len(own)} classes are '{own[0]}', '{own[1]}'"
+    with pytest.raises(ValueError, match=f"{message}.* give data.classes .*model.new_head"):
+        set_up(stage, own=own, data=data)
+
+
+@pytest.mark.parametrize(
+    ("stage", "own", "data", "names"),
+    [
+        ("validate", "xy", "xy", "xy"),
+        ("validate", "pqr", "pq", "pqr"),
+        ("validate", "01", "xy", "xy"),
+        ("validate", "xy", ["X", "Y"], "XY"),
+        ("fit", "pqr", "pq", "pqr"),
+        ("fit", "xy", "ab", "ab"),
+        ("fit", "xy", "xb", "xb"),
+        ("fit", "pqr", "01", "pqr"),
+    ],
+)
+def test_classes_that_fit_the_networks(stage, own, data, names):
+    """Equal ones; bare numbers on either side; and in a training new names for all rows of the head."""
+    assert set_up(stage, own=own, data=data) == names
+
+
 class Poison(FakeClips):
     """One clip whose pixels are not numbers."""
 
@@ -320,12 +438,22 @@ def test_endless_data_need_an_end(tmp_path):
     trainer(tmp_path, limit_train_batches=2).fit(classifier, loader(Endless(), batch_size=2))
 
 
+def test_steps_alone_are_an_end(tmp_path):
+    optimization = replace(FAST, warmup_epochs=1)
+    recorder, engine = fit(
+        tmp_path, VideoClassifier(tiny_network(), optimization=optimization), max_epochs=-1, max_steps=7
+    )
+    assert engine.global_step == 7
+    assert recorder.rates == pytest.approx([optimization.rate(step / 3, 7 / 3) for step in range(7)], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
         ("label_smoothing", 1.0, r"\[0, 1\)"),
         ("class_weights", [1.0, 2.0], "one per class: 3, got 2"),
         ("num_checkpointed", 5, "0 to the 4 blocks, got 5"),
+        ("mixing", BatchMixing(num_classes=4), "num_classes is the network's 3, got 4"),
     ],
 )
 def test_refuses(argument, value, message):

@@ -38,11 +38,15 @@ USED_FOR: Final = {
     "validate": "Measure on the validation videos, one view a video; for published protocols use uniformerv2 test.",
 }
 
+PRECISIONS: Final = frozenset({"None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed"})
+"""With the others Lightning converts each batch, which a ``VideoBatch`` does not let it."""
+
 USUAL: Final = {
     "fit": "--data.train LIST, --data.val LIST, --data.root FOLDER; --model.weights CHECKPOINT; "
     "--model.optimization.learning_rate 2e-5; --trainer.max_epochs 20; --trainer.devices 8; "
     "--trainer.default_root_dir FOLDER, where checkpoints and model are written; --ckpt_path last, to go on",
-    "validate": "--data.val LIST, --data.root FOLDER; --model.weights CHECKPOINT or --ckpt_path FILE; "
+    "validate": "--data.train LIST, which numbers the classes, --data.val LIST, --data.root FOLDER; "
+    "--model.weights CHECKPOINT (with a recipe that maps a head, --model.head_map null) or --ckpt_path FILE; "
     "--trainer.devices 8",
 }
 
@@ -61,8 +65,19 @@ class RecipeCLI(LightningCLI):
         return {verb: every[verb] for verb in USED_FOR}
 
     def before_instantiate_classes(self) -> None:
-        """Checkpoints run no code, unless the user says that they may; a finished training is not replaced."""
+        """Checkpoints run no code, unless the user says that they may; a finished training is not replaced.
+
+        Raises:
+            UsageError: There is a training already, or no such precision here.
+        """
         settings = self.config[self.subcommand]
+        if str(settings.trainer.precision) not in PRECISIONS:
+            raise UsageError(
+                f"--trainer.precision is 32-true, bf16-mixed or 16-mixed, got {settings.trainer.precision}: weights "
+                "stay 32-bit numbers."
+            )
+        if self.subcommand == "validate":
+            measure_as_it_is(settings)
         if self.subcommand == "fit" and settings.ckpt_path is None:
             check_untaken(Path(settings.trainer.default_root_dir or "."))
         if settings.weights_only is None:
@@ -80,7 +95,8 @@ class RecipeCLI(LightningCLI):
         """Write the network as it is at the end, as ``model`` in ``trainer.default_root_dir``."""
         network = whole_network(self.model.network)
         measured = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "val_" in name}
-        network.info = replace(network.info, metrics=measured)
+        is_of_now = self.model.validated_step == self.trainer.global_step
+        network.info = replace(network.info, metrics=measured if is_of_now else {})
         if self.trainer.is_global_zero:
             save_model(network, Path(self.trainer.default_root_dir) / "model")
 
@@ -108,6 +124,18 @@ def run(verb: str, words: Sequence[str]) -> int:
     except SIGTERMException:
         return 128 + signal.SIGTERM
     return 0
+
+
+def measure_as_it_is(settings: Any) -> None:
+    """Change a recipe's ``model`` section from where training starts to what is measured.
+
+    Args:
+        settings: Of ``validate``, changed in place. The head is that of the weights; a checkpoint has all weights, so
+            that those of the start need not be there.
+    """
+    settings.model.new_head = False
+    if settings.model.network is not None and settings.ckpt_path and Path(settings.ckpt_path).is_file():
+        settings.model.weights = settings.model.head_map = None
 
 
 def explained(verb: str) -> dict[str, str]:

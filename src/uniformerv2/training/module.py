@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from uniformerv2._require import require
 from uniformerv2.data.dataset import VideoBatch, VideoDataset
+from uniformerv2.data.labels import ClassNames
 from uniformerv2.data.mixing import BatchMixing
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.epoch_metrics import metrics_for
-from uniformerv2.training.optim import Optimization, parameter_groups
+from uniformerv2.training.optim import Optimization, parameter_groups, regroup
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
@@ -34,6 +35,8 @@ __all__ = ["LossName", "NonFiniteLossError", "VideoClassifier"]
 LossName = Literal["cross_entropy", "binary_cross_entropy"]
 
 TRAINED_FROM = "trained from "
+SHOWN = 5
+"""Names of classes in a message."""
 
 REMEDIES = (
     "What helps: a lower learning rate, full precision (32-true; train: fp32), gradient clipping (fit: "
@@ -89,6 +92,8 @@ class VideoClassifier(lightning.LightningModule):
             raise ValueError(f"class_weights are one per class: {network.num_classes}, got {len(class_weights)}.")
         if not 0 <= num_checkpointed <= len(network.blocks):
             raise ValueError(f"num_checkpointed is 0 to the {len(network.blocks)} blocks, got {num_checkpointed}.")
+        if mixing is not None and mixing.num_classes != network.num_classes:
+            raise ValueError(f"mixing.num_classes is the network's {network.num_classes}, got {mixing.num_classes}.")
         self.network = network
         self.optimization = optimization or Optimization()
         self.loss: LossName = loss
@@ -99,6 +104,7 @@ class VideoClassifier(lightning.LightningModule):
         self.register_buffer("class_weights", weights, persistent=False)
         size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
         self.preprocessing = Preprocessing.from_dict({**size, **network.info.preprocessing})
+        self.validated_step = -1
         self.val_metrics = metrics_for(loss)
         self.test_metrics = metrics_for(loss)
         network.set_grad_checkpointing(num_checkpointed > 0, num_blocks=num_checkpointed)
@@ -122,7 +128,7 @@ class VideoClassifier(lightning.LightningModule):
         """Take over what the data module knows: how it prepares pixels, and how the classes are called.
 
         Raises:
-            ValueError: The data have more classes than the network, or another kind of labels than the loss.
+            ValueError: The data have more classes than the network, others, or another kind of labels than the loss.
         """
         if stage == "fit":  # numbers of the weights that training starts from are not those of its result
             source = self.network.info.source.removeprefix(TRAINED_FROM)
@@ -141,6 +147,7 @@ class VideoClassifier(lightning.LightningModule):
                 f"A video of these data has {'several classes' if data.multi_label else 'one class'}: "
                 f"the loss is {wanted} then, got {self.loss}."
             )
+        self._check_names(data.class_names, may_rename=stage == "fit" and data.num_classes == self.network.num_classes)
         self.preprocessing = data.preprocessing
         names = data.class_names if data.num_classes == self.network.num_classes else self.network.info.class_names
         self.network.info = replace(
@@ -158,7 +165,8 @@ class VideoClassifier(lightning.LightningModule):
         """
         video, label = self.prepare(batch.video), batch.label
         if self.mixing is not None:
-            rng = np.random.default_rng((self.current_epoch, batch_idx, self.global_rank))
+            seed = torch.initial_seed()  # of seed_everything; it travels with the random states of a checkpoint
+            rng = np.random.default_rng((seed, self.current_epoch, batch_idx, self.global_rank))
             video, label = self.mixing(video, label, rng=rng)
         loss = self.criterion(self.logits(video), label)
         mean = self._global_mean(loss)
@@ -193,6 +201,7 @@ class VideoClassifier(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the pass."""
+        self.validated_step = self.trainer.global_step
         self._log_metrics("val", self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
@@ -222,6 +231,7 @@ class VideoClassifier(lightning.LightningModule):
         num_steps, steps_per_epoch = self._steps()
         groups = parameter_groups(self.network, self.optimization)
         optimizer = torch.optim.AdamW(groups, betas=self.optimization.betas)
+        optimizer.register_load_state_dict_pre_hook(regroup)
         factor = self.optimization.batch_factor(self.global_batch_size)
 
         def relative_rate(step: int) -> float:
@@ -247,11 +257,35 @@ class VideoClassifier(lightning.LightningModule):
         Raises:
             ValueError: There is no end.
         """
+        self.trainer.fit_loop.setup_data()  # with max_steps alone, Lightning would not know the batches yet
         num_steps = self.trainer.estimated_stepping_batches
         batches = self.trainer.num_training_batches
         if math.isinf(num_steps) or math.isinf(batches):
             raise ValueError("The schedule needs an end: set max_epochs, and limit_train_batches for endless data.")
         return int(num_steps), math.ceil(batches / self.trainer.accumulate_grad_batches)
+
+    def _check_names(self, names: Sequence[str], *, may_rename: bool) -> None:
+        """That a class of the data is the network's class of the same number; a bare number is no name.
+
+        Args:
+            names: Of the data.
+            may_rename: Names that the network does not know are new ones for its classes.
+
+        Raises:
+            ValueError: It is not.
+        """
+        own = self.network.info.class_names
+        known = ClassNames(own, called="the network's classes") if own else None
+        for number, (name, ours) in enumerate(zip(names, own, strict=False)):
+            found = known.find(name) if known else number
+            if found == number or str(number) in {name, ours} or (may_rename and found is None):
+                continue
+            raise ValueError(
+                f"Class {number} is {name!r} in the data and {ours!r} in the network, whose {len(own)} classes are "
+                f"{', '.join(map(repr, own[:SHOWN]))}{' ...' * (len(own) > SHOWN)}. For these, give data.classes all "
+                "their names in this order; to train other ones, give the network a new head (model.new_head, and "
+                "num_classes)."
+            )
 
     def _highest_rate(self) -> float:
         return max(group["lr"] for group in self.trainer.optimizers[0].param_groups)

@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from timm.models import group_parameters
 from torch import nn
 
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["Optimization", "learning_rate", "parameter_groups", "rate_scales"]
+__all__ = ["Optimization", "learning_rate", "parameter_groups", "rate_scales", "regroup"]
 
 CLASS_TOKEN = "embedding.prefix_tokens"
 """One-dimensional in the published code, where it belongs to one token; here [P, C]."""
@@ -137,24 +138,64 @@ def parameter_groups(network: UniFormerV2, optimization: Optimization) -> list[d
         optimization: Decides the groups.
 
     Returns:
-        Groups for a ``torch.optim`` optimiser, each with ``params``, ``lr`` and ``weight_decay``; lowest rate first.
+        Groups for a ``torch.optim`` optimiser, each with ``params``, ``param_names``, ``lr`` and ``weight_decay``;
+        lowest rate first.
 
     Raises:
         ValueError: Nothing is trainable.
     """
     free = _free_of_decay(network, decay_tokens=optimization.decay_tokens)
     scales = rate_scales(network, layer_decay=optimization.layer_decay, armour_scale=optimization.armour_scale)
-    members: defaultdict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    members: defaultdict[tuple[float, float], dict[str, nn.Parameter]] = defaultdict(dict)
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             decay = 0.0 if name in free else optimization.weight_decay
-            members[scales[name], decay].append(parameter)
+            members[scales[name], decay][name] = parameter
     if not members:
         raise ValueError("No parameter of the network is trainable.")
     return [
-        {"params": members[scale, decay], "lr": optimization.learning_rate * scale, "weight_decay": decay}
+        {
+            "params": list(members[scale, decay].values()),
+            "param_names": list(members[scale, decay]),
+            "lr": optimization.learning_rate * scale,
+            "weight_decay": decay,
+        }
         for scale, decay in sorted(members)
     ]
+
+
+def regroup(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any] | None:
+    """A saved optimiser in the groups of now, which may be others: rates and decay decide which parameters share one.
+
+    To be registered with ``register_load_state_dict_pre_hook``. The values of a group are not to be relied on.
+
+    Args:
+        optimizer: Made with ``parameter_groups``.
+        state_dict: Saved from such a one.
+
+    Returns:
+        The same states; None where there are no numbers to sort: PyTorch's sharded checkpoints go by names.
+
+    Raises:
+        ValueError: Other parameters were trained.
+    """
+    saved = state_dict["param_groups"]
+    if not all("param_names" in group and isinstance(group["params"][0], int) for group in saved):
+        return None
+    numbers = {
+        name: number for group in saved for name, number in zip(group["param_names"], group["params"], strict=True)
+    }
+    groups = [{**saved[0], "param_names": group["param_names"]} for group in optimizer.param_groups]
+    now = {name for group in groups for name in group["param_names"]}
+    if changed := now ^ set(numbers):
+        raise ValueError(
+            f"The checkpoint trained other parameters: {len(numbers)}, now {len(now)}; different is for instance "
+            f"{min(changed)}. Go on with the model.trainable and the model.network of before, or start anew from its "
+            "weights."
+        )
+    for group in groups:
+        group["params"] = [numbers[name] for name in group["param_names"]]
+    return {**state_dict, "param_groups": groups}
 
 
 def rate_scales(network: UniFormerV2, *, layer_decay: float = 1.0, armour_scale: float = 1.0) -> Mapping[str, float]:
