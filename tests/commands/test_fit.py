@@ -174,6 +174,11 @@ def test_validate_takes_all_weights_from_a_checkpoint(small, start, capsys):
     assert validated(small, capsys, "--model.weights=ViT-B-16.pt", mapped, f"--ckpt_path={last}") == 0.75
 
 
+def test_random_weights_are_not_validated(small, capsys):
+    assert main(["validate", "--config", str(small / "small.yaml"), "--model.weights=null"]) == 2
+    assert "nothing to validate: give --model.weights CHECKPOINT or --ckpt_path FILE" in capsys.readouterr().err
+
+
 def test_validate_refuses_other_names(small, start, capsys):
     words = ["validate", "--config", str(small / "small.yaml"), f"--model.weights={start}", "--data.classes=[b, a]"]
     assert main(words) == 1

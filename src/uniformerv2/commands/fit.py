@@ -132,7 +132,12 @@ def measure_as_it_is(settings: Any) -> None:
     Args:
         settings: Of ``validate``, changed in place. The head is that of the weights; a checkpoint has all weights, so
             that those of the start need not be there.
+
+    Raises:
+        UsageError: Random weights would be measured.
     """
+    if settings.model.weights is None and settings.ckpt_path is None:
+        raise UsageError("There is nothing to validate: give --model.weights CHECKPOINT or --ckpt_path FILE.")
     settings.model.new_head = False
     if settings.model.network is not None and settings.ckpt_path and Path(settings.ckpt_path).is_file():
         settings.model.weights = settings.model.head_map = None
