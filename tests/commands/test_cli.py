@@ -102,9 +102,11 @@ def test_predict_json_is_one_object_a_line_and_nothing_else(model, video, capsys
     assert {item["name"] for item in read["top"]} == {"archery", "surfing", "dunk", "violin", "[skate]"}
 
 
-def test_predict_ends_quietly_when_nobody_reads_on(model, video):
+@pytest.mark.parametrize("buffered", [True, False])
+def test_predict_ends_quietly_when_nobody_reads_on(model, video, buffered):
     command = [sys.executable, "-m", "uniformerv2", "predict", *[str(video)] * 3, "--model", str(model), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()

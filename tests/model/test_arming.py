@@ -261,6 +261,11 @@ def test_a_size_of_no_whole_patches_is_that_of_the_whole_ones(tmp_path):
     assert load_model(tmp_path)(torch.zeros(1, 2, 3, 32, 32)).shape == (1, 5)
 
 
+def test_relative_positions_do_not_decay():
+    spared = arm(image_vit("beit"), num_classes=5).no_weight_decay()
+    assert {f"blocks.{block}.spatial.fn.attn.relative_position_bias_table" for block in range(3)} <= spared
+
+
 def test_a_frozen_image_vit_thaws_where_all_learns():
     vit = image_vit("plain").requires_grad_(False)
     assert all(weight.requires_grad for weight in arm(vit, num_classes=5).parameters())
