@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +23,7 @@ from uniformerv2.model import arming
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.convert import CLIP_FORMATS, Converted, convert
 from uniformerv2.model.embedding import inflate
-from uniformerv2.model.files import read_checkpoint, read_json, to_json, write_tensors, write_text
+from uniformerv2.model.files import naming, read_checkpoint, read_json, to_json, write_tensors, write_text
 from uniformerv2.model.presets import ModelCard, fetch_weights, model_card
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
@@ -198,7 +197,7 @@ def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     content = read_json(folder / CONFIG)
     if content.get("format") != "uniformerv2" or "model" not in content:
         raise ValueError(f"{folder / CONFIG} was not written by uniformerv2.")
-    with _understood(folder / CONFIG):
+    with naming(folder / CONFIG):
         config = UniFormerV2Config.from_dict({**content["model"], **overrides})
     size = {name: overrides[name] for name in ("num_frames", "image_size") if name in overrides}
     info = CheckpointInfo(
@@ -215,7 +214,7 @@ def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
 
 def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     content = read_checkpoint(path)
-    with _understood(path):
+    with naming(path):
         converted = convert(content)
         if converted.format == "native":
             raise ValueError(f"This is one of our files without its {CONFIG}: give the folder that holds both.")
@@ -227,21 +226,6 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
         logger.info("%s: not needed and left out: %s.", path.name, ", ".join(converted.dropped))
     info = CheckpointInfo(preprocessing=_file_preprocessing(converted, config), source=path.name)
     return _fill_converted(config, info, converted, path)
-
-
-@contextmanager
-def _understood(path: Path) -> Iterator[None]:
-    """Name the file in what its values and tensors raise.
-
-    Raises:
-        ValueError: They are of a wrong type or shape.
-    """
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        raise ValueError(f"{path} holds values or tensors that no network has: {error}") from error
 
 
 def _load_card(card: ModelCard, overrides: Mapping[str, Any]) -> UniFormerV2:

@@ -9,7 +9,8 @@ import re
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +18,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["read_checkpoint", "read_json", "to_json", "write_json", "write_tensors", "write_text"]
+__all__ = ["naming", "read_checkpoint", "read_json", "to_json", "write_json", "write_tensors", "write_text"]
 
 END_OF_ZIP: Final = 22
 """Bytes of the last record of a zip archive without a comment."""
+
+REMEDY: Final = "Where you trust the file, save its state dict alone with the code that wrote it."
+
+
+class _TorchScriptError(Exception):
+    """An archive that is not read; says why."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -47,14 +54,38 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if _is_torchscript(path):
             return _read_torchscript(path)
         content = torch.load(path, map_location="cpu", weights_only=True) if is_pytorch else load_file(path)
+    except _TorchScriptError as error:
+        raise ValueError(f"{path} is a TorchScript archive {error}. {REMEDY}") from error
     except pickle.UnpicklingError as error:
-        raise ValueError(_more_than_tensors(path, error)) from error
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" ({found[1]})" if found else ""
+        raise ValueError(
+            f"{path} holds more than tensors and plain values{what}, which only code of its own could read. {REMEDY}"
+        ) from error
     except Exception as error:  # what a damaged pickle raises has no end: KeyError, IndexError, AssertionError, ...
         detail = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{path} is damaged or no checkpoint (safetensors, PyTorch): {detail}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a mapping of names to tensors.")
     return dict(content)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in what its values and tensors raise.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: They are of a wrong type or shape.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise ValueError(f"{path} holds values or tensors that no network has: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -121,14 +152,6 @@ def _is_pytorch(path: Path) -> bool:
     return start == b"PK" or start[:1] == b"\x80"  # a zip archive, or a bare pickle (before PyTorch 1.6)
 
 
-def _more_than_tensors(path: Path, error: Exception) -> str:
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return (
-        f"{path} holds more than tensors and plain values{f' ({found[1]})' if found else ''}, which only code of its "
-        "own could read. Where you trust the file, save its state dict alone with the code that wrote it."
-    )
-
-
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
     _check_runs_nothing(path)
     with warnings.catch_warnings():
@@ -140,7 +163,7 @@ def _check_runs_nothing(path: Path) -> None:
     """Refuse a TorchScript archive with code that PyTorch runs while it loads: a ``__setstate__`` of its own.
 
     Raises:
-        UnpicklingError: It has some, or its directory could be read in two ways.
+        _TorchScriptError: It has some, or its directory could be read in two ways.
     """
     with path.open("rb") as file:
         file.seek(-min(path.stat().st_size, END_OF_ZIP), os.SEEK_END)
@@ -149,8 +172,10 @@ def _check_runs_nothing(path: Path) -> None:
         names = archive.namelist()
         is_plain = end[:4] == b"PK\x05\x06" and end[-2:] == b"\0\0" and len(set(names)) == len(names)
         code = [name for name in names if not re.search(r"/(data|constants)/\d+$", name)]
-        if not is_plain or any(b"__setstate__" in archive.read(name) for name in code):
-            raise pickle.UnpicklingError("GLOBAL __setstate__")
+        if not is_plain:
+            raise _TorchScriptError("whose directory could be read in two ways: PyTorch writes none like it")
+        if any(b"__setstate__" in archive.read(name) for name in code):
+            raise _TorchScriptError("with code that would run while it is read (__setstate__)")
 
 
 def _is_torchscript(path: Path) -> bool:
