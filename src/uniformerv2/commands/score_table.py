@@ -89,7 +89,7 @@ def print_summary(console: Console, summaries: Mapping[str, Summary]) -> None:
             table.add_row(title, *cells)
     console.print(table)
     if any(not math.isnan(found.low) for _, column in columns for found in column.values()):
-        console.print("In brackets: 95 % intervals, bootstrap over the videos.", style="dim")
+        console.print("In brackets: 95 % intervals, bootstrap over the videos (at 0 and 100 %: Wilson).", style="dim")
 
 
 def check_report_option(folder: Path | None) -> None:

@@ -178,8 +178,8 @@ def _results(summary: Summary) -> Section:
         notes.append(f"What could not be read ({counted(summary.num_unreadable, 'video')}) counts as wrong.")
     if has_intervals:
         notes.append(
-            "The interval (bootstrap over the videos) is what other videos of the same kind and number would give; it "
-            "does not tell what another training run would."
+            "The interval (bootstrap over the videos; Wilson at 0 and 100 %) is what other videos of the same kind and "
+            "number would give; it does not tell what another training run would."
         )
     return Section("results", "Results", body + (paragraph(" ".join(notes), kind="muted note") if notes else ""))
 
