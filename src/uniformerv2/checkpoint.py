@@ -17,13 +17,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from uniformerv2.core.files import write_text
 from uniformerv2.data.labels import label_map, label_names
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model import arming
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.convert import CLIP_FORMATS, Converted, convert
 from uniformerv2.model.embedding import inflate
-from uniformerv2.model.files import naming, read_checkpoint, read_json, to_json, write_tensors, write_text
+from uniformerv2.model.files import naming, read_checkpoint, read_json, to_json, write_tensors
 from uniformerv2.model.presets import ModelCard, fetch_weights, model_card
 from uniformerv2.model.uniformerv2 import UniFormerV2
 

@@ -13,8 +13,8 @@ import av
 import numpy as np
 import torch
 
-from uniformerv2._require import require
 from uniformerv2.benchmark.clips import evenly_chosen
+from uniformerv2.core.optional import require
 from uniformerv2.data.decoding import open_video
 from uniformerv2.data.transforms import Preprocessing
 

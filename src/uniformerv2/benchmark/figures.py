@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from uniformerv2._require import require
 from uniformerv2.benchmark.networks import Subject, TestClip
+from uniformerv2.core.optional import require
 
 __all__ = ["PEERS", "Peer", "peer_subjects"]
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from uniformerv2._require import require
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.score_table import as_json, table_console
 from uniformerv2.commands.train_progress import TrainProgress, duration
+from uniformerv2.core.optional import require
 from uniformerv2.evaluation.ablation_table import VariantHits, VariantRow, markdown, tabulate, write_results
 from uniformerv2.training.ablation import PRETRAINED, RANDOM, Suite, list_suites, read_suite
 from uniformerv2.training.ablation_cost import GridCost, grid_cost

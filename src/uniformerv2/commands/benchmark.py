@@ -16,7 +16,6 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from uniformerv2._require import require
 from uniformerv2.benchmark.decoders import measure_decoding
 from uniformerv2.benchmark.figures import FIGURE_SUFFIXES, draw
 from uniformerv2.benchmark.flops import count_flops
@@ -30,6 +29,7 @@ from uniformerv2.benchmark.startup import measure_startup
 from uniformerv2.benchmark.tables import table_of
 from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError
+from uniformerv2.core.optional import require
 from uniformerv2.inference.predictor import Predictor
 
 __all__ = ["add_arguments", "run"]

@@ -10,10 +10,10 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from uniformerv2._require import require
 from uniformerv2.commands.data_tables import show_checks, show_prepared
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
+from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord, check_files
 from uniformerv2.data.check import VideoCheck, check_videos, find_videos, unchanged_checks
 from uniformerv2.data.check_summary import summarize_checks

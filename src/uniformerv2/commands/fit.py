@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from uniformerv2._require import require
 from uniformerv2.checkpoint import save_model
 from uniformerv2.commands.options import UsageError
+from uniformerv2.core.optional import require
 from uniformerv2.model.precision import computes_bf16
 from uniformerv2.training.build import build_classifier, whole_network
 from uniformerv2.training.datamodule import VideoDataModule

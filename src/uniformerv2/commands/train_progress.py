@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning

@@ -19,7 +19,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.video_error import VideoError
 from uniformerv2.data.video_file import VideoFile, open_regular
 

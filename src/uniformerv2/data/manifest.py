@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.annotations.files import write_whole
 
 __all__ = ["Journal", "journal_path", "read_manifest", "write_manifest"]

@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord
 
 __all__ = ["INDEX", "Shard", "ShardIndex", "write_shards"]

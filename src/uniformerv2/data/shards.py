@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import ClipReader, SampleKey, VideoSample, VideoSource

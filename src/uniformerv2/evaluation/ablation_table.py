@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.evaluation.dump_formats import replacing
 from uniformerv2.evaluation.figure_files import BLUE, MUTED, RED, FigureFolder
 

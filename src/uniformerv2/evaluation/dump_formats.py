@@ -18,7 +18,7 @@ from typing import IO, Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.evaluation.safe_pickle import read_pickle
 from uniformerv2.evaluation.scores import SEGMENT
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.evaluation.dump_formats import FORMATS, NUMBERS, VERSION, Head, Row, replacing
 from uniformerv2.evaluation.scores import SEGMENT, Evaluation, VideoScores
 

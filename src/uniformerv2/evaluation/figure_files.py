@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.evaluation.dump_formats import replacing
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.evaluation.breakdown import ConfidenceBin, DurationGroup, ViewCount
 from uniformerv2.evaluation.curves import Curve
 from uniformerv2.evaluation.figure_files import BLUE, GREEN, MUTED, RED

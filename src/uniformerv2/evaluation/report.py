@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.evaluation import figures
 from uniformerv2.evaluation.breakdown import by_confidence, by_duration, by_num_views
 from uniformerv2.evaluation.curves import read_curves

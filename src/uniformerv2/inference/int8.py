@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 
 __all__ = ["Int8Network"]
 

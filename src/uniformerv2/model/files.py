@@ -6,10 +6,9 @@ import json
 import os
 import pickle
 import re
-import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["naming", "read_checkpoint", "read_json", "to_json", "write_json", "write_tensors", "write_text"]
+from uniformerv2.core.files import write_text, write_whole
+
+__all__ = ["naming", "read_checkpoint", "read_json", "to_json", "write_json", "write_tensors"]
 
 END_OF_ZIP: Final = 22
 """Bytes of the last record of a zip archive without a comment."""
@@ -116,34 +117,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, to_json(content))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, whole or not at all."""
-    _write(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write safetensors, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    _write(path, lambda temporary: save_file(plain, temporary, metadata={"format": "pt"}))
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are for the owner alone
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    write_whole(path, lambda temporary: save_file(plain, temporary, metadata={"format": "pt"}))
 
 
 def _is_pytorch(path: Path) -> bool:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.arrow_of_time import read_directions
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset

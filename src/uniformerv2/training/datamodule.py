@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord, class_names, detect_format, read_folder, read_records
 from uniformerv2.data.annotations.folder import has_split_folders
 from uniformerv2.data.augmentation import TrainAugmentation

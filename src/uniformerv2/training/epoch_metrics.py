@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 
 if TYPE_CHECKING:
     import torchmetrics

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.dataset import VideoBatch, VideoDataset
 from uniformerv2.data.labels import ClassNames
 from uniformerv2.data.mixing import BatchMixing

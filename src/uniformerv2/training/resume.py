@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.distributed.checkpoint.stateful import Stateful
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from uniformerv2._require import require
 from uniformerv2.checkpoint import CONFIG, WEIGHTS, save_model
+from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config

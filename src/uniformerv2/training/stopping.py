@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
 from uniformerv2.training.resume import CheckpointWriteError, can_resume_from
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from uniformerv2._require import require
+from uniformerv2.core.optional import require
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import (
     Classes,
