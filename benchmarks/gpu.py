@@ -1,4 +1,4 @@
-"""Correctness and speed on one GPU: what ``gpu.sh`` runs, in eight minutes at most.
+"""Correctness and speed on one GPU: what ``gpu.sh`` runs, in ten minutes at most.
 
 Sections, each with a share of the time; what does not fit into it is listed as left out, what fails as failed, and
 the report is written anew after every line, so that nothing measured is lost::
@@ -6,7 +6,9 @@ the report is written anew after every line, so that nothing measured is lost::
     ceilings      a copy inside the memory (bytes read and written), a bfloat16 matrix product
     goldens       logits and losses of the published code, in float32 and bfloat16
     kernels       each Triton kernel against its definition in float64, gradients included; the same bits twice
-    stage         C_MHRA's stage and LT_MHRA's mix: PyTorch, Triton, share of the copy's speed
+    stage         C_MHRA's stage, its DPE alone, LT_MHRA's mix: PyTorch, Triton, share of the copy's speed
+    tiles         each kernel with other tiles than it has: which suit this device
+    profile       where a forward pass and a training step of B/16 spend the device's time
     networks      B/16, L/14, L/14@336: forward and training step; eager, compiled, CUDA graphs; PyTorch, Triton
     plain         the published form of the same networks (plain_form.py)
     peers         other video networks that are installed here, random weights
@@ -27,6 +29,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from benchmarks.gpu_report import Bench, Step
@@ -34,7 +37,7 @@ from benchmarks.plain_form import PlainUniFormerV2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniformerv2.model.blocks import GlobalUniBlock, LocalTemporalMHRA
+from uniformerv2.model.blocks import DynamicPositionEncoding, GlobalUniBlock, LocalTemporalMHRA
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.convert import convert
 from uniformerv2.model.presets import model_card
@@ -109,6 +112,44 @@ CASES = [  # the aims first: what the time does not allow is at the end
     Case("B/16", 8, 256),
     Case("B/16", 32, 16),
 ]
+PROFILED = [
+    Case("B/16", 8, 64),
+    Case("B/16", 8, 32, train=True),
+    Case("B/16", 8, 64, impl="torch"),
+    Case("B/16", 8, 32, train=True, impl="torch"),
+    Case("B/16 motion", 16, 16, train=True),
+]
+TILES: dict[str, list[dict[str, int]]] = {  # what else each kernel could take; one thing changed at a time
+    "POSITION": [
+        {"block_n": 32},
+        {"block_n": 16, "num_warps": 4},
+        {"block_n": 32, "num_warps": 4},
+        {"block_n": 16, "block_c": 128, "num_warps": 4},
+        {"block_n": 32, "block_c": 128},
+        {"num_warps": 4},
+        {"frames": 4},
+    ],
+    "POSITION_GRADIENT": [
+        {"block_l": 4},
+        {"block_l": 16},
+        {"block_c": 16},
+        {"block_c": 64},
+        {"num_warps": 8},
+        {"block_c": 64, "num_warps": 8},
+        {"frames": 2},
+        {"frames": 1},
+    ],
+    "ATTEND": [
+        {"num_stages": 1},
+        {"num_stages": 2},
+        {"block_s": 32},
+        {"block_s": 32, "num_stages": 2},
+        {"num_warps": 4},
+    ],
+    "ATTEND_GRADIENT": [{"num_stages": 1}, {"num_stages": 2}, {"block_s": 32, "num_stages": 1}, {"num_warps": 4}],
+    "MIX": [{"block_l": 16}, {"block_l": 64}, {"block_l": 8, "block_d": 128}, {"block_l": 16, "block_d": 128}],
+    "MIX_GRADIENT": [{"block_l": 8}, {"block_l": 32}, {"block_l": 8, "block_d": 128}, {"num_warps": 8}],
+}
 PLAIN_CASES = [
     Case("B/16", 8, 64, form="plain"),
     Case("B/16", 8, 32, train=True, form="plain"),
@@ -216,6 +257,7 @@ def stage_steps(bench: Bench) -> Iterator[Step]:
             for backward in (False, True):
                 row = {"shape": "B {} T {} side {} C {} heads {}".format(*shape), "impl": impl, "backward": backward}
                 yield {"part": "C_MHRA", **row}, partial(stage_speed, bench, shape, impl, backward=backward)
+                yield {"part": "DPE", **row}, partial(position_speed, bench, shape, impl, backward=backward)
                 yield {"part": "LT_MHRA", **row}, partial(mix_speed, bench, shape, impl, backward=backward)
 
 
@@ -231,6 +273,14 @@ def stage_speed(bench: Bench, shape: tuple[int, ...], impl: Any, *, backward: bo
         return block.cross(query, block.position(x, (side, side)).flatten(1, 2), norm=block.norm_tokens)
 
     return part_speed(bench, run, x, impl, passes=9 if backward else 3, backward=backward)
+
+
+def position_speed(bench: Bench, shape: tuple[int, ...], impl: Any, *, backward: bool) -> dict[str, Any]:
+    """The position encoding alone: one pass reads, one writes; backward, two more of each and one of weights."""
+    videos, frames, side, dim, _ = shape
+    position = DynamicPositionEncoding(dim).to(bench.device, torch.bfloat16)
+    x = torch.randn(videos, frames, 1 + side * side, dim, device=bench.device, dtype=torch.bfloat16)
+    return part_speed(bench, lambda: position(x, (side, side)), x, impl, passes=6 if backward else 2, backward=backward)
 
 
 def mix_speed(bench: Bench, shape: tuple[int, ...], impl: Any, *, backward: bool) -> dict[str, Any]:
@@ -265,6 +315,70 @@ def part_speed(
     return {"microseconds": seconds * 1e6, **shares}
 
 
+def tile_steps(bench: Bench) -> Iterator[Step]:
+    """Each kernel as it is, then with one thing changed."""
+    kernels = importlib.import_module("uniformerv2.ops.triton_kernels")
+    for name, changes in TILES.items():
+        for change in [{}, *changes][: 1 if bench.dry else None]:
+            row = {"kernel": name, **getattr(kernels, name), **change}
+            yield row, partial(tile_speed, bench, name, {**getattr(kernels, name), **change})
+
+
+def tile_speed(bench: Bench, name: str, tile: dict[str, int]) -> dict[str, Any]:
+    """Time of a kernel on the tokens of 32 clips of B/16."""
+    kernels = importlib.import_module("uniformerv2.ops.triton_kernels")
+    videos, frames, side, dim = (1, 2, 2, 48) if bench.dry else (32, 8, 14, 768)
+    run = tile_calls(kernels, bench.device, videos, frames, side, dim)[name]
+    with mock.patch.object(kernels, name, tile):
+        return {"microseconds": bench.seconds(run) * 1e6}
+
+
+def tile_calls(
+    kernels: Any, device: torch.device, videos: int, frames: int, side: int, dim: int
+) -> dict[str, Callable[[], Any]]:
+    """One call of each kernel."""
+    low = {"device": device, "dtype": torch.bfloat16}
+    x = torch.randn(videos, frames, 1 + side * side, dim, **low)
+    inner = torch.randn(videos, frames, side * side, 2 * dim // 3, **low)
+    taps, bias = torch.randn(dim, 1, 3, 3, 3, device=device), torch.randn(dim, device=device)
+    rows = torch.randn(videos, 12, dim, **low) * dim**-0.5
+    gradient, tokens = torch.randn(videos, 12, dim, device=device), x.flatten(1, 2)
+    mixed, log_sum = kernels.attend(tokens, rows, 1e-5)
+    small = taps[: inner.shape[-1], 0, 0, 0], bias[: inner.shape[-1]]
+    return {
+        "MIX": lambda: kernels.temporal_mix(inner, *small),
+        "MIX_GRADIENT": lambda: kernels.temporal_mix_backward(inner, inner, small[0]),
+        "POSITION": lambda: kernels.position_encoding(x, taps, bias, side, side, torch.bfloat16),
+        "POSITION_GRADIENT": lambda: kernels.position_encoding_weights(x, x, side, side),
+        "ATTEND": lambda: kernels.attend(tokens, rows, 1e-5),
+        "ATTEND_GRADIENT": lambda: kernels.attend_backward(gradient, mixed, log_sum, tokens, rows, 1e-5),
+    }
+
+
+def profile_steps(bench: Bench) -> Iterator[Step]:
+    """The device's time of one step, by kernel."""
+    for case in PROFILED:
+        yield case.row(), partial(network_profile, bench, case)
+
+
+def network_profile(bench: Bench, case: Case) -> dict[str, Any]:
+    """Shares of the kernels that take most, and the share of the time in which the device waits."""
+    model, video, _ = network_of(bench, case)
+    kind = torch.profiler.ProfilerActivity.CPU if bench.dry else torch.profiler.ProfilerActivity.CUDA
+    with set_impl(case.impl):
+        step = step_of(bench, model, video, train=case.train, mode=case.mode)
+        seconds = bench.seconds(step)
+        with torch.profiler.profile(activities=[kind]) as profile:
+            step()
+            bench.synchronize()
+    field = "self_cpu_time_total" if bench.dry else "self_device_time_total"
+    times = {event.key[:90]: getattr(event, field) / 1e6 for event in profile.key_averages()}
+    busy = sum(times.values())
+    most = sorted(times.items(), key=lambda item: -item[1])[:15]
+    shares = [f"{time / busy:.1%} {name}" for name, time in most]
+    return {"milliseconds": seconds * 1e3, "device_milliseconds": busy * 1e3, "shares": shares}
+
+
 def network_steps(bench: Bench, cases: list[Case]) -> Iterator[Step]:
     """Networks on random clips."""
     for case in cases:
@@ -273,6 +387,16 @@ def network_steps(bench: Bench, cases: list[Case]) -> Iterator[Step]:
 
 def network_speed(bench: Bench, case: Case) -> dict[str, Any]:
     """Clips a second, memory at most, and the share of the matrix product's speed."""
+    model, video, operations = network_of(bench, case)
+    with set_impl(case.impl):
+        result = network_time(bench, model, video, train=case.train, mode=case.mode)
+    clips = result["clips_per_second"]
+    share = clips * operations * (3 if case.train else 1) / bench.ceilings["operations"]
+    return {**result, "share_of_matrix_product": share}
+
+
+def network_of(bench: Bench, case: Case) -> tuple[nn.Module, Tensor, int]:
+    """The network of a case, its clips, and the operations that one clip costs (a multiply-add is two)."""
     torch.manual_seed(0)
     config = UniFormerV2Config.from_dict({**model_card(MODELS[case.name]).config, "num_frames": case.frames})
     if bench.dry:
@@ -283,19 +407,21 @@ def network_speed(bench: Bench, case: Case) -> dict[str, Any]:
         ours.set_grad_checkpointing(case.checkpointing)
         operations = 2 * summarize(ours).macs
         model = PlainUniFormerV2(ours) if case.form == "plain" else ours
-    side = config.image_size
-    video = torch.randn(1 if bench.dry else case.batch, config.num_frames, 3, side, side, device=bench.device)
-    with set_impl(case.impl):
-        result = network_time(bench, model, video, train=case.train, mode=case.mode)
-    clips = result["clips_per_second"]
-    share = clips * operations * (3 if case.train else 1) / bench.ceilings["operations"]
-    return {**result, "share_of_matrix_product": share}
+    side, batch = config.image_size, 1 if bench.dry else case.batch
+    return model, torch.randn(batch, config.num_frames, 3, side, side, device=bench.device), operations
 
 
 def network_time(bench: Bench, model: nn.Module, video: Tensor, *, train: bool, mode: str) -> dict[str, Any]:
     """One network, one step."""
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    seconds = bench.seconds(step_of(bench, model, video, train=train, mode=mode))
+    peak = torch.cuda.max_memory_allocated() / 2**30 if bench.device.type == "cuda" else 0.0
+    return {"clips_per_second": len(video) / seconds, "milliseconds": seconds * 1e3, "peak_gibibytes": peak}
+
+
+def step_of(bench: Bench, model: nn.Module, video: Tensor, *, train: bool, mode: str) -> Callable[[], None]:
+    """A forward pass, or a training step, to be called again and again."""
     call: Callable[[Tensor], Tensor] = model
     if mode != "eager":
         kind = {"backend": "eager"} if bench.dry else {"mode": "reduce-overhead" if mode == "graphs" else "default"}
@@ -323,9 +449,7 @@ def network_time(bench: Bench, model: nn.Module, video: Tensor, *, train: bool, 
             with torch.inference_mode() if mode == "eager" else torch.no_grad():
                 call(video)
 
-    seconds = bench.seconds(step)
-    peak = torch.cuda.max_memory_allocated() / 2**30 if bench.device.type == "cuda" else 0.0
-    return {"clips_per_second": len(video) / seconds, "milliseconds": seconds * 1e3, "peak_gibibytes": peak}
+    return step
 
 
 def scores(output: Any) -> Tensor:
@@ -370,6 +494,8 @@ def main() -> None:
     """Everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry", action="store_true", help="tiny sizes on the CPU: does everything run?")
+    parser.add_argument("--only", nargs="+", default=[], metavar="SECTION", help="these sections, after the ceilings")
+    parser.add_argument("--share", type=float, default=1.0, help="of each section's time (default: 1)")
     options = parser.parse_args()
     if not options.dry and not torch.cuda.is_available():
         parser.error("no CUDA device here; --dry runs everything at tiny sizes on the CPU")
@@ -383,14 +509,23 @@ def main() -> None:
     bench = Bench(device, options.dry, out, report)
 
     torch.backends.cudnn.allow_tf32 = False  # float32 comparisons are meant in float32
-    bench.run("ceilings", 20, ceilings(bench))
-    bench.run("goldens", 40, golden_steps(bench))
-    bench.run("kernels", 60, kernel_steps(bench))
-    bench.run("stage", 60, stage_steps(bench))
     not_eager = [case for case in CASES if case.mode != "eager"]
-    bench.run("networks", 190, network_steps(bench, [*CASES[:4], *not_eager[:3]] if options.dry else CASES))
-    bench.run("plain", 60, network_steps(bench, PLAIN_CASES[:2] if options.dry else PLAIN_CASES))
-    bench.run("peers", 30, peer_steps(bench))
+    sections = {
+        "ceilings": (20, ceilings(bench)),
+        "goldens": (40, golden_steps(bench)),
+        "kernels": (60, kernel_steps(bench)),
+        "stage": (60, stage_steps(bench)),
+        "tiles": (60, tile_steps(bench)),
+        "profile": (30, profile_steps(bench)),
+        "networks": (190, network_steps(bench, [*CASES[:4], *not_eager[:3]] if options.dry else CASES)),
+        "plain": (60, network_steps(bench, PLAIN_CASES[:2] if options.dry else PLAIN_CASES)),
+        "peers": (30, peer_steps(bench)),
+    }
+    if unknown := set(options.only) - set(sections):
+        parser.error(f"no section is called {', '.join(sorted(unknown))}; there are: {', '.join(sections)}")
+    for section, (seconds, steps) in sections.items():
+        if section == "ceilings" or not options.only or section in options.only:
+            bench.run(section, options.share * seconds, steps)
     print(out.with_suffix(".md").read_text())
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Correctness and speed on one GPU, in under 8 minutes: results/<date>-<device>.json and a table in Markdown.
+# Correctness and speed on one GPU, in under 10 minutes: results/<date>-<device>.json and a table in Markdown.
 #
 #     benchmarks/gpu.sh            # on the GPU machine; needs torch >= 2.11, torchvision, timm, numpy, safetensors
+#     benchmarks/gpu.sh --only goldens kernels stage     # some sections; see benchmarks/gpu.py
 #     benchmarks/gpu.sh --dry      # everything at tiny sizes on a CPU, kernels in Triton's interpreter
 #
 # Nothing need be installed or reachable: the package is read from src/. Results go to $OUT, else benchmarks/results.

@@ -62,13 +62,13 @@ class Bench:
             part.replace(path)
 
     def seconds(self, run: Callable[[], Any]) -> float:
-        """Median time of a call: three to warm up, then for a second, at least three."""
+        """Median time of a call: three to warm up, then for half a second, at least five."""
         times: list[float] = []
         for _ in range(0 if self.dry else 3):
             run()
         self.synchronize()
-        end = time.perf_counter() + (0 if self.dry else 1)
-        while len(times) < (1 if self.dry else 3) or time.perf_counter() < end:
+        end = time.perf_counter() + (0 if self.dry else 0.5)
+        while len(times) < (1 if self.dry else 5) or time.perf_counter() < end:
             start = time.perf_counter()
             run()
             self.synchronize()

@@ -65,7 +65,17 @@ def test_a_dry_run_measures_everything(tmp_path):
     (path,) = tmp_path.glob("*.json")
     report = json.loads(path.read_text())
     sections = report["sections"]
-    assert list(sections) == ["ceilings", "goldens", "kernels", "stage", "networks", "plain", "peers"]
+    assert list(sections) == [
+        "ceilings",
+        "goldens",
+        "kernels",
+        "stage",
+        "tiles",
+        "profile",
+        "networks",
+        "plain",
+        "peers",
+    ]
     rows = [row for name, section in sections.items() if name != "peers" for row in section]
     assert [row for row in rows if "failed" in row] == []
     assert all(row["right"] for row in sections["kernels"])

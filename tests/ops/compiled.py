@@ -15,18 +15,19 @@ from triton.compiler import ASTSource
 
 from uniformerv2.ops import triton_attention as attention
 from uniformerv2.ops import triton_convolutions as convolutions
+from uniformerv2.ops import triton_kernels as kernels
 
 TOKENS = {"tokens", "query", "gradient", "gradient_tokens", "gradient_x", "x", "y"}
 WIDE = {"weight", "bias", "partial", "extent", "mixed", "log_sum", "inner"}
-TILE = {"num_rows": 16, "chunks": 8, "columns": 128, "block_s": 16}  # C of 513 to 1024
-KERNELS = {  # constants and warps as triton_kernels.py launches them
-    attention.attend_kernel: (TILE, 8),
-    attention.attend_backward_kernel: (TILE, 8),
-    attention.combine_kernel: ({"block_c": 1024, "block_splits": 16}, 4),
-    convolutions.temporal_mix_kernel: ({"block_l": 32, "block_d": 64}, 4),
-    convolutions.temporal_mix_backward_kernel: ({"block_l": 16, "block_d": 64}, 4),
-    convolutions.position_encoding_kernel: ({"frames": 8, "block_n": 64, "block_c": 64}, 8),
-    convolutions.position_gradient_kernel: ({"frames": 8, "block_l": 8, "block_c": 32}, 4),
+TILE = {"num_rows": 16, "chunks": 8, "columns": 128, "num_warps": 8}  # C of 513 to 1024
+KERNELS = {
+    attention.attend_kernel: {**TILE, **kernels.ATTEND},
+    attention.attend_backward_kernel: {**TILE, **kernels.ATTEND_GRADIENT},
+    attention.combine_kernel: {"block_c": 1024, "block_splits": 16},
+    convolutions.temporal_mix_kernel: kernels.MIX,
+    convolutions.temporal_mix_backward_kernel: kernels.MIX_GRADIENT,
+    convolutions.position_encoding_kernel: kernels.POSITION,
+    convolutions.position_gradient_kernel: kernels.POSITION_GRADIENT,
 }
 
 
@@ -35,9 +36,11 @@ def kind(name):
     return "*bf16" if name in TOKENS else "*fp32" if name in WIDE else "fp32" if name == "eps" else "i32"
 
 
-def shared_bytes(kernel, constants, num_warps):
-    """Compile for bfloat16 tokens whose last dimension is contiguous."""
-    constants = constants | {name: 1 for name in ("stride_c", "stride_d") if name in kernel.arg_names}
+def shared_bytes(kernel, launch):
+    """Compile for bfloat16 tokens whose last dimension is contiguous, as triton_kernels.py launches it."""
+    options = {name: launch[name] for name in ("num_warps", "num_stages") if name in launch}
+    constants = {name: value for name, value in launch.items() if name not in options}
+    constants |= {name: 1 for name in ("stride_c", "stride_d") if name in kernel.arg_names}
     names = kernel.arg_names
     source = ASTSource(
         kernel,
@@ -45,9 +48,10 @@ def shared_bytes(kernel, constants, num_warps):
         constexprs={(names.index(name),): value for name, value in constants.items()},
         attrs={(index,): [["tt.divisibility", 16]] for index, name in enumerate(names) if name in TOKENS | WIDE},
     )
-    options = {"num_warps": num_warps, "enable_fp_fusion": True}
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).metadata.shared
+    return triton.compile(
+        source, target=GPUTarget("cuda", 90, 32), options={**options, **kernels.OPTIONS}
+    ).metadata.shared
 
 
 if __name__ == "__main__":
-    json.dump({kernel.fn.__name__: shared_bytes(kernel, *how) for kernel, how in KERNELS.items()}, sys.stdout)
+    json.dump({kernel.fn.__name__: shared_bytes(kernel, launch) for kernel, launch in KERNELS.items()}, sys.stdout)

@@ -32,7 +32,12 @@ from uniformerv2.ops import triton_convolutions as convolutions
 
 __all__ = ["attend", "position_encoding", "temporal_mix"]
 
-FRAMES = 8  # frames that one program of the position encoding walks through
+MIX = {"block_l": 32, "block_d": 64, "num_warps": 4}
+MIX_GRADIENT = {"block_l": 16, "block_d": 64, "num_warps": 4}
+POSITION = {"frames": 8, "block_n": 64, "block_c": 64, "num_warps": 8}
+POSITION_GRADIENT = {"frames": 8, "block_l": 8, "block_c": 32, "num_warps": 4}
+ATTEND = {"block_s": 16, "num_stages": 3}
+ATTEND_GRADIENT = {"block_s": 16, "num_stages": 3}
 TILE_ROWS = 16  # of a query: what a tensor core multiplies at once
 PROGRAMS = 264  # fill a large GPU of 132 processors twice; more would only write more partial sums
 OPTIONS = {"enable_fp_fusion": True}  # multiply-add as one instruction; Triton warns where this is left open
@@ -43,8 +48,7 @@ def temporal_mix(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Tokens [B, T, L, D], three taps [D, 3] and bias [D] -> [B, T, L, D]."""
     videos, frames, patches, dim = x.shape
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    block_l, block_d = 32, 64
-    grid = (videos * triton.cdiv(patches, block_l), triton.cdiv(dim, block_d))
+    grid = (videos * triton.cdiv(patches, MIX["block_l"]), triton.cdiv(dim, MIX["block_d"]))
     with torch.cuda.device_of(x):
         convolutions.temporal_mix_kernel[grid](
             x,
@@ -55,8 +59,7 @@ def temporal_mix(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             patches,
             dim,
             *x.stride(),
-            block_l=block_l,
-            block_d=block_d,
+            **MIX,
             **OPTIONS,
         )
     return y
@@ -68,11 +71,10 @@ def temporal_mix_backward(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[
     videos, frames, patches, dim = x.shape
     gradient = gradient.contiguous()
     gradient_x = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    block_l, block_d = 16, 64
-    groups = videos * triton.cdiv(patches, block_l)
+    groups = videos * triton.cdiv(patches, MIX_GRADIENT["block_l"])
     partial = torch.empty(groups, 4, dim, dtype=torch.float32, device=x.device)
     with torch.cuda.device_of(x):
-        convolutions.temporal_mix_backward_kernel[groups, triton.cdiv(dim, block_d)](
+        convolutions.temporal_mix_backward_kernel[groups, triton.cdiv(dim, MIX_GRADIENT["block_d"])](
             gradient,
             x,
             weight.t().contiguous(),
@@ -82,8 +84,7 @@ def temporal_mix_backward(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[
             patches,
             dim,
             *x.stride(),
-            block_l=block_l,
-            block_d=block_d,
+            **MIX_GRADIENT,
             **OPTIONS,
         )
     return gradient_x, partial.sum(0).t().contiguous()
@@ -94,10 +95,9 @@ def position_encoding(x: Tensor, weight: Tensor, bias: Tensor, height: int, widt
     """Tokens [B, T, N, C], taps [C, 1, 3, 3, 3] and bias [C] -> [B, T, N, C] of the type asked for."""
     videos, frames, tokens, dim = x.shape
     y = torch.empty(x.shape, dtype=dtype, device=x.device)
-    block_n, block_c = 64, 64
-    groups = videos * triton.cdiv(frames, FRAMES) * triton.cdiv(tokens, block_n)
+    groups = videos * triton.cdiv(frames, POSITION["frames"]) * triton.cdiv(tokens, POSITION["block_n"])
     with torch.cuda.device_of(x):
-        convolutions.position_encoding_kernel[groups, triton.cdiv(dim, block_c)](
+        convolutions.position_encoding_kernel[groups, triton.cdiv(dim, POSITION["block_c"])](
             x,
             weight.flatten(1).t().contiguous(),
             bias.contiguous(),
@@ -108,10 +108,7 @@ def position_encoding(x: Tensor, weight: Tensor, bias: Tensor, height: int, widt
             tokens - height * width,
             dim,
             *x.stride(),
-            frames=FRAMES,
-            block_n=block_n,
-            block_c=block_c,
-            num_warps=8,
+            **POSITION,
             **OPTIONS,
         )
     return y
@@ -121,11 +118,10 @@ def position_encoding(x: Tensor, weight: Tensor, bias: Tensor, height: int, widt
 def position_encoding_weights(gradient: Tensor, x: Tensor, height: int, width: int) -> Tensor:
     """Gradient of the encoded tokens, and the tokens -> gradients of the taps and the bias [C, 28] in float32."""
     videos, frames, tokens, dim = x.shape
-    block_l, block_c = 8, 32
-    groups = videos * triton.cdiv(frames, FRAMES)
+    groups = videos * triton.cdiv(frames, POSITION_GRADIENT["frames"])
     partial = torch.empty(groups, 28, dim, dtype=torch.float32, device=x.device)
     with torch.cuda.device_of(x):
-        convolutions.position_gradient_kernel[groups, triton.cdiv(dim, block_c)](
+        convolutions.position_gradient_kernel[groups, triton.cdiv(dim, POSITION_GRADIENT["block_c"])](
             gradient.contiguous(),
             x,
             partial,
@@ -135,9 +131,7 @@ def position_encoding_weights(gradient: Tensor, x: Tensor, height: int, width: i
             tokens - height * width,
             dim,
             *x.stride(),
-            frames=FRAMES,
-            block_l=block_l,
-            block_c=block_c,
+            **POSITION_GRADIENT,
             **OPTIONS,
         )
     return partial.sum(0).t().contiguous()
@@ -163,7 +157,7 @@ def attend(tokens: Tensor, query: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     rows = query.shape[1]
     if rows > TILE_ROWS:
         raise ValueError(f"The query has {rows} rows; at most {TILE_ROWS} are taken at once: split it.")
-    per_split, tile = _tiling(tokens)
+    per_split, tile = _tiling(tokens, ATTEND)
     splits = triton.cdiv(length, per_split)
     wide: dict[str, Any] = {"dtype": torch.float32, "device": tokens.device}
     partial = torch.empty(videos, splits, rows, dim, **wide)
@@ -208,7 +202,7 @@ def attend_backward(
     rows = query.shape[1]
     gradient = gradient.to(tokens.dtype).contiguous()
     inner = (gradient.float() * mixed).sum(-1)
-    per_split, tile = _tiling(tokens)
+    per_split, tile = _tiling(tokens, ATTEND_GRADIENT)
     splits = triton.cdiv(length, per_split)
     gradient_tokens = torch.empty(tokens.shape, dtype=tokens.dtype, device=tokens.device)
     partial = torch.empty(videos, splits, rows, dim, dtype=torch.float32, device=tokens.device)
@@ -232,16 +226,16 @@ def attend_backward(
     return gradient_tokens, partial.sum(1).to(query.dtype)
 
 
-def _tiling(tokens: Tensor) -> tuple[int, dict[str, Any]]:
+def _tiling(tokens: Tensor, options: dict[str, int]) -> tuple[int, dict[str, Any]]:
     """Tokens of a split (at least 64: partial sums should stay small beside the tokens), and a program's tile."""
     videos, length, dim = tokens.shape
-    block_s = 16
     splits = max(1, PROGRAMS // max(1, videos))
+    block_s = options["block_s"]
     per_split = max(64, triton.cdiv(triton.cdiv(length, splits), block_s) * block_s)
     columns = min(128, max(16, triton.next_power_of_2(dim)))
     chunks = triton.next_power_of_2(triton.cdiv(dim, columns))
-    tile = {"num_rows": TILE_ROWS, "chunks": chunks, "columns": columns, "block_s": block_s}
-    return per_split, {**tile, "num_warps": max(4, chunks), **OPTIONS}
+    tile = {"num_rows": TILE_ROWS, "chunks": chunks, "columns": columns, "num_warps": max(4, chunks)}
+    return per_split, {**tile, **options, **OPTIONS}
 
 
 @temporal_mix.register_fake
