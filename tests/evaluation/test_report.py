@@ -206,6 +206,18 @@ def test_the_numbers_on_the_page_are_the_metrics(six):
     assert mean == pytest.approx(summary.all_videos["mean_class_accuracy"].value)
 
 
+def test_of_one_view_the_table_has_its_numbers(tmp_path):
+    """There is no second column for the one view, and the first is not lost."""
+    page = Page(write_report(make(num_clips=1, num_crops=1, unreadable={7}), tmp_path).read_text(encoding="utf-8"))
+    summary = summarize(make(num_clips=1, num_crops=1, unreadable={7}))
+    shown = page.text("results")
+    assert "Measure One view One view, readable videos Top-1 accuracy" in shown
+    for group in (summary.all_videos, summary.readable):
+        for name in ("top1", "mean_class_accuracy", "calibration_error"):
+            assert f"{100 * group[name].value:.1f} %" in shown
+        assert f"Loss {summary.all_videos['loss'].value:.3f}" in shown
+
+
 def test_breakdowns_add_up_to_the_headline():
     evaluation = make(unreadable={7}, num_videos=120)
     numbers = summarize(evaluation, num_resamples=0).all_videos

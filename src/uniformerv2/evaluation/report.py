@@ -162,12 +162,10 @@ def _results(summary: Summary) -> Section:
     if not numbers:
         return Section("results", "Results", paragraph("No video has a label: there is nothing to measure."))
     views = f"{summary.num_views} views" if summary.num_views > 1 else "One view"
-    groups = {views: numbers, "One view": summary.one_view, f"{views}, readable videos": summary.readable}
-    groups = {title: group for title, group in groups.items() if group}
-    rows = [
-        [Cell(TITLES[name]), *(Cell(_estimate(name, group[name])) for group in groups.values())] for name in numbers
-    ]
-    heads = [Column("Measure"), *(Column(title, is_number=True) for title in groups)]
+    groups = [(views, numbers), ("One view", summary.one_view), (f"{views}, readable videos", summary.readable)]
+    groups = [(title, group) for title, group in groups if group]
+    rows = [[Cell(TITLES[name]), *(Cell(_estimate(name, group[name])) for _, group in groups)] for name in numbers]
+    heads = [Column("Measure"), *(Column(title, is_number=True) for title, _ in groups)]
     shown = [(name, numbers[name]) for name in HEADLINES if name in numbers]
     tiles = "".join(tile(TITLES[name], number.value, number.low, number.high) for name, number in shown)
     has_intervals = not all(math.isnan(number.low) for number in numbers.values())
