@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
-from multiprocessing import active_children
+from multiprocessing import active_children, forkserver
 from pathlib import Path
 
 import lightning.pytorch as lightning
@@ -144,6 +144,47 @@ class TestFaults:
         assert "Traceback" not in told
         assert f"Stopped after step {steps_of(last_of(command))} " in told
         goes_on(command, capsys)
+
+    @pytest.mark.skipif(os.name == "nt", reason="a group of processes is POSIX")
+    def test_sigterm_to_the_whole_group_in_a_validation(self, command, capsys, monkeypatch):
+        """As a cluster does it: the workers, and the server that they come from, get it too; nothing is lost."""
+        words = [*command, "--workers", "1"]
+        hit = []
+
+        class Killed(TrainProgress):
+            def on_validation_start(self, trainer, *rest):
+                others = [child.pid for child in active_children()]
+                hit.extend([forkserver._forkserver._forkserver_pid, *others])
+                for pid in hit:
+                    os.kill(pid, signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("uniformerv2.commands.train.TrainProgress", Killed)
+            assert main(words) == 143
+        assert len(hit) >= 2
+        assert f"Stopped after step 2 (epoch 1 of {EPOCHS}); {last_of(command)} is written." in capsys.readouterr().err
+        assert steps_of(last_of(command)) == 2
+        assert last_of(command).with_name("best.ckpt").exists()
+        goes_on(words, capsys)
+
+    def test_stopped_before_the_first_checkpoint(self, command, capsys, monkeypatch):
+        """No file is named that is not there, and --resume says that it starts anew."""
+
+        class Twice(TrainProgress):
+            def on_validation_start(self, trainer, *rest):
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("uniformerv2.commands.train.TrainProgress", Twice)
+            assert main(command) == 143
+        told = capsys.readouterr().err
+        assert f"Stopped in epoch 1 of {EPOCHS}. There is no checkpoint yet: the same command starts anew." in told
+        assert not last_of(command).exists()
+        assert main([*command, "--resume"]) == 0
+        assert "holds no checkpoint yet: this training starts from its beginning." in capsys.readouterr().err
+        assert steps_of(last_of(command)) == 2 * EPOCHS
 
 
 @pytest.fixture

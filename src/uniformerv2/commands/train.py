@@ -94,6 +94,8 @@ def run(options: argparse.Namespace) -> int:
     folder = RunFolder(out)
     _check_options(options, folder)
     splits, broken = _readable(_splits(options), options)
+    if options.resume and not folder.last.exists():
+        console.print(f"{folder.path} holds no checkpoint yet: this training starts from its beginning.", markup=False)
     if options.resume and folder.last.exists():
         planned = train_plan.take_up(options, folder, splits)
         console.print(f"Going on from {folder.last}", markup=False)
@@ -119,10 +121,13 @@ def _carry_out(options: argparse.Namespace, console: Console, planned: train_pla
     try:
         result = _train(network, splits, plan, resume=not is_new)
         words = [word for word in options.words if word != "--resume"]
-        with stopping_at_once("Stopped in the final test; the model is written, and so is what was scored."):
+        with stopping_at_once(
+            "Stopped in the final test; the model is written, and so is what was scored. The same command with "
+            "--resume goes on from there."
+        ):
             summary, page = test_and_report(network, splits, plan, folder, words)
     except TrainingStoppedError as stopped:
-        sys.stderr.write(f"{stopped} The same command with --resume goes on from there.\n")
+        sys.stderr.write(f"{stopped}\n")
         return 128 + stopped.signal_number
     show_result(console, plan, splits, result, summary)
     console.print(f"Report: {page}", markup=False)

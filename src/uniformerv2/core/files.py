@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["FolderInUseError", "lock_folder", "write_text", "write_whole"]
+__all__ = ["FolderInUseError", "lock_folder", "remove_leftovers", "write_text", "write_whole"]
+
+RANDOM_BYTES: Final = 4
+"""Of the name that a file has while it is written."""
 
 
 class FolderInUseError(ValueError):
@@ -24,7 +28,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         write: Writes the file whose path it is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(RANDOM_BYTES)}.part")
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the umask applies, as to any file
         write(temporary)
@@ -33,6 +37,12 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes had begun and not finished of a file; only where nobody else writes it now."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * RANDOM_BYTES}.part"):
+        leftover.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

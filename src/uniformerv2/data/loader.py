@@ -15,11 +15,12 @@ import dataclasses
 import logging
 import math
 import multiprocessing
-import signal
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 import torch
@@ -30,7 +31,7 @@ from uniformerv2.data.clips import TooManyFailuresError, VideoFailure
 from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
 from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.shards import ShardDataset
-from uniformerv2.data.worker_pool import available_cores, end_with_parent
+from uniformerv2.data.worker_pool import available_cores, begin_worker, start_server
 
 __all__ = ["EpochReport", "VideoLoader", "WorkerDiedError"]
 
@@ -263,10 +264,15 @@ class _WatchedLoader(DataLoader[Any]):
         if not self.num_workers:
             return super()._get_iterator()
         self.check_worker_number_rationality()
+        start_server()
         return _WatchedIterator(self)
 
 
 class _WatchedIterator(_MultiProcessingDataLoaderIter):
+    def __init__(self, loader: _WatchedLoader) -> None:
+        super().__init__(loader)
+        weakref.finalize(self, _kill, self._workers)  # they do not hear the SIGTERM that PyTorch would send
+
     def _get_data(self) -> Any:
         deadline = time.monotonic() + self._timeout if self._timeout else math.inf
         while time.monotonic() < deadline:
@@ -293,9 +299,14 @@ class _Stream(IterableDataset[Any]):
 
 
 def _begin_worker(worker: int) -> None:
-    """Ctrl-C goes to every process of a terminal; what it means is decided in the main one, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()  # PyTorch's own watch looks at the system's parent, which is the forkserver
+    begin_worker()  # PyTorch's own watch looks at the system's parent, which is the forkserver
+
+
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    """At the latest at the end of this process."""
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
 
 
 def _worker_context() -> BaseContext:

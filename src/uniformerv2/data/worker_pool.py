@@ -10,6 +10,8 @@ Why not ``concurrent.futures``: there one dead worker breaks the whole pool, and
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final, Generic, Literal, TypeVar
 
-__all__ = ["Lost", "available_cores", "end_with_parent", "run_isolated"]
+__all__ = ["Lost", "available_cores", "begin_worker", "end_with_parent", "run_isolated", "start_server"]
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -50,6 +52,29 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
+def start_server() -> None:
+    """Start the process that workers are forked from, where there is none yet, with SIGTERM blocked in it and in them.
+
+    A cluster, or ``kill`` with a group of processes, sends SIGTERM to all of them at once. What it means is decided in
+    the main process, which may first finish what it is in and needs its workers for that.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    multiprocessing.resource_tracker.ensure_running()  # now, as starting it would unblock SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it is inherited, and nothing is lost by it
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def begin_worker() -> None:
+    """Make this process one that ends when its parent ends or kills it, and not by signals that go to both of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end_with_parent()
+
+
 def end_with_parent() -> None:
     """From now on this process ends at once when the one that started it does, however that ends.
 
@@ -71,7 +96,7 @@ def run_isolated(
 ) -> Iterator[tuple[Task, Answer | Lost]]:
     """Call ``function`` on each task in worker processes.
 
-    Workers ignore Ctrl-C; they end with this generator and with this process, however it ends.
+    Workers ignore Ctrl-C and SIGTERM; they end with this generator and with this process, however it ends.
 
     Args:
         function: A function of a module (or a ``partial`` of one): it is pickled, and so are its answers.
@@ -139,6 +164,7 @@ class _Worker(Generic[Task, Answer]):
 
     def __init__(self, function: Callable[[Task], Answer], task: Task, timeout_seconds: float) -> None:
         context = _context()
+        start_server()
         self.pipe, theirs = context.Pipe()
         self.task = task
         self.is_alive = True
@@ -217,8 +243,7 @@ def _context() -> Any:
 
 def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
     """The life of a worker: it ends when the parent closes the pipe, or dies."""
-    end_with_parent()  # a function that hangs sees no closed pipe
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    begin_worker()  # a function that hangs sees no closed pipe
     try:
         pipe.send(_READY)
         while True:

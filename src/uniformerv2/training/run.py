@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from uniformerv2.checkpoint import CONFIG, WEIGHTS, save_model
+from uniformerv2.core.files import remove_leftovers
 from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.transforms import Preprocessing
@@ -51,8 +52,6 @@ __all__ = ["RunFolder", "TrainingResult", "augmentation_of", "data_module", "tra
 LIGHT_AREA: Final = (0.4, 1.0)
 MAX_FAILED: Final = 0.1
 """Part of the training videos that may turn out unreadable; of few videos, one is more than the usual hundredth."""
-RANDOM: Final = "[a-z0-9_]" * 8
-"""What ``tempfile`` adds to the name of a file that is being written, as a pattern."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,7 @@ class RunFolder:
                 "place with --out."
             ) from error
         for written in (self.record, self.model / CONFIG, self.model / WEIGHTS):
-            for leftover in written.parent.glob(f".{written.name}.{RANDOM}"):
-                leftover.unlink()
+            remove_leftovers(written)
 
     def write(self, plan: TrainingPlan, network: UniFormerV2, request: Mapping[str, Any]) -> None:
         """Note what will be done.

@@ -67,13 +67,15 @@ class StopCleanly(lightning.Callback):
             TrainingStoppedError: A signal came.
             CheckpointWriteError: The disk is full.
             WorkerDiedError: A process that reads videos has ended.
+            SystemExit: Somebody else ended the training.
+            KeyboardInterrupt: Likewise, outside the main thread.
         """
         self._listens = threading.current_thread() is threading.main_thread()
         before = [(number, signal.getsignal(number)) for number in SIGNALS]
         self._take_signals()
         try:
             yield
-        except (Exception, SIGTERMException) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # an exit is what Lightning makes of signals
             explained = self._explained(error, trainer)
             if explained is error:
                 raise
@@ -130,26 +132,29 @@ class StopCleanly(lightning.Callback):
                 signal.signal(number, self._note)
 
     def _explained(self, error: BaseException, trainer: Any) -> BaseException:
-        if isinstance(error, SIGTERMException):  # Lightning may see the signal before this callback does
-            return self._error(trainer)
-        if self.signal_number and not isinstance(error, TrainingStoppedError | CheckpointWriteError):
-            return TrainingStoppedError(
-                f"Stopped in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}; {self.last} is the last "
-                "checkpoint.",
-                signal_number=self.signal_number,
-            )
+        if isinstance(error, TrainingStoppedError | CheckpointWriteError):
+            return error
+        number = signal.SIGTERM if isinstance(error, SIGTERMException) else self.signal_number
+        if number:  # Lightning may see SIGTERM before this callback does
+            where = f"in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            return TrainingStoppedError(f"Stopped {where}. {self._way_on}", signal_number=number)
         if isinstance(error, WorkerDiedError):
-            return WorkerDiedError(f"{error} The same command with --resume goes on from {self.last}.")
+            return WorkerDiedError(f"{error} {self._way_on}")
         if isinstance(error, OSError) and error.errno in NO_ROOM:
-            return CheckpointWriteError(
-                f"{error}. Make room on the disk; the same command with --resume goes on from {self.last}."
-            )
+            return CheckpointWriteError(f"{error}. Make room on the disk. {self._way_on}")
         return error
 
     def _error(self, trainer: Any) -> TrainingStoppedError:
         where = f"after step {trainer.global_step} (epoch {trainer.current_epoch + 1} of {trainer.max_epochs})"
-        number = self.signal_number or signal.SIGTERM
-        return TrainingStoppedError(f"Stopped {where}; {self.last} is written.", signal_number=number)
+        message = f"Stopped {where}; {self.last} is written. The same command with --resume goes on from there."
+        return TrainingStoppedError(message, signal_number=self.signal_number)
+
+    @property
+    def _way_on(self) -> str:
+        """What the user does next, a sentence."""
+        if self.last.exists():
+            return f"The same command with --resume goes on from {self.last}."
+        return "There is no checkpoint yet: the same command starts anew."
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number:
