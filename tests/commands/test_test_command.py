@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2 import cli
 from uniformerv2.checkpoint import save_model
+from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.tested_videos import in_head_order
+from uniformerv2.data.annotations import read_records
 from uniformerv2.data.labels import class_names_of
 from uniformerv2.evaluation.dumps import read_dump, write_dump
 from uniformerv2.evaluation.journal import journal_folder
@@ -142,6 +146,27 @@ def test_classes_in_another_order_are_matched_by_name(model, videos, tmp_path, c
     kept = ["--only-classes", "violin", "dunk", "archery", "surfing", "--json", *FEW]
     printed = call(capsys, "test", numbers, model, "--classes", tmp_path / "other.txt", *kept)
     assert json.loads(printed.out)["metrics"]["num_videos"] == 6
+
+
+@pytest.mark.parametrize("names", [sorted(map(str, range(12))), [f"{number:02}" for number in range(12)]])
+def test_numbers_are_matched_with_a_head_whose_classes_are_numbers(tmp_path, names):
+    """Also of checkpoints that were trained when such folders were sorted as text: 0, 1, 10, 11, 2."""
+    model = SimpleNamespace(info=CheckpointInfo(class_names=tuple(names)))
+    (tmp_path / "list.txt").write_text("".join(f"{number}.mp4 {number}\n" for number in range(12)))
+    (tmp_path / "list.csv").write_text("".join(f"{number}.mp4,{number},11\n" for number in range(11)))
+    for number in range(12):
+        (tmp_path / "folders" / str(number)).mkdir(parents=True)
+        (tmp_path / "folders" / str(number) / f"{number}.mp4").touch()
+    for source in ("list.txt", "folders"):
+        records, said = in_head_order(read_records(tmp_path / source), model)
+        assert {names[record.label] for record in records} == set(names)
+        assert all(int(names[record.label]) == int(Path(record.path).stem) for record in records)
+        assert "matched by" in said or names == sorted(names, key=int)
+    several, _ = in_head_order(read_records(tmp_path / "list.csv"), model)
+    assert [[int(names[label]) for label in record.label] for record in several] == [[n, 11] for n in range(11)]
+    (tmp_path / "list.txt").write_text("a.mp4 12\n")
+    with pytest.raises(UsageError, match=r"label 12 is none of the checkpoint's classes, .*: '.* The list has .* 12\."):
+        in_head_order(read_records(tmp_path / "list.txt"), model)
 
 
 def test_a_checkpoint_without_names_is_told_them(videos, tmp_path, capsys):

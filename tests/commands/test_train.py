@@ -24,10 +24,11 @@ from tests.model.flaky_server import NO_ONE, place_hub
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
 from uniformerv2.cli import main
-from uniformerv2.commands.train import add_arguments
+from uniformerv2.commands.train import _splits, add_arguments
 from uniformerv2.commands.train_progress import duration
 from uniformerv2.evaluation.dumps import read_dump
 from uniformerv2.inference.testing import TestRun
+from uniformerv2.training.run import RunFolder
 from uniformerv2.training.splits import read_splits
 
 pytestmark = [
@@ -346,3 +347,22 @@ def test_the_page_names_options_that_exist():
 
 def test_duration():
     assert [duration(seconds) for seconds in (0, 119, 120, 7200)] == ["0 s", "119 s", "2.0 min", "2.0 h"]
+
+
+def test_a_run_of_class_folders_once_sorted_as_text_goes_on_with_its_classes(tmp_path):
+    """Numbers were: 0, 1, 10, 2; the rows of its head stay those of its plan."""
+    for number in range(11):
+        for clip in range(2):
+            (tmp_path / "videos" / str(number)).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "videos" / str(number) / f"{clip}.mp4").touch()
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.mkdir(parents=True)
+    folder.last.touch()
+    before = sorted(map(str, range(11)))
+    folder.record.write_text(json.dumps({"plan": {"class_names": before}}))
+    options = argparse.Namespace(data=tmp_path / "videos", root=None, classes=None, resume=True)
+    found = _splits(options, folder)
+    assert found.class_names == tuple(before)
+    assert all(before[record.label] == Path(record.path).parent.name for record in found.every)
+    options.resume = False
+    assert _splits(options, folder).class_names == tuple(map(str, range(11)))

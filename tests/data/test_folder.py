@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from uniformerv2.data.annotations import class_names, read_folder, read_records
+from uniformerv2.data.annotations import AnnotationError, class_names, read_folder, read_records
 
 
 def touch(top, *names):
@@ -22,6 +22,57 @@ def test_folders_called_by_numbers_are_names(tmp_path, names):
     for records in (read_folder(tmp_path), read_records(tmp_path)):
         assert class_names(records) == tuple(sorted(names))
         assert [(record.label, record.label_name) for record in records[::2]] == list(enumerate(sorted(names)))
+
+
+def test_folders_of_whole_numbers_stand_in_the_order_of_numbers(tmp_path):
+    """Not as text, where a list's label 2 would be class "10"."""
+    touch(tmp_path, *[f"videos/{number}/a.mp4" for number in range(12)])
+    records = read_records(tmp_path / "videos")
+    names = class_names(records)
+    assert names == tuple(map(str, range(12)))
+    assert {record.path.split("/")[-2]: record.label for record in records} == {str(n): n for n in range(12)}
+    touch(tmp_path, "mixed/10/a.mp4", "mixed/2/a.mp4", "mixed/two/a.mp4")
+    assert class_names(read_records(tmp_path / "mixed")) == ("10", "2", "two")
+
+
+AS_TEXT = tuple(sorted(map(str, range(12))))
+"""As class folders called by numbers were sorted once, and as checkpoints of that time have them."""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "a.mp4,2\nb.mp4,10\n"),
+        ("list.txt", "a.mp4 02\nb.mp4 10\n"),
+        ("list.csv", "path,label\na.mp4,2.0\nb.mp4,10.0\n"),
+        ("list.jsonl", '{"path": "a.mp4", "label": 2}\n{"path": "b.mp4", "label": 10}\n'),
+        ("list.json", '[{"path": "a.mp4", "label": 2.0}, {"path": "b.mp4", "label": "10"}]'),
+    ],
+)
+def test_numbers_of_a_list_are_matched_with_names_that_are_numbers(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    found = read_records(tmp_path / name, classes=AS_TEXT)
+    assert [(record.label, record.label_name) for record in found] == [(4, "2"), (2, "10")]
+    with pytest.raises(
+        AnnotationError, match=r"label 2 is none of the given classes, whose names .*: '10', '11'\. Such"
+    ):
+        read_records(tmp_path / name, classes=["10", "11"])
+
+
+def test_a_number_that_may_be_a_name_or_a_place_is_refused(tmp_path):
+    (tmp_path / "list.csv").write_text("a.mp4,2\n")
+    with pytest.raises(AnnotationError, match=r"label 2 may be class 0, which is called '2', or class 2, .* 'run'"):
+        read_records(tmp_path / "list.csv", classes=["2", "jump", "run"])
+    assert read_records(tmp_path / "list.csv", classes=["jump", "run", "2"])[0].label == 2
+
+
+def test_lists_of_names_and_of_numbers_need_a_file_of_names(tmp_path):
+    (tmp_path / "train.csv").write_text("a.mp4,run\nb.mp4,jump\n")
+    (tmp_path / "val.jsonl").write_text('{"path": "c.mp4", "label": 0}\n')
+    with pytest.raises(AnnotationError, match=r"train\.csv has class names, such as 'run', and val\.jsonl .* 0: write"):
+        read_records(tmp_path)
+    (tmp_path / "classes.txt").write_text("run\njump\n")
+    assert [record.label for record in read_records(tmp_path)] == [0, 1, 0]
 
 
 def test_class_names_given_may_be_of_the_numbers(tmp_path):

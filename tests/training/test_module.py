@@ -381,6 +381,41 @@ def test_classes_that_fit_the_networks(stage, own, data, names):
     assert set_up(stage, own=own, data=data) == names
 
 
+NUMBERED = tuple(map(str, range(12)))
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate"])
+@pytest.mark.parametrize(("own", "data"), [(sorted(NUMBERED), NUMBERED), (NUMBERED, sorted(NUMBERED))])
+def test_classes_that_are_numbers_are_matched_as_such(stage, own, data):
+    with pytest.raises(ValueError, match=r"Class 2 is '.*' in the data and '.*' in the network, whose 12 classes"):
+        set_up(stage, own=own, data=data)
+    assert set_up(stage, own=data, data=data) == "".join(data)
+
+
+def test_a_checkpoint_knows_the_order_of_its_classes(tmp_path):
+    size = Preprocessing(num_frames=4, image_size=32)
+    named = [replace(record, label_name=str(record.label)) for record in records(*range(12))]
+    classifier = VideoClassifier(tiny_network(num_classes=12))
+
+    def load(checkpoint, **fields):
+        module = VideoDataModule(named, size, num_workers=0, **fields)
+        classifier._trainer = type("Fitted", (), {"datamodule": module})()
+        classifier.on_load_checkpoint(checkpoint)
+
+    saved = {}
+    classifier.network.info = replace(classifier.network.info, class_names=NUMBERED)
+    classifier.on_save_checkpoint(saved)
+    assert saved == {"class_names": list(NUMBERED)}
+    load(saved)
+    with pytest.raises(ValueError, match="Class 2 is '2' in the data and '10' in the network"):
+        load({"class_names": sorted(NUMBERED)})
+    with pytest.raises(ValueError, match=r"does not say .* order .* '0' to '11' .* Give data.classes"):
+        load({})  # written before checkpoints said it, when folders were sorted as text
+    load({}, classes=sorted(NUMBERED))
+    named = records(*range(12))  # of a list of numbers, which always were numbers
+    load({})
+
+
 class Poison(FakeClips):
     """One clip whose pixels are not numbers."""
 

@@ -19,6 +19,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.files import read_checkpoint
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.class_match import SAVED_NAMES
 from uniformerv2.training.recipes import recipe_path
 
 __all__ = ["TestVideos", "in_head_order", "load_checkpoint", "read_classes", "read_videos", "recipe_views"]
@@ -143,7 +144,7 @@ def load_checkpoint(source: str, overrides: Mapping[str, Any]) -> UniFormerV2:
         if path.suffix == ".ckpt" and path.is_file():
             content = read_checkpoint(path)
             if "pytorch-lightning_version" in content:
-                return _of_training(path, content["state_dict"])
+                return _of_training(path, content)
         return load_model(str(path) if path.exists() else source, **overrides)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
@@ -152,7 +153,8 @@ def load_checkpoint(source: str, overrides: Mapping[str, Any]) -> UniFormerV2:
 def in_head_order(records: Sequence[VideoRecord], model: UniFormerV2) -> tuple[list[VideoRecord], str]:
     """The records with the class numbers of the network's head.
 
-    Names are matched where the list has any; Kinetics' classes that were renamed are the same class.
+    Names are matched where the list has any; Kinetics' classes that were renamed are the same class. Where the list
+    has numbers, and the network's classes are called by whole numbers, these are matched (``ClassNames.numbered``).
 
     Args:
         records: With the class numbers of their list.
@@ -167,9 +169,7 @@ def in_head_order(records: Sequence[VideoRecord], model: UniFormerV2) -> tuple[l
     head_names = model.info.class_names
     names = {name: None for record in records for name in _names(record)}
     if not names:
-        has_labels = any(record.label is not None for record in records)
-        taken = "the list's class numbers are taken as the checkpoint's" if has_labels else "the list has no labels"
-        return list(records), taken
+        return _numbered(records, head_names)
     if not head_names:
         raise UsageError(
             "The list names its classes, the checkpoint does not: say which class is which with --head-classes, a file "
@@ -178,15 +178,41 @@ def in_head_order(records: Sequence[VideoRecord], model: UniFormerV2) -> tuple[l
     known = ClassNames(head_names, called="the checkpoint's classes")
     numbers = {name: _number(name, known) for name in names}
     if missing := [name for name, number in numbers.items() if number is None]:
-        some = ", ".join(map(repr, missing[:SHOWN])) + (" ..." if len(missing) > SHOWN else "")
         raise UsageError(
-            f"The checkpoint has no class {some} ({len(missing)} of the {len(names)} classes of the list); its "
-            f"{len(head_names)} classes are {', '.join(map(repr, head_names[:SHOWN]))} ... Leave their videos out with "
+            f"The checkpoint has no class {_some(missing)} ({len(missing)} of the {len(names)} classes of the list); "
+            f"its {len(head_names)} classes are {_some(head_names)}. Leave their videos out with "
             "--only-classes, or say the names with --classes (of the list) and --head-classes (of the checkpoint)."
         )
-    matched = [_renumbered(record, numbers) for record in records]
+    places = {name: number for name, number in numbers.items() if number is not None}
+    matched = [replace(record, label=_mapped(record, _names(record), places)) for record in records]
     changed = any(new.label != old.label for new, old in zip(matched, records, strict=True))
     return matched, "classes are matched by name" + ", their order differs" * changed
+
+
+def _numbered(records: Sequence[VideoRecord], head_names: Sequence[str]) -> tuple[list[VideoRecord], str]:
+    """As ``in_head_order``, for a list of class numbers.
+
+    Raises:
+        UsageError: A number is none of the network's classes.
+    """
+    labels = {label for record in records for label in _numbers(record)}
+    if not labels:
+        return list(records), "the list has no labels"
+    taken = "the list's class numbers are taken as the checkpoint's"
+    if not head_names:
+        return list(records), taken
+    known = ClassNames(head_names, called="the checkpoint's classes")
+    try:
+        places = {label: known.numbered(label) for label in labels}
+    except ValueError as error:
+        raise UsageError(
+            f"{error} The list has the numbers {_some(sorted(labels))}. Name them with --classes (of the list), or the "
+            "checkpoint's classes with --head-classes."
+        ) from error
+    if all(label == place for label, place in places.items()):
+        return list(records), taken
+    matched = [replace(record, label=_mapped(record, _numbers(record), places)) for record in records]
+    return matched, "class numbers are matched by the checkpoint's names, their order differs"
 
 
 def _read_recipe(word: str) -> dict[str, Any]:
@@ -236,6 +262,15 @@ def _chosen(source: str, records: list[VideoRecord], split: str | None, *, takes
     return TestVideos(kept, source, words)
 
 
+def _numbers(record: VideoRecord) -> tuple[int, ...]:
+    label = record.label
+    return () if label is None else label if isinstance(label, tuple) else (label,)
+
+
+def _some(values: Sequence[object]) -> str:
+    return ", ".join(map(repr, values[:SHOWN])) + (" ..." if len(values) > SHOWN else "")
+
+
 def _names(record: VideoRecord) -> tuple[str, ...]:
     name = record.label_name
     return () if name is None else name if isinstance(name, tuple) else (name,)
@@ -249,12 +284,13 @@ def _number(name: str, known: ClassNames) -> int | None:
     return next((number for number in found if number is not None), None)
 
 
-def _renumbered(record: VideoRecord, numbers: Mapping[str, int | None]) -> VideoRecord:
-    label = tuple(int(numbers[name] or 0) for name in _names(record))
-    return replace(record, label=label if isinstance(record.label, tuple) else label[0] if label else None)
+def _mapped(record: VideoRecord, keys: Sequence[Any], places: Mapping[Any, int]) -> int | tuple[int, ...] | None:
+    """The label with the numbers that ``places`` gives its names, or its numbers."""
+    label = tuple(places[key] for key in keys)
+    return label if isinstance(record.label, tuple) else next(iter(label), None)
 
 
-def _of_training(path: Path, state: Mapping[str, Any]) -> UniFormerV2:
+def _of_training(path: Path, content: Mapping[str, Any]) -> UniFormerV2:
     """The network of ``OUT/checkpoints/x.ckpt``, of which ``OUT`` says what it is made of.
 
     Raises:
@@ -270,11 +306,14 @@ def _of_training(path: Path, state: Mapping[str, Any]) -> UniFormerV2:
             f"{path} holds weights alone; what the network is made of stands in run.json or config.yaml of the folder "
             f"above, and {folder} has neither. Give the model folder of the training, or put the file back."
         )
+    state = content["state_dict"]
     own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
     try:
         network.load_state_dict(own)
     except RuntimeError as error:
         raise UsageError(f"{path} does not fit the network of {folder}: {error}") from error
+    if content.get(SAVED_NAMES):
+        network.info = replace(network.info, class_names=tuple(content[SAVED_NAMES]))
     return network.eval()
 
 

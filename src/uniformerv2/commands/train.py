@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or Path("runs") / options.data.resolve().stem
     folder = RunFolder(out)
     _check_options(options, folder)
-    splits, broken = _readable(_splits(options), options)
+    splits, broken = _readable(_splits(options, folder), options)
     if options.resume and not folder.last.exists():
         console.print(f"{folder.path} holds no checkpoint yet: this training starts from its beginning.", markup=False)
     if options.resume and folder.last.exists():
@@ -186,8 +186,10 @@ def _check_place(folder: RunFolder, options: argparse.Namespace) -> None:
         )
 
 
-def _splits(options: argparse.Namespace) -> Splits:
+def _splits(options: argparse.Namespace, folder: RunFolder) -> Splits:
     classes = None if options.classes is None else read_classes(options.classes)
+    if classes is None and options.resume and folder.last.exists():
+        classes = folder.numbered_classes()
     try:
         return read_splits(options.data, root=options.root, classes=classes)
     except ValueError:

@@ -6,6 +6,7 @@ The lists are package data in ``label_names/``: one name a line, in the order of
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -17,9 +18,11 @@ __all__ = [
     "ClassNames",
     "LabelSpace",
     "class_names_of",
+    "in_order",
     "label_index",
     "label_map",
     "label_names",
+    "whole_number",
 ]
 
 LabelSpace = Literal[
@@ -38,6 +41,8 @@ LabelSpace = Literal[
     "something_something_v2",
     "ucf101",
 ]
+
+SHOWN: Final = 5
 
 LABEL_SPACES: Final[tuple[str, ...]] = get_args(LabelSpace)
 
@@ -68,8 +73,34 @@ RENAMED: Final[dict[str, str]] = {
 """Kinetics classes that changed their name between releases, and the name that Kinetics-710 keeps."""
 
 
+def whole_number(name: str | int) -> int | None:
+    """The number that a name is, and None where it is none of a size that a class can have.
+
+    >>> whole_number("07"), whole_number("2.0"), whole_number("1.5"), whole_number("class 2")
+    (7, 2, None, None)
+    """
+    # A table with gaps makes 2.0 of 2.
+    match = re.fullmatch(r"(-?[0-9]{1,18})(\.0+)?", str(name))
+    return int(match[1]) if match else None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Class names sorted: as numbers where every one of them is a whole number, else as text.
+
+    >>> in_order(["10", "9", "0"]), in_order(["10", "9", "zero"])
+    (['0', '9', '10'], ['10', '9', 'zero'])
+    """
+    names = list(names)
+    numbers = {name: number for name in names if (number := whole_number(name)) is not None}
+    if len(numbers) == len(set(names)):
+        return sorted(names, key=lambda name: (numbers[name], name))
+    return sorted(names)
+
+
 def _loosely(name: str) -> str:
-    """What stays of a name when case, underscores, brackets and repeated blanks are forgotten."""
+    """A name without case, underscores, brackets and repeated blanks; of a whole number its value."""
+    if (number := whole_number(name)) is not None:
+        return str(number)
     return " ".join(name.replace("[", "").replace("]", "").replace("_", " ").split()).casefold()
 
 
@@ -77,7 +108,8 @@ class ClassNames:
     """Class names in head order, looked up by number and by name.
 
     A name is found exactly, or else with case, underscores, square brackets and repeated blanks forgotten, where
-    that is not ambiguous.
+    that is not ambiguous. Names that are whole numbers are found by their value: ``02`` is ``2``. A bare number is the
+    class of that name where all names are whole numbers, else the class at that place.
 
     Args:
         names: One name per class, none twice.
@@ -89,6 +121,8 @@ class ClassNames:
     >>> classes = ClassNames(["riding a bike", "Archery"])
     >>> classes.index("Riding_a_bike"), classes[1], len(classes)
     (0, 'Archery', 2)
+    >>> classes.numbered(1), ClassNames(["0", "1", "10", "2"]).numbered(2)
+    (1, 3)
     """
 
     def __init__(self, names: Iterable[str], *, called: str = "the given classes") -> None:
@@ -104,6 +138,7 @@ class ClassNames:
         for number, name in enumerate(self.names):
             key = _loosely(name)
             self._loose[key] = None if key in self._loose else number
+        self.are_numbers: Final = all(whole_number(name) is not None for name in self.names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -126,6 +161,37 @@ class ClassNames:
         if number is None:
             raise ValueError(f"No class of {self.called} is called {name!r}.{self._nearest(name)}")
         return number
+
+    def numbered(self, number: int) -> int:
+        """The class that a bare number means: see above.
+
+        Raises:
+            ValueError: No class is called or placed so, or one is called and another is placed so.
+        """
+        called = self.find(str(number))
+        if self.are_numbers:
+            if called is None:
+                raise ValueError(
+                    f"The label {number} is none of {self.called}, whose names are numbers: {self._some()}. Such a "
+                    "label is the name of a class, not its place among them."
+                )
+            return called
+        if not 0 <= number < len(self):
+            if called is None:
+                raise ValueError(
+                    f"The label {number} is outside the classes: numbers from 0 to {len(self) - 1} are allowed, as "
+                    f"there are {len(self)} class names."
+                )
+            return called
+        if called not in {None, number}:
+            raise ValueError(
+                f"The label {number} may be class {called}, which is called {self.names[called or 0]!r}, or class "
+                f"{number}, which is called {self[number]!r}: write names instead of numbers."
+            )
+        return number
+
+    def _some(self) -> str:
+        return ", ".join(map(repr, self.names[:SHOWN])) + (" ..." if len(self) > SHOWN else "")
 
     def _nearest(self, name: str) -> str:
         loose = {_loosely(known): known for known in self.names}

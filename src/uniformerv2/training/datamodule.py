@@ -66,6 +66,7 @@ class VideoDataModule(lightning.LightningDataModule):
     Attributes:
         records: Of each split.
         class_names: In head order.
+        sorts_names: The order is that of the sorted names, as nothing else told it.
 
     Raises:
         ValueError: An argument outside what is allowed, no training videos, or some without a class.
@@ -108,6 +109,8 @@ class VideoDataModule(lightning.LightningDataModule):
         self.max_failed = max_failed
         self.records = _split(train, val, test, classes=classes, root=root)
         self.class_names = _names([record for part in self.records.values() for record in part], classes)
+        named = any(record.label_name is not None for record in self.records["train"])
+        self.sorts_names = classes is None and named
         self.weights = balanced_weights(self.records["train"]) if balanced else weights
         several = any(isinstance(record.label, tuple) for record in self.records["train"])
         self.multi_label = several if multi_label is None else multi_label

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from uniformerv2.core.optional import require
 from uniformerv2.data.dataset import VideoBatch, VideoDataset
-from uniformerv2.data.labels import ClassNames
 from uniformerv2.data.mixing import BatchMixing
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.class_match import SAVED_NAMES, check_names, check_saved_names
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.epoch_metrics import metrics_for
 from uniformerv2.training.optim import Optimization, parameter_groups, regroup
@@ -147,7 +147,8 @@ class VideoClassifier(lightning.LightningModule):
                 f"A video of these data has {'several classes' if data.multi_label else 'one class'}: "
                 f"the loss is {wanted} then, got {self.loss}."
             )
-        self._check_names(data.class_names, may_rename=stage == "fit" and data.num_classes == self.network.num_classes)
+        may_rename = stage == "fit" and data.num_classes == self.network.num_classes
+        check_names(data.class_names, self.network.info.class_names, may_rename=may_rename)
         self.preprocessing = data.preprocessing
         names = data.class_names if data.num_classes == self.network.num_classes else self.network.info.class_names
         self.network.info = replace(
@@ -156,6 +157,20 @@ class VideoClassifier(lightning.LightningModule):
             class_names=tuple(names),
             is_multi_label=data.multi_label,
         )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """With how the classes are called: their order may be another where the data are read again."""
+        checkpoint[SAVED_NAMES] = list(self.network.info.class_names)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """That the rows of the checkpoint's head are the classes of the data.
+
+        Raises:
+            ValueError: They are not.
+        """
+        data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+        if isinstance(data, VideoDataModule):
+            check_saved_names(checkpoint.get(SAVED_NAMES), data.class_names, are_sorted=data.sorts_names)
 
     def training_step(self, batch: VideoBatch, batch_idx: int) -> Tensor:
         """The loss of a batch.
@@ -263,29 +278,6 @@ class VideoClassifier(lightning.LightningModule):
         if math.isinf(num_steps) or math.isinf(batches):
             raise ValueError("The schedule needs an end: set max_epochs, and limit_train_batches for endless data.")
         return int(num_steps), math.ceil(batches / self.trainer.accumulate_grad_batches)
-
-    def _check_names(self, names: Sequence[str], *, may_rename: bool) -> None:
-        """That a class of the data is the network's class of the same number; a bare number is no name.
-
-        Args:
-            names: Of the data.
-            may_rename: Names that the network does not know are new ones for its classes.
-
-        Raises:
-            ValueError: It is not.
-        """
-        own = self.network.info.class_names
-        known = ClassNames(own, called="the network's classes") if own else None
-        for number, (name, ours) in enumerate(zip(names, own, strict=False)):
-            found = known.find(name) if known else number
-            if found == number or str(number) in {name, ours} or (may_rename and found is None):
-                continue
-            raise ValueError(
-                f"Class {number} is {name!r} in the data and {ours!r} in the network, whose {len(own)} classes are "
-                f"{', '.join(map(repr, own[:SHOWN]))}{' ...' * (len(own) > SHOWN)}. For these, give data.classes all "
-                "their names in this order; to train other ones, give the network a new head (model.new_head, and "
-                "num_classes)."
-            )
 
     def _highest_rate(self) -> float:
         return max(group["lr"] for group in self.trainer.optimizers[0].param_groups)

@@ -28,6 +28,7 @@ from uniformerv2.checkpoint import CONFIG, WEIGHTS, save_model
 from uniformerv2.core.files import remove_leftovers
 from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.labels import whole_number
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.files import read_json, write_json
@@ -132,6 +133,14 @@ class RunFolder:
         """
         content = {"plan": plan.to_dict(), "network": network.config.to_dict(), "info": asdict(network.info)}
         write_json(self.record, {**content, "request": dict(request)})
+
+    def numbered_classes(self) -> tuple[str, ...] | None:
+        """The classes of the plan in its order, where whole numbers call them; else None.
+
+        Runs that were begun before such class folders were sorted as numbers have them sorted as text.
+        """
+        names = tuple(read_json(self.record)["plan"]["class_names"])
+        return names if all(whole_number(name) is not None for name in names) else None
 
     def read(self) -> tuple[TrainingPlan, UniFormerV2, dict[str, Any]]:
         """The plan, the network with random weights, the request."""

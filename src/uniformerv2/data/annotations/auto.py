@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from uniformerv2.data.annotations import activitynet, folder, kinetics, something_something, split_files, table
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, read_text
 from uniformerv2.data.annotations.structured import as_entries, read_json
-from uniformerv2.data.labels import class_names_of
+from uniformerv2.data.labels import class_names_of, whole_number
 
 __all__ = ["AnnotationFormat", "detect_format", "read_lists", "read_records"]
 
@@ -55,7 +55,9 @@ def read_records(
             lines or Parquet file; or the annotations of a benchmark.
         classes: Name of a label space, or the class names in head order. None: what the format knows
             (``classes.txt`` in a folder of lists, the benchmark's own classes); else the numbers of a list stay,
-            and names, which those of class folders always are, are numbered in sorted order.
+            and names, which those of class folders always are, are numbered in sorted order: as numbers where all of
+            them are whole numbers, so that class ``2`` comes before ``10``. Where the given classes are called by
+            whole numbers, a bare number in a list is such a name; else it is a place among them.
         root: Where relative paths start. None: the folder that holds the annotations.
         split: Keep only these records; records of which nothing says the split are taken to be of it.
         format: ``"auto"`` finds it from the content, except Jester, which looks like Something-Something V1, and
@@ -89,7 +91,8 @@ def read_lists(
     The lists are numbered together, so a class that is absent in one of them keeps its number.
 
     Raises:
-        AnnotationError: No list is there, or one (or ``classes.txt``) is empty or broken; with file and line.
+        AnnotationError: No list is there, or one (or ``classes.txt``) is empty or broken; with file and line. One list
+            has names and another numbers, and nothing says which is which.
     """
     lists = _lists(Path(path))
     if not lists:
@@ -101,7 +104,10 @@ def read_lists(
             class_names_of(classes)
         except ValueError as error:
             raise AnnotationError(str(error), file=named) from error
-    return finish(_rows_of_lists(lists), source=path, classes=classes, root=root, split=split)
+    rows = list(_rows_of_lists(lists))
+    if classes is None:
+        _check_labels_agree(rows, path)
+    return finish(rows, source=path, classes=classes, root=root, split=split)
 
 
 def detect_format(path: str | Path) -> AnnotationFormat:
@@ -175,6 +181,28 @@ def _rows_of_lists(lists: list[Path]) -> Iterator[Row]:
         if first is None:
             raise AnnotationError("holds no videos: the list is empty.", file=file)
         yield from chain((first,), rows)
+
+
+def _check_labels_agree(rows: Iterable[Row], top: str | Path) -> None:
+    """That not one list names its classes while another numbers them: the numbers would become names.
+
+    Raises:
+        AnnotationError: That is so.
+    """
+    first: dict[str, tuple[str, Any]] = {}
+    for file, own in groupby(rows, key=lambda row: row.file):
+        labels = [atom for row in own for atom in (row.label if isinstance(row.label, list) else [row.label])]
+        atoms = [atom for atom in labels if atom is not None and atom == atom and str(atom).strip()]
+        named = [atom for atom in atoms if whole_number(atom) is None]
+        if atoms:
+            first.setdefault("names" if named else "numbers", (Path(file).name, (named or atoms)[0]))
+    if len(first) > 1:
+        (named_in, name), (numbered_in, number) = first["names"], first["numbers"]
+        raise AnnotationError(
+            f"{named_in} has class names, such as {name!r}, and {numbered_in} has class numbers, such as {number!r}: "
+            f"write names in both, or give the names in the order of the numbers, one a line, in {_CLASSES_FILE}.",
+            file=top,
+        )
 
 
 def _json_rows(path: str | Path) -> Iterator[Row]:

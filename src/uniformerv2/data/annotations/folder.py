@@ -38,7 +38,8 @@ def read_folder(
 
     Args:
         path: The folder that holds the class folders, or the ``train``, ``val``, ``test`` folders that hold them.
-        classes: Name of a label space, or the class names in head order; None: the folder names, sorted.
+        classes: Name of a label space, or the class names in head order; None: the folder names, sorted (as
+            numbers where all of them are whole numbers).
         root: Where the records' paths start; ``path`` itself where None.
         split: Keep only these records.
         val_fraction: How much of each class, counted in sources, goes to ``val`` where no folder says it; 0 puts all

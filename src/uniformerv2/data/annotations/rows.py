@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord, no_extra
-from uniformerv2.data.labels import ClassNames, LabelSpace, class_names_of
+from uniformerv2.data.labels import ClassNames, LabelSpace, class_names_of, in_order, whole_number
 
 __all__ = ["Classes", "Row", "finish", "is_number", "read_text", "split_from_name", "standard_split"]
 
@@ -109,10 +109,10 @@ def finish(
     Args:
         rows: What the format's reader found.
         source: The file or folder, for messages; relative paths start from its folder where ``root`` is None.
-        classes: Fixes the numbers of the classes. None: numbers stay, names are numbered in sorted order.
+        classes: Fixes the numbers of the classes. None: numbers stay, names are numbered as ``in_order`` sorts them.
         root: The folder that relative paths start from.
         split: Keep only these; rows of which nothing says the split are taken to be of it.
-        by_name: Without ``classes``, labels are names, also where each of them is a number.
+        by_name: Labels are names, also where each of them is a number.
 
     Raises:
         AnnotationError: No rows, a label outside the classes, a path twice with two labels, and so on.
@@ -181,15 +181,14 @@ class _Numbering:
             row.label = _tidy(row)
         self.multi = any(isinstance(row.label, list) for row in rows)
         self.labelled = {row.split for row in rows if row.label is not None}  # the test part may have no labels
+        atoms = {atom for row in rows for atom in _atoms(row.label)}
+        # A number among names is a name too, where a class is called so.
+        self.are_names = by_name or any(whole_number(atom) is None for atom in atoms)
         self.classes: ClassNames | None = None
-        self.by_name = False  # every label is a name, also the number 3 among names
         if classes is not None:
             self.classes = class_names_of(classes)
-        elif self.labelled:
-            atoms = {atom for row in rows for atom in _atoms(row.label)}
-            if by_name or not all(_is_number(atom) for atom in atoms):
-                self.classes = ClassNames(sorted({str(atom) for atom in atoms}))
-                self.by_name = True
+        elif atoms and self.are_names:
+            self.classes = ClassNames(in_order({str(atom) for atom in atoms}), called="the classes of the list")
 
     def number(self, row: Row) -> tuple[int | tuple[int, ...] | None, str | tuple[str, ...] | None]:
         """The class number or numbers of a row, and their names where there are any."""
@@ -204,27 +203,20 @@ class _Numbering:
         return numbers[0], None if names is None else names[0]
 
     def _one(self, row: Row, atom: str | int) -> int:
-        is_out = isinstance(atom, int) and self.classes is not None and not 0 <= atom < len(self.classes)
-        if self.classes is not None and (self.by_name or is_out or isinstance(atom, str)):
-            number = self.classes.find(str(atom))
-            if number is not None:
-                return number
-        if not _is_number(atom):
-            assert self.classes is not None  # names without classes were made classes above
-            try:
-                self.classes.index(str(atom))
-            except ValueError as error:
-                raise row.error(str(error)) from error
-        number = _number(atom)
-        if self.classes is not None and not 0 <= number < len(self.classes):
-            top = len(self.classes) - 1
-            raise row.error(
-                f"the label {number} is outside the classes: numbers from 0 to {top} are allowed, as there are "
-                f"{top + 1} class names."
-            )
-        if number < 0:
-            raise row.error(f"the label {number} is outside the classes: numbers from 0 are allowed.")
-        return number
+        """By name where that can be, else as ``ClassNames.numbered`` takes a number."""
+        number = whole_number(atom)
+        if self.classes is None:
+            assert number is not None  # names without classes were made classes above
+            if number < 0:
+                raise row.error(f"the label {number} is outside the classes: numbers from 0 are allowed.")
+            return number
+        found = self.classes.find(str(atom)) if self.are_names or self.classes.are_numbers else None
+        if found is not None:
+            return found
+        try:
+            return self.classes.index(str(atom)) if number is None else self.classes.numbered(number)
+        except ValueError as error:
+            raise row.error(str(error)) from error
 
 
 def _tidy(row: Row) -> str | int | list[str | int] | None:
@@ -259,12 +251,3 @@ def _atoms(label: Any) -> list[str | int]:
 def is_number(text: str) -> bool:
     """Whether the text is a whole number of a size that a label or a frame can have."""
     return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
-
-
-def _is_number(atom: str | int) -> bool:
-    """Also ``"3.0"``: a table with gaps makes floats of numbers."""
-    return isinstance(atom, int) or re.fullmatch(r"-?[0-9]{1,18}(\.0+)?", atom) is not None
-
-
-def _number(atom: str | int) -> int:
-    return int(str(atom).partition(".")[0])
