@@ -1,7 +1,8 @@
 """The command line: ``uniformerv2 VERB ...``.
 
-A verb is a module that is imported when it is used; it adds its options to a parser and runs. Exit codes: 0 done,
-1 failed on the data, 2 wrong usage.
+A verb is two modules: ``commands/arguments/VERB.py`` has its options and what shows a call to be wrong, and is all that
+``--help`` and a wrong call import; ``commands/VERB.py`` carries it out. Exit codes: 0 done, 1 failed on the data, 2
+wrong usage.
 """
 
 from __future__ import annotations
@@ -11,39 +12,81 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 from uniformerv2 import __version__
 from uniformerv2.commands.options import UsageError
+from uniformerv2.core.limits import Limits, get_limits, parse_limits, set_limits
+from uniformerv2.core.memory import is_out_of_memory
 
 __all__ = ["VERBS", "main"]
 
 VERBS: dict[str, tuple[str, str]] = {
-    "predict": ("uniformerv2.commands.predict", "classify videos"),
-    "models": ("uniformerv2.commands.models", "list the model zoo, or describe one model"),
-    "convert": ("uniformerv2.commands.convert", "turn a checkpoint of any published format into our folder"),
-    "data": ("uniformerv2.commands.data", "check videos, or prepare them for training"),
-    "k710": ("uniformerv2.commands.k710", "build Kinetics-710 out of Kinetics-400, 600 and 700"),
-    "train": ("uniformerv2.commands.train", "train on a folder or list of videos, without configuration"),
-    "fit": ("uniformerv2.commands.fit", "train by a recipe or a configuration file"),
-    "validate": ("uniformerv2.commands.fit", "measure on the validation set, one view a video"),
-    "test": ("uniformerv2.commands.test", "measure a checkpoint on videos, by many views of each"),
-    "ablate": ("uniformerv2.commands.ablate", "run a suite of ablations: variants, seeds, a table with intervals"),
-    "evaluate": ("uniformerv2.commands.evaluate", "measure again from dumps: intervals, ensembles, comparison"),
-    "benchmark": ("uniformerv2.commands.benchmark", "measure speed, memory and multiply-adds on this machine"),
+    "predict": ("predict", "classify videos"),
+    "models": ("models", "list the model zoo, or describe one model"),
+    "convert": ("convert", "turn a checkpoint of any published format into our folder"),
+    "data": ("data", "check videos, or prepare them for training"),
+    "k710": ("k710", "build Kinetics-710 out of Kinetics-400, 600 and 700"),
+    "train": ("train", "train on a folder or list of videos, without configuration"),
+    "fit": ("fit", "train by a recipe or a configuration file"),
+    "validate": ("fit", "measure on the validation set, one view a video"),
+    "test": ("test", "measure a checkpoint on videos, by many views of each"),
+    "ablate": ("ablate", "run a suite of ablations: variants, seeds, a table with intervals"),
+    "evaluate": ("evaluate", "measure again from dumps: intervals, ensembles, comparison"),
+    "benchmark": ("benchmark", "measure speed, memory and multiply-adds on this machine"),
 }
+"""Verb -> the name of its modules, and what it does."""
 
-PARSED_BY_LIGHTNING = frozenset({"fit", "validate"})
-"""Verbs whose module takes the words as they are."""
+PARSED_BY_LIGHTNING: Final = frozenset({"fit", "validate"})
+"""Verbs that parse most of their words themselves."""
+DEBUG: Final = "UNIFORMERV2_DEBUG"
+LOWERED: Final = (
+    "--batch-size",
+    "--views-per-batch",
+    "--clips",
+    "--crops",
+    "--num-frames",
+    "--image-size",
+    "--workers",
+)
+"""Options that decide how much memory a verb takes."""
+
+
+class AddLimit(argparse.Action):
+    """Notes a ``--limit`` in ``Parser.limits``, which the parsers of sub-verbs share."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _namespace: Any, values: Any, _option: Any = None) -> None:
+        """Read NAME=NUMBER; exit with 2 where it is none."""
+        try:
+            Parser.limits.update(parse_limits(values))
+        except ValueError as error:
+            parser.error(f"argument --limit: {str(error).removesuffix('.')}")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that knows what was meant."""
+    """An argument parser that knows what was meant, and has the options of every verb."""
 
     given: ClassVar[Sequence[str]] = ()
     """The words of this run, for ``error``; the parsers of sub-verbs share them."""
+    limits: ClassVar[dict[str, int]] = {}
+    """The limits of this run."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})
+        group = self.add_argument_group("for every verb")
+        group.add_argument(
+            "--limit", action=AddLimit, metavar="NAME=NUMBER", help="raise a limit that an error names; repeatable"
+        )
+        group.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help=f"show where an error came from; {DEBUG}=1 does the same",
+        )
 
     def known_options(self) -> list[str]:
         """The options of this parser and of its sub-verbs."""
@@ -80,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not end a long run
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
     if not words or words[0] in {"-h", "--help"}:
         sys.stdout.write(_help())
         return 0
@@ -103,12 +148,15 @@ def _run(verb: str, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except UsageError as error:
-        sys.stderr.write(f"uniformerv2 {verb}: {error}\n")
+        _tell(verb, words, str(error))
         return 2
-    except (ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
-        if type(error) is RuntimeError:
+    except (ValueError, OSError, ModuleNotFoundError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            _tell(verb, words, _memory_advice(verb, error))
+        elif type(error) is RuntimeError:
             raise  # nothing of ours raises a bare one: a defect, to be seen with its traceback
-        sys.stderr.write(f"uniformerv2 {verb}: {error}\n")
+        else:
+            _tell(verb, words, str(error))
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -116,15 +164,51 @@ def _run(verb: str, words: list[str]) -> int:
     return code
 
 
+def _tell(verb: str, words: Sequence[str], message: str) -> None:
+    """Say on stderr why a run ends; where it was asked for, also where the error came from."""
+    if "--debug" in words or os.environ.get(DEBUG, "0") not in {"", "0"}:
+        traceback.print_exc()
+    sys.stderr.write(f"uniformerv2 {verb}: {message}\n")
+
+
+def _memory_advice(verb: str, error: BaseException) -> str:
+    options = [option for option in LOWERED if option in _parser(verb).known_options()]
+    advice = f" Lower {' or '.join(options)}." if options else ""
+    what = "GPU memory" if "cuda" in str(error).lower() else "memory"
+    return f"The {what} is not enough ({str(error).partition('. ')[0].strip() or type(error).__name__}).{advice}"
+
+
 def _call(verb: str, words: list[str]) -> int:
-    module_name, summary = VERBS[verb]
-    module = importlib.import_module(module_name)
+    arguments = importlib.import_module(f"uniformerv2.commands.arguments.{VERBS[verb][0]}")
+    parser = _parser(verb)
+    Parser.given, Parser.limits = words, {}
+    options = argparse.Namespace(words=[verb, *words])
     if verb in PARSED_BY_LIGHTNING:
-        return int(module.run(verb, words))
-    parser = Parser(prog=f"uniformerv2 {verb}", description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False)
-    module.add_arguments(parser)
-    Parser.given = words
-    return int(module.run(parser.parse_args(words, argparse.Namespace(words=[verb, *words]))))
+        options, options.rest = parser.parse_known_args(words, options)
+    else:
+        parser.parse_args(words, options)
+    with _limits():
+        arguments.check(options)
+        return int(importlib.import_module(f"uniformerv2.commands.{VERBS[verb][0]}").run(options))
+
+
+def _limits() -> AbstractContextManager[Limits]:
+    """Those of ``--limit`` and the environment, until the run ends.
+
+    Raises:
+        UsageError: The environment names no limit.
+    """
+    try:
+        return set_limits(**Parser.limits) if Parser.limits else nullcontext(get_limits())
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _parser(verb: str) -> Parser:
+    name, summary = VERBS[verb]
+    parser = Parser(prog=f"uniformerv2 {verb}", description=summary[0].upper() + summary[1:] + ".")
+    importlib.import_module(f"uniformerv2.commands.arguments.{name}").add_arguments(parser)
+    return parser
 
 
 def _help() -> str:
@@ -134,7 +218,7 @@ def _help() -> str:
         [
             "uniformerv2: video recognition with armed image ViTs",
             "",
-            "usage: uniformerv2 VERB [options]     uniformerv2 VERB --help     uniformerv2 --version",
+            "usage: uniformerv2 VERB [options]     uniformerv2 help VERB     uniformerv2 --version",
             "",
             *lines,
             "",

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from tests.data.clips_on_disk import write_folder
 from uniformerv2.cli import main
-from uniformerv2.training.ablation import list_suites, read_suite
+from uniformerv2.training.ablation import read_suite
+from uniformerv2.training.recipes import list_suites
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
@@ -31,8 +32,8 @@ def videos(tmp_path_factory):
 @pytest.fixture
 def words(videos, tmp_path):
     """Options that make every run tiny; the image ViT has eight blocks."""
-    fixed = "--backbone test_vit2 --weights random --size 32 --frames 2 --epochs 1 --limit 2 --seeds 1 --json"
-    return ["--data", str(videos), "--out", str(tmp_path / "out"), *fixed.split()]
+    fixed = "--backbone test_vit2 --weights random --image-size 32 --num-frames 2 --epochs 1 --seeds 1 --json"
+    return ["--data", str(videos), "--out", str(tmp_path / "out"), "--max-videos", "2", *fixed.split()]
 
 
 def last_line(capsys):
@@ -160,10 +161,10 @@ def test_dry_run_measures_what_is_right_and_names_what_is_not(words, tmp_path, c
         ("fusion", ["--control", "serial"], "control is one of sequential"),
         ("fusion", ["--data", "nowhere"], "There is no file or folder nowhere."),
         ("fusion", ["--weights", "nowhere.safetensors"], "--weights also takes 'random' and 'pretrained'"),
-        ("fusion", ["--limit", "0"], "--limit is 0; it must be above 0."),
+        ("fusion", ["--max-videos", "0"], "--max-videos must be at least 1, got 0."),
         ("fusion", ["--seeds", "0"], "seeds must be different whole numbers, at least one, got []"),
-        ("fusion", ["--epochs", "0"], "epochs is a whole number from 1 on, got 0"),
-        ("fusion", ["--size", "-3"], "image_size is a whole number from 1 on, got -3"),
+        ("fusion", ["--epochs", "0"], "--epochs must be at least 1, got 0."),
+        ("fusion", ["--image-size", "-3"], "--image-size must be at least 1, got -3."),
     ],
 )
 def test_usage_errors(suite, extra, message, words, tmp_path, capsys):

@@ -14,7 +14,7 @@ from uniformerv2.benchmark.report import BenchmarkReport
 from uniformerv2.checkpoint import create_model, save_model
 from uniformerv2.cli import main
 
-ARM = ["--arm", "test_vit", "--size", "32", "--frames", "2"]
+ARM = ["--arm", "test_vit", "--image-size", "32", "--num-frames", "2"]
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_growth(tmp_path):
 
 def test_decoders_on_the_same_frames_and_absent_ones_are_named(tmp_path, clips, monkeypatch):
     monkeypatch.setitem(decoders.READERS, "missing", ("no_such_package", decoders.READERS["decord"][1]))
-    report = measured(tmp_path, "decode", clips, "--prepared", clips, "--clips", "2", "--repeats", "1")
+    report = measured(tmp_path, "decode", clips, "--prepared", clips, "--max-videos", "2", "--repeats", "1")
     assert "no_such_package is not installed" in report.absent["missing"]
     installed = len(decoders.READERS) - len(report.absent)
     assert len(report.rows) == 2 * 2 * installed
@@ -115,7 +115,7 @@ def test_every_reader_gives_the_same_frames(clips):
 
 
 def test_the_loader_and_a_worker_s_memory(tmp_path, clips, capsys):
-    words = ["--clips", "4", "--workers", "1", "--repeats", "1", "--memory-epochs", "2"]
+    words = ["--max-videos", "4", "--workers", "1", "--repeats", "1", "--memory-epochs", "2"]
     report = measured(tmp_path, "data", clips, *words)
     row = report.rows[0]
     assert (row["videos"], row["decoder"], row["num_workers"], row["num_clips"]) == ("original", "pyav", 1, 4)
@@ -125,7 +125,7 @@ def test_the_loader_and_a_worker_s_memory(tmp_path, clips, capsys):
 
 
 def test_the_pipeline_from_files_to_labels(tmp_path, clips, tiny):
-    words = ["--model", tiny, "--clips", "3", "--repeats", "1", "--workers", "1", "--precision", "fp32"]
+    words = ["--model", tiny, "--max-videos", "3", "--repeats", "1", "--workers", "1", "--precision", "fp32"]
     report = measured(tmp_path, "pipeline", clips, *words)
     assert [row["way"] for row in report.rows] == ["predict", "test"]
     for row in report.rows:
@@ -135,7 +135,7 @@ def test_the_pipeline_from_files_to_labels(tmp_path, clips, tiny):
 
 
 def test_multiply_adds_by_part(tmp_path, tiny, capsys):
-    report = measured(tmp_path, "flops", "--model", tiny, "--frames", "2")
+    report = measured(tmp_path, "flops", "--model", tiny, "--num-frames", "2")
     rows = {row["part"]: row["gmacs"] for row in report.rows}
     assert rows["counted"] == pytest.approx(rows["summarize"])
     assert "C_MHRA" in capsys.readouterr().out
@@ -160,19 +160,19 @@ def test_a_start_that_fails_is_said(tmp_path, monkeypatch, capsys):
     [
         (["model", "--model", "uniformerv2_b16_k400"], "Did you mean"),
         (["model", "--arm", "vit_of_nobody"], "vit_of_nobody"),
-        (["model", "--batch", "0"], "--batch is 0; it must be 1 or more"),
+        (["model", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["model", "--checkpointing"], "--pass is forward: give --pass step alone"),
         (["model", "--checkpointing", "--pass", "forward", "step"], "--pass is forward step: give --pass step alone"),
         (["model", "--precision", "fp8"], "invalid choice: 'fp8'"),
         (["model", "--device", "cuda:77"], "--device cuda:77"),
         (["model", "--against", "copy"], "it must be MODULE:CLASS"),
         (["model", "--against", "copy:nothing"], "--against copy:nothing"),
-        (["growth", "--sizes", "0"], "--sizes is 0"),
+        (["growth", "--sizes", "0"], "--sizes must be at least 1, got 0"),
         (["growth", "--model", "."], "makes its networks anew"),
         (["growth", "--arm", "test_vit", "--stages", "7"], "--stages is 7"),
         (["decode", "nowhere"], "There is no file or folder nowhere"),
-        (["data", ".", "--memory-epochs", "1"], "0, or 2 and more"),
-        (["flops", "--plot", "figure.gif"], "must end with .png"),
+        (["data", ".", "--memory-epochs", "1"], "must be 0, or at least 2"),
+        (["flops", "--plot", "figure.gif"], "a file that ends with .png or"),
         ([], "required: WHAT"),
     ],
 )

@@ -220,7 +220,10 @@ def contents(folder):
         (["prepare", "own/train.csv", "own", "--root", "more"], "train.csv would be replaced by a list of the results"),
         (["prepare", "more", "own"], "train.csv is no list that was written here before"),
         (["prepare", "more", "other"], "prepared.csv is no manifest of this kind"),
-        (["check", "own/train.csv", "--manifest", "own/../own/train.csv"], "would replace own/train.csv, the list"),
+        (
+            ["check", "own/train.csv", "--manifest", "own/../own/train.csv"],
+            "would replace own/../own/train.csv, which this command reads",
+        ),
         (["check", "videos", "--manifest", "own/train.csv"], "train.csv is no manifest of this kind"),
     ],
 )
@@ -383,13 +386,16 @@ def test_nothing_can_be_prepared(tmp_path, capsys):
     [
         (["check", "gone"], "There is no file or folder gone."),
         (["check", "in", "--resume"], "give --manifest FILE too"),
-        (["check", "in", "--manifest", "rows.txt"], "A manifest is called"),
-        (["check", "in", "--workers", "0"], "--workers is 0; it is at least 1"),
-        (["check", "in", "--timeout", "0"], "--timeout is 0.0; it must be above 0"),
+        (
+            ["check", "in", "--manifest", "rows.txt"],
+            "--manifest writes a file that ends with .csv or .parquet, got rows.txt",
+        ),
+        (["check", "in", "--workers", "0"], "--workers must be at least 1, got 0"),
+        (["check", "in", "--timeout", "0"], "--timeout must be above 0, got 0.0"),
         (["prepare", "in", "in/out"], "would go to in/out/videos, among those of in"),
         (["prepare", "in", "in"], "would go to in/videos, among those of in"),
         (["prepare", "in", "out", "--short-side", "255"], "short_side is 255; an even number"),
-        (["prepare", "in", "out", "--shard-videos", "0"], "--shard-videos and --shard-megabytes are at least 1"),
+        (["prepare", "in", "out", "--shard-videos", "0"], "--shard-videos must be at least 1, got 0"),
     ],
 )
 def test_wrong_use_is_told_and_writes_nothing(videos, tmp_path, monkeypatch, capsys, words, message):

@@ -108,7 +108,7 @@ def test_the_command_of_a_dump_gives_its_scores_again(videos, tmp_path, capsys):
     head = ["--head-map", "kinetics710_to_kinetics400", "--num-classes", 400, "--head-classes", "kinetics400"]
     how = ["--precision", "bf16", "--decoder", "pyav", "--average", "logits", "--multi-label", "--clips", 2]
     names = class_names_of("kinetics400_authors_order").names
-    which = ["--classes", "kinetics400_authors_order", "--only-classes", names[0], names[5], "--limit", 1]
+    which = ["--classes", "kinetics400_authors_order", "--only-classes", names[0], names[5], "--max-videos", 1]
     rows = ["path,label,split", "a.mp4,7,test", "b.mp4,0,val", "c.mp4,5,test", "d.mp4,0,test"]
     videos.write_text("\n".join(rows) + "\n")
     for name in "abcd":
@@ -125,6 +125,6 @@ def test_the_command_of_a_dump_gives_its_scores_again(videos, tmp_path, capsys):
 
 def test_weights_are_those_of_an_ensemble(tmp_path, capsys):
     dump = write_dump(tmp_path / "dump.pkl", make_evaluation())
-    said = call(capsys, "evaluate", dump, "--weights", 7, code=2)
-    assert "--weights are those of an ensemble: give two dumps or more" in said.err
+    said = call(capsys, "evaluate", dump, "--ensemble-weights", 7, code=2)
+    assert "--ensemble-weights are those of an ensemble: give two dumps or more" in said.err
     assert not said.out

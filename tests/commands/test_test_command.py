@@ -192,7 +192,7 @@ def test_a_recipe_says_which_videos_and_how_many_views(model, videos, tmp_path, 
     recipe.write_text(yaml.safe_dump({"data": {"val": str(videos), "preprocessing": protocol}}))
     printed = call(capsys, "test", recipe, model, *FEW).out
     assert "2 clips x 3 crops" in printed
-    assert "1 clip x 3 crops" in call(capsys, "test", recipe, model, "--clips", 1, "--limit", 2, *FEW).out
+    assert "1 clip x 3 crops" in call(capsys, "test", recipe, model, "--clips", 1, "--max-videos", 2, *FEW).out
     recipe.write_text(yaml.safe_dump({"data": {"val": str(videos), "preprocessing": {"num_frames": 16}}}))
     assert "The recipe has num_frames 16, the checkpoint 4" in call(capsys, "test", recipe, model, code=2).err
     assert "give --data LIST" in call(capsys, "test", "uniformerv2_b16_ssv2_16x224", model, code=2).err
@@ -210,7 +210,7 @@ def test_only_some_videos(model, videos, tmp_path, capsys):
         ([], 1),
         (["--split", "val"], 2),
         (["--split", "all"], 4),
-        (["--split", "all", "--limit", 3], 3),
+        (["--split", "all", "--max-videos", 3], 3),
     ):
         printed = call(capsys, "test", folder / "marked.csv", model, "--json", *words, *FEW)
         assert json.loads(printed.out)["metrics"]["num_videos"] == number
@@ -387,7 +387,7 @@ def test_evaluate_makes_the_report_of_a_dump(tmp_path, capsys):
     assert "Ensemble of first.pkl, second.npz" in html
     assert "95 % interval " not in html.partition('id="confusion"')[0]
     said = call(capsys, "evaluate", first, second, "--compare", "--report", tmp_path / "c", code=2).err
-    assert "leave out --weights, --dump and --report" in said
+    assert "leave out --ensemble-weights, --dump and --report" in said
     assert not (tmp_path / "c").exists()
 
 
@@ -452,7 +452,7 @@ def test_evaluate_measures_dumps_again(model, videos, tmp_path, capsys):
     assert {name: item["value"] for name, item in content["metrics"]["first.pkl"]["all_videos"].items()} == values
 
     out = tmp_path / "both.csv"
-    printed = call(capsys, "evaluate", first, second, "--weights", 1, 2, "--dump", out, "--resamples", 0).out
+    printed = call(capsys, "evaluate", first, second, "--ensemble-weights", 1, 2, "--dump", out, "--resamples", 0).out
     assert re.search(r"first\.pkl: 3 views .*second\.npz: 3 views .*ensemble: 6 views", printed)
     parts = [read_dump(path) for path in (first, second)]
     wanted = (parts[0].scores.astype(float) + 2 * parts[1].scores) / 3
@@ -477,5 +477,5 @@ def test_evaluate_compares_two_dumps(model, videos, tmp_path, capsys):
     write_dump(second, replace(before, videos=right[:5]))
     assert "lacks 2 videos" in call(capsys, "evaluate", first, second, code=2).err
     assert "takes two dumps, got 1" in call(capsys, "evaluate", first, "--compare", code=2).err
-    assert "a number for each" in call(capsys, "evaluate", first, second, "--weights", 1, code=2).err
+    assert "a number for each" in call(capsys, "evaluate", first, second, "--ensemble-weights", 1, code=2).err
     assert "There is no file" in call(capsys, "evaluate", tmp_path / "absent.pkl", code=2).err

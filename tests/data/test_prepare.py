@@ -27,7 +27,8 @@ from uniformerv2.data.prepare import (
     refuse_to_replace,
     still_prepared,
 )
-from uniformerv2.data.reencode import PrepareSettings, reencode
+from uniformerv2.data.prepare_settings import PrepareSettings
+from uniformerv2.data.reencode import reencode
 from uniformerv2.data.shards import write_shards
 
 

@@ -13,10 +13,11 @@ import timm
 import torch
 
 from tests.data.clips_on_disk import write_folder
-from uniformerv2.training.ablation import AblationSettings, list_suites, read_suite
+from uniformerv2.training.ablation import AblationSettings, read_suite
 from uniformerv2.training.ablation_grid import Grid, read_task, source_of
 from uniformerv2.training.ablation_parts import average_frames, build_network
 from uniformerv2.training.ablation_run import prepare, shared_tokens
+from uniformerv2.training.recipes import list_suites
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FIGURE_SUFFIXES", "draw"]
+__all__ = ["draw"]
 
 Row = Mapping[str, Any]
 
 BLUE, RED, GREEN, INK, MUTED, LINE = "#0072b2", "#d55e00", "#009e73", "#1b1f24", "#5c6670", "#d3d9df"
-FIGURE_SUFFIXES: Final = (".png", ".svg", ".pdf")
 
 _STYLE: Final = {
     "font.family": "DejaVu Sans",
@@ -66,7 +65,7 @@ def draw(benchmark: str, rows: Sequence[Row], path: Path, *, source: str = "") -
     Args:
         benchmark: A name that has a table.
         rows: Of a report.
-        path: The file to write, of one of ``FIGURE_SUFFIXES``; whole or not at all.
+        path: The file to write, of one of ``choices.FIGURE_SUFFIXES``; whole or not at all.
         source: Written into a PNG's metadata: what the figure was made from.
     """
     matplotlib = require("matplotlib", extra="plot")

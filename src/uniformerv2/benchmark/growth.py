@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 
+from uniformerv2.benchmark.choices import FRAMES, SIZES
 from uniformerv2.benchmark.clock import time_in_turns
 from uniformerv2.benchmark.networks import Subject, Work, build_run, peak_of
 from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["FRAMES", "SIZES", "Sweep", "measure_growth"]
+__all__ = ["Sweep", "measure_growth"]
 
 Sweep = Literal["frames", "size", "stages"]
-
-FRAMES: Final = (4, 8, 16, 32, 64)
-SIZES: Final = (112, 160, 224, 320, 448)
 
 
 def measure_growth(

@@ -22,16 +22,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uniformerv2.benchmark.choices import Pass, Precision
 from uniformerv2.benchmark.clock import peak_bytes, time_in_turns
 from uniformerv2.benchmark.products import MatrixProducts, record_products, square_product
 from uniformerv2.checkpoint import create_model, load_model
 from uniformerv2.model.arming import arm
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["Pass", "Precision", "Subject", "TestClip", "Work", "build_run", "make_ours", "measure_networks", "peak_of"]
-
-Pass = Literal["forward", "step"]
-Precision = Literal["fp32", "bf16", "bf16-mixed"]
+__all__ = ["Subject", "TestClip", "Work", "build_run", "make_ours", "measure_networks", "peak_of"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from uniformerv2.commands.score_table import as_json, table_console
 from uniformerv2.commands.train_progress import TrainProgress, duration
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation.ablation_table import VariantHits, VariantRow, markdown, tabulate, write_results
-from uniformerv2.training.ablation import PRETRAINED, RANDOM, Suite, list_suites, read_suite
+from uniformerv2.training.ablation import Suite, read_suite
 from uniformerv2.training.ablation_cost import GridCost, grid_cost
 from uniformerv2.training.ablation_grid import Grid, Run, RunResult, read_task, source_of
 
@@ -33,45 +33,12 @@ if TYPE_CHECKING:
 else:
     SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]
 
-OF_BASE: Final = {
-    "backbone": "backbone",
-    "weights": "weights",
-    "trainable": "trainable",
-    "epochs": "epochs",
-    "frames": "num_frames",
-    "size": "image_size",
-}
-"""Option -> setting."""
+OF_BASE: Final = ("backbone", "weights", "trainable", "epochs", "num_frames", "image_size")
+"""Options that are settings of every variant."""
 EVERY_SECONDS: Final = 10.0
 """Between two lines on the cache."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this verb."""
-    parser.add_argument("suite", metavar="SUITE", help=f"{', '.join(list_suites())}, or a YAML file of your own")
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="DATA", help="folder or list of videos, as for train"
-    )
-    parser.add_argument(
-        "--task", default="classes", choices=("classes", "arrow_of_time"), help="arrow_of_time: forward or reversed?"
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: runs/ablations/SUITE)")
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="so many seeds, or these where several")
-    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="run these variants")
-    parser.add_argument("--control", metavar="VARIANT", help="compare the others with this one (default: the suite's)")
-    base = parser.add_argument_group("base settings, for variants that do not say otherwise")
-    base.add_argument("--backbone", metavar="NAME", help="timm's image ViT")
-    base.add_argument("--weights", metavar="FILE", help="of the image ViT; or: random, pretrained (fetched)")
-    base.add_argument("--trainable", choices=("all", "armour"), help="armour: freeze the image ViT")
-    base.add_argument("--epochs", type=int, metavar="N", help="passes over the videos")
-    base.add_argument("--frames", type=int, metavar="T", help="of a clip")
-    base.add_argument("--size", type=int, metavar="PIXELS", help="side of the input")
-    parser.add_argument("--limit", type=int, metavar="N", help="so many videos of each split, to try it out")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read videos (default: 0)")
-    parser.add_argument("--dry-run", action="store_true", help="print the grid and what it will cost, and run nothing")
-    parser.add_argument("--json", action="store_true", help="one line of JSON at the end; all else goes to stderr")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -86,9 +53,7 @@ def run(options: argparse.Namespace) -> int:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     console = table_console(stderr=options.json)
     suite = _suite(options)
-    if options.limit is not None and options.limit < 1:
-        raise UsageError(f"--limit is {options.limit}; it must be above 0.")
-    splits = read_task(options.data, options.task, limit=options.limit)
+    splits = read_task(options.data, options.task, limit=options.max_videos)
     out = options.out or Path("runs") / "ablations" / suite.name
     try:
         grid = Grid(suite=suite, splits=splits, out=out, only=tuple(options.only), num_workers=options.workers)
@@ -121,11 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _suite(options: argparse.Namespace) -> Suite:
-    if not options.data.exists():
-        raise UsageError(f"There is no file or folder {options.data}.")
-    if options.weights not in {None, PRETRAINED, RANDOM} and not Path(options.weights).is_file():
-        raise UsageError(f"There is no file {options.weights}; --weights also takes 'random' and 'pretrained'.")
-    given = {setting: getattr(options, name) for name, setting in OF_BASE.items()}
+    given = {name: getattr(options, name) for name in OF_BASE}
     try:
         suite = read_suite(options.suite)
         suite = suite.with_base({name: value for name, value in given.items() if value is not None})

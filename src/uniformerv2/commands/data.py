@@ -20,78 +20,19 @@ from uniformerv2.data.check_summary import summarize_checks
 from uniformerv2.data.list_files import LIST_NAMES, check_lists, numbered_anew, write_lists
 from uniformerv2.data.manifest import Journal, journal_path
 from uniformerv2.data.prepare import PreparedVideo, new_files, prepare_videos, refuse_to_replace, still_prepared
-from uniformerv2.data.reencode import PrepareSettings
+from uniformerv2.data.prepare_settings import PrepareSettings
 from uniformerv2.data.shard_files import write_shards
 
-__all__ = ["add_arguments", "run"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this verb."""
-    tasks = parser.add_subparsers(metavar="TASK", required=True)
-    settings = PrepareSettings()
-
-    check = tasks.add_parser("check", help="open and decode every video", allow_abbrev=False)
-    check.set_defaults(task=_check)
-    _add_common(check)
-    check.add_argument("--deep", action="store_true", help="decode every frame, not the first, middle and last")
-    check.add_argument("--min-frames", type=int, default=2, metavar="N", help="fewer are too short (default: 2)")
-    check.add_argument("--manifest", type=Path, metavar="FILE", help="write a row a video to this .csv or .parquet")
-    check.add_argument("--resume", action="store_true", help="look only at what is new or has changed since --manifest")
-
-    prepare = tasks.add_parser("prepare", help="re-encode videos so that training reads them fast", allow_abbrev=False)
-    prepare.set_defaults(task=_prepare)
-    _add_common(prepare)
-    prepare.add_argument("out", type=Path, metavar="OUT", help="the folder to write; what is done there is kept")
-    prepare.add_argument(
-        "--short-side",
-        type=int,
-        default=settings.short_side,
-        metavar="N",
-        help=f"pixels of the shorter side (default: {settings.short_side}); smaller videos are not enlarged",
-    )
-    prepare.add_argument("--fps", type=float, metavar="F", help="change to this constant rate (default: as it is)")
-    prepare.add_argument(
-        "--gop", type=int, default=settings.gop_length, metavar="N", help="frames a keyframe (default: %(default)s)"
-    )
-    prepare.add_argument(
-        "--crf", type=int, default=settings.crf, metavar="N", help="quality: 0 best, 51 worst (default: %(default)s)"
-    )
-    prepare.add_argument("--shards", action="store_true", help="also pack the result into WebDataset shards")
-    prepare.add_argument(
-        "--shard-videos", type=int, default=1000, metavar="N", help="videos a shard (default: %(default)s)"
-    )
-    prepare.add_argument(
-        "--shard-megabytes", type=int, default=1024, metavar="N", help="size of a shard (default: %(default)s)"
-    )
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, metavar="LIST|DIR", help="a list in any known format, or a folder")
-    parser.add_argument("--root", type=Path, metavar="DIR", help="where paths of a list start (default: its folder)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="for one video (default: check 60, --deep 600, prepare 900)"
-    )
-    parser.add_argument("--json", action="store_true", help="one line of JSON a video; all else goes to stderr")
+__all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
     """Check or prepare; 1 where a video is bad.
 
     Args:
-        options: As ``add_arguments`` made them.
-
-    Raises:
-        UsageError: There is no such list or folder, or an option is out of range.
+        options: As ``arguments.data`` made them.
     """
-    if not options.source.exists():
-        raise UsageError(f"There is no file or folder {options.source}.")
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers is {options.workers}; it is at least 1.")
-    if options.timeout is not None and not options.timeout > 0:
-        raise UsageError(f"--timeout is {options.timeout}; it must be above 0.")
-    return int(options.task(options))
+    return (_check if options.task == "check" else _prepare)(options)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -111,8 +52,6 @@ def _check_journal(options: argparse.Namespace) -> Journal[VideoCheck] | None:
         if options.resume:
             raise UsageError("--resume goes on from the manifest of the run before: give --manifest FILE too.")
         return None
-    if options.manifest.resolve() == options.source.resolve():
-        raise UsageError(f"--manifest would replace {options.source}, the list to check: name another file.")
     left = journal_path(options.manifest)
     if left.exists() and not options.resume:
         raise UsageError(f"{left} is left of a run that was stopped: add --resume to go on from it, or delete it.")
@@ -236,8 +175,6 @@ def _write_shards(records: Sequence[VideoRecord], options: argparse.Namespace) -
 
 
 def _settings(options: argparse.Namespace) -> PrepareSettings:
-    if options.shard_videos < 1 or options.shard_megabytes < 1:
-        raise UsageError("--shard-videos and --shard-megabytes are at least 1.")
     try:
         return PrepareSettings(short_side=options.short_side, fps=options.fps, gop_length=options.gop, crf=options.crf)
     except ValueError as error:

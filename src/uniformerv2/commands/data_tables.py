@@ -14,7 +14,7 @@ from rich.text import Text
 from uniformerv2.data.check import VideoCheck
 from uniformerv2.data.check_summary import CheckSummary, ClassSummary
 from uniformerv2.data.prepare import PreparedVideo, measure_sparse_decoding
-from uniformerv2.data.reencode import PrepareSettings
+from uniformerv2.data.prepare_settings import PrepareSettings
 
 __all__ = ["show_checks", "show_prepared"]
 

@@ -16,7 +16,6 @@ from rich.console import Console
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.score_table import (
     as_json,
-    check_report_option,
     list_failures,
     print_report,
     print_summary,
@@ -24,24 +23,12 @@ from uniformerv2.commands.score_table import (
     unreadable,
 )
 from uniformerv2.evaluation.comparison import Change, Comparison, align, compare, ensemble
-from uniformerv2.evaluation.dumps import check_dump_path, read_dump, write_dump
+from uniformerv2.evaluation.dumps import read_dump, write_dump
 from uniformerv2.evaluation.summary import summarize
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]
 
 SHOWN: Final = 20
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this verb."""
-    parser.add_argument("dumps", nargs="+", type=Path, metavar="DUMP", help="what uniformerv2 test --dump wrote")
-    parser.add_argument("--weights", nargs="+", type=float, metavar="W", help="of the dumps in their ensemble")
-    parser.add_argument("--compare", action="store_true", help="of two dumps: which videos changed, McNemar's test")
-    parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores of the ensemble, or another format")
-    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a page of figures and examples there")
-    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap; 0: no intervals")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap")
-    parser.add_argument("--json", action="store_true", help="one line of JSON; all else goes to stderr")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,12 +40,11 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: A dump that is not there or is none, dumps of different videos, options that contradict each other.
     """
-    _check(options)
     console = table_console(stderr=options.json)
     try:
         names = _names(options.dumps)
         parts = align([read_dump(path) for path in options.dumps], names)
-        together = ensemble(parts, weights=options.weights) if len(parts) > 1 else parts[0]
+        together = ensemble(parts, weights=options.ensemble_weights) if len(parts) > 1 else parts[0]
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     shown = dict(zip(names, parts, strict=True))
@@ -85,28 +71,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps(as_json({**content, "unreadable": unreadable(together)})) + os.linesep)
     return 0
-
-
-def _check(options: argparse.Namespace) -> None:
-    if options.compare and len(options.dumps) != 2:
-        raise UsageError(f"--compare takes two dumps, got {len(options.dumps)}.")
-    if options.compare and (options.weights or options.dump or options.report):
-        raise UsageError("--compare makes no ensemble: leave out --weights, --dump and --report.")
-    if options.weights and len(options.dumps) == 1:
-        raise UsageError("--weights are those of an ensemble: give two dumps or more, or leave them out.")
-    if options.weights and len(options.weights) != len(options.dumps):
-        raise UsageError(f"--weights takes a number for each of the {len(options.dumps)} dumps.")
-    for name in ("resamples", "seed"):
-        if getattr(options, name) < 0:
-            raise UsageError(f"--{name} is {getattr(options, name)}; it must be 0 or more.")
-    if options.dump is not None:
-        if options.dump in options.dumps or options.dump.exists():
-            raise UsageError(f"{options.dump} is there already: give another --dump, or delete it.")
-        try:
-            check_dump_path(options.dump)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    check_report_option(options.report)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

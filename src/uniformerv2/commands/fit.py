@@ -6,8 +6,8 @@ the data and Lightning's Trainer can follow: ``--model.optimization.learning_rat
 
 from __future__ import annotations
 
+import argparse
 import signal
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from uniformerv2.checkpoint import save_model
+from uniformerv2.commands.arguments.fit import with_recipe_files
 from uniformerv2.commands.options import UsageError
 from uniformerv2.core.optional import require
 from uniformerv2.model.precision import computes_bf16
 from uniformerv2.training.build import build_classifier, whole_network
 from uniformerv2.training.datamodule import VideoDataModule
-from uniformerv2.training.recipes import recipe_path
 from uniformerv2.training.resume import ExactResume, LastCheckpoint, WholeFileIO
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ else:
 
 __all__ = ["RecipeCLI", "run"]
 
-CONFIG_OPTIONS = frozenset({"--config", "-c"})
 USED_FOR: Final = {
     "fit": "Train by a recipe or a configuration file.",
     "validate": "Measure on the validation videos, one view a video; for published protocols use uniformerv2 test.",
@@ -40,15 +39,6 @@ USED_FOR: Final = {
 
 PRECISIONS: Final = frozenset({"None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed"})
 """With the others Lightning converts each batch, which a ``VideoBatch`` does not let it."""
-
-USUAL: Final = {
-    "fit": "--data.train LIST, --data.val LIST, --data.root FOLDER; --model.weights CHECKPOINT; "
-    "--model.optimization.learning_rate 2e-5; --trainer.max_epochs 20; --trainer.devices 8; "
-    "--trainer.default_root_dir FOLDER, where checkpoints and model are written; --ckpt_path last, to go on",
-    "validate": "--data.train LIST, which numbers the classes, --data.val LIST, --data.root FOLDER; "
-    "--model.weights CHECKPOINT (with a recipe that maps a head, --model.head_map null) or --ckpt_path FILE; "
-    "--trainer.devices 8",
-}
 
 
 class RecipeCLI(LightningCLI):
@@ -101,21 +91,21 @@ class RecipeCLI(LightningCLI):
             save_model(network, Path(self.trainer.default_root_dir) / "model")
 
 
-def run(verb: str, words: Sequence[str]) -> int:
-    """Run a verb.
+def run(options: argparse.Namespace) -> int:
+    """Train, or validate.
 
     Args:
-        verb: ``"fit"`` or ``"validate"``.
-        words: What follows it.
+        options: ``words`` with the verb, and of these what Lightning parses as ``rest``.
 
     Returns:
         The exit code: 143 where SIGTERM stopped it, with a checkpoint.
     """
+    words = ["--help"] if options.help_all else with_recipe_files(options.rest)
     try:
         RecipeCLI(
             build_classifier,
             VideoDataModule,
-            args=[verb, *with_recipe_files(words)],
+            args=[options.words[0], *words],
             parser_kwargs={"prog": "uniformerv2", **{name: explained(name) for name in USED_FOR}},
             trainer_defaults={"precision": default_precision()},
             save_config_kwargs={"overwrite": True},
@@ -144,12 +134,10 @@ def measure_as_it_is(settings: Any) -> None:
 
 
 def explained(verb: str) -> dict[str, str]:
-    """What ``--help`` opens with, instead of every option twice."""
-    shared = "A later --config is laid over an earlier one. The usual options:"
-    end = "--print_config shows what all of them are. Every option follows below."
+    """What ``--help-all`` opens with, instead of every option twice."""
     return {
         "usage": f"uniformerv2 {verb} --config RECIPE|FILE [--config FILE ...] [--OPTION VALUE ...]",
-        "description": f"{USED_FOR[verb]} {shared} {USUAL[verb]}. {end}",
+        "description": f"{USED_FOR[verb]} Every option follows; uniformerv2 {verb} --help has the usual ones.",
     }
 
 
@@ -167,28 +155,6 @@ def check_untaken(root: Path) -> None:
             f"{root} holds a training already: add --ckpt_path last to go on with it, or give another folder with "
             "--trainer.default_root_dir."
         )
-
-
-def with_recipe_files(words: Sequence[str]) -> list[str]:
-    """Replace the names of recipes by their files.
-
-    Raises:
-        UsageError: There is no such recipe or file.
-
-    >>> with_recipe_files(["--config=uniformerv2_b16_k400_8x224"])[0].endswith("uniformerv2_b16_k400_8x224.yaml")
-    True
-    """
-    replaced = list(words)
-    try:
-        for position, word in enumerate(words):
-            option, equals, value = word.partition("=")
-            if option in CONFIG_OPTIONS and equals:
-                replaced[position] = f"{option}={recipe_path(value)}"
-            elif word in CONFIG_OPTIONS and position + 1 < len(words):
-                replaced[position + 1] = str(recipe_path(words[position + 1]))
-    except FileNotFoundError as error:
-        raise UsageError(str(error)) from error
-    return replaced
 
 
 def default_precision() -> str:

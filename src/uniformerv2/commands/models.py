@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from uniformerv2.checkpoint import load_model
+from uniformerv2.commands.arguments.models import is_pattern
 from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError
 from uniformerv2.model.config import UniFormerV2Config
@@ -23,19 +24,7 @@ from uniformerv2.model.presets import ModelCard, list_models, model_card
 from uniformerv2.model.summary import ModelSummary, summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["add_arguments", "run"]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this verb."""
-    parser.add_argument(
-        "name",
-        nargs="?",
-        default="*",
-        metavar="NAME",
-        help="a name, a pattern in quotes ('*k400*'), a folder, a file",
-    )
-    parser.add_argument("--json", action="store_true", help="one line of JSON a model")
+__all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,16 +41,10 @@ def run(options: argparse.Namespace) -> int:
     if Path(name).exists():
         _describe(console, *_own_facts(Path(name)), as_json=options.json)
         return 0
-    if any(sign in name for sign in "*?["):
-        names = list_models(name)
-        if not names:
-            raise UsageError(f"No model of the zoo matches {name}.")
-        _list(console, [model_card(each) for each in names], as_json=options.json)
+    if is_pattern(name):
+        _list(console, [model_card(each) for each in list_models(name)], as_json=options.json)
         return 0
-    try:
-        card = model_card(name)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    card = model_card(name)
     with torch.device("meta"):
         model = UniFormerV2(UniFormerV2Config.from_dict(card.config))
     _describe(console, _card_facts(card), summarize(model), as_json=options.json)

@@ -1,11 +1,32 @@
-"""What the verbs share: the error of a wrong call, and options for what the shapes of a checkpoint do not tell."""
+"""What the verbs share: the error of a wrong call, common options, and checks that need no network."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, Final
 
-__all__ = ["UsageError", "add_model_overrides", "model_overrides"]
+__all__ = [
+    "DECODERS",
+    "HUB_PREFIX",
+    "PRECISIONS",
+    "UsageError",
+    "add_model_overrides",
+    "check_at_least",
+    "check_dump",
+    "check_exists",
+    "check_model",
+    "check_output",
+    "check_report",
+    "model_overrides",
+]
+
+PRECISIONS: Final = ("auto", "fp32", "bf16", "int8")
+"""As ``inference.predictor.Precision``."""
+DECODERS: Final = ("auto", "pyav", "torchcodec")
+"""As ``data.decoding.Decoder``."""
+HUB_PREFIX: Final = "hf:"
 
 
 class UsageError(ValueError):
@@ -34,3 +55,99 @@ def model_overrides(options: argparse.Namespace) -> dict[str, Any]:
     if options.fusion_stages is not None:
         given["fusion_stages"] = tuple(options.fusion_stages)
     return given
+
+
+def check_at_least(minimum: int, options: argparse.Namespace, *names: str) -> None:
+    """Refuse a number below the smallest that is allowed; several numbers of one option each, None never.
+
+    Raises:
+        UsageError: One is below it.
+    """
+    for name in names:
+        value = getattr(options, name, None)
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if number is not None and not number >= minimum:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least {minimum}, got {number}.")
+
+
+def check_exists(path: Path) -> None:
+    """Refuse a path where nothing is.
+
+    Raises:
+        UsageError: There is nothing.
+    """
+    if not path.exists():
+        raise UsageError(f"There is no file or folder {path}.")
+
+
+def check_model(word: str) -> None:
+    """Refuse what ``load_model`` could not find, without a network and without the library's heavy parts.
+
+    Raises:
+        UsageError: Neither a path that exists nor a name of the zoo; one of the hub passes unseen.
+    """
+    from uniformerv2.model.presets import model_card
+
+    path = Path(word)
+    if path.exists() or word.startswith(HUB_PREFIX):
+        return
+    if "/" in word or path.suffix:
+        raise UsageError(f"There is no file or folder {path}; a hub repository is written '{HUB_PREFIX}user/name'.")
+    try:
+        model_card(word)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def check_output(path: Path | None, *, option: str, suffixes: Collection[str], inputs: Iterable[Path] = ()) -> None:
+    """Refuse a file to write whose name is of another kind, or that is read by the same command.
+
+    Args:
+        path: As typed; None where the option was not given.
+        option: Its name, for the message.
+        suffixes: What the name may end with, with the dot.
+        inputs: Files and folders that the command reads.
+
+    Raises:
+        UsageError: The file must not or cannot be written.
+    """
+    if path is None:
+        return
+    if path.suffix not in suffixes:
+        raise UsageError(f"{option} writes a file that ends with {' or '.join(suffixes)}, got {path}.")
+    if path.is_dir():
+        raise UsageError(f"{option} writes a file, and {path} is a folder.")
+    if path.exists() and any(each.exists() and each.samefile(path) for each in inputs):
+        raise UsageError(f"{option} would replace {path}, which this command reads: give another name.")
+
+
+def check_dump(path: Path | None, *, view_scores: bool = False) -> None:
+    """Refuse a ``--dump`` that could not be written, before anything is measured.
+
+    Raises:
+        UsageError: No format has its suffix, or it has no room for what is to be kept.
+    """
+    if path is None:
+        return
+    from uniformerv2.evaluation.dumps import check_dump_path
+
+    try:
+        check_dump_path(path, view_scores=view_scores)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def check_report(folder: Path | None) -> None:
+    """Refuse a ``--report`` that could not be written, before anything is measured.
+
+    Raises:
+        UsageError: The folder holds something else.
+    """
+    if folder is None:
+        return
+    from uniformerv2.evaluation.report import check_report_folder
+
+    try:
+        check_report_folder(folder)
+    except ValueError as error:
+        raise UsageError(f"--report: {error}") from error

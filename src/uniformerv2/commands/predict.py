@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import glob
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
-from typing import TextIO, get_args
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,48 +16,25 @@ from rich.table import Table
 
 from uniformerv2.checkpoint import load_model
 from uniformerv2.commands.console import make_console
-from uniformerv2.commands.options import UsageError, add_model_overrides, model_overrides
-from uniformerv2.data.annotations import VIDEO_SUFFIXES
+from uniformerv2.commands.options import UsageError, model_overrides
 from uniformerv2.data.decoding import VideoError
-from uniformerv2.inference.predictor import Precision, Prediction, Predictor
+from uniformerv2.inference.predictor import Prediction, Predictor
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]
 
 BAR_WIDTH = 30
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this verb."""
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, a folder of videos, or a pattern in quotes")
-    parser.add_argument(
-        "--model", required=True, help="a folder, a checkpoint file, a name of the zoo, or hf:user/name"
-    )
-    parser.add_argument("--clips", type=int, metavar="K", help="clips of a video; the checkpoint's number if not given")
-    parser.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip")
-    parser.add_argument("--topk", type=int, default=5, metavar="N", help="classes to print (default: 5)")
-    parser.add_argument("--json", action="store_true", help="one line of JSON a video")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write path, rank, class and score as CSV")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument(
-        "--precision", default="auto", choices=get_args(Precision), help="int8: on a CPU (default: auto)"
-    )
-    parser.add_argument("--preprocessing", choices=("official", "mmaction2"), help="instead of the checkpoint's own")
-    parser.add_argument("--decoder", default="auto", choices=("auto", "pyav", "torchcodec"), help="default: auto")
-    add_model_overrides(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Predict; 1 where a video could not be read.
 
     Args:
-        options: As ``add_arguments`` made them.
+        options: As ``arguments.predict`` made and checked them.
 
     Raises:
-        UsageError: No video, no such model, or no class to print.
+        UsageError: The model cannot be used as the options ask.
     """
-    if options.topk < 1:
-        raise UsageError(f"--topk must be at least 1, got {options.topk}.")
-    videos = list(_expand(options.videos))
+    videos = options.videos
     start = perf_counter()
     predictor = _predictor(options)
     console = make_console()
@@ -96,33 +71,6 @@ def _predictor(options: argparse.Namespace) -> Predictor:
         )
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         raise UsageError(str(error)) from error
-
-
-def _expand(words: Sequence[str]) -> Iterator[Path]:
-    """Files as they are, folders as the videos in them, patterns as what they match.
-
-    Raises:
-        UsageError: A folder or a pattern without a video.
-    """
-    for word in words:
-        path = Path(word)
-        if path.is_dir() and not _is_frame_folder(path):
-            found = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_SUFFIXES)
-            if not found:
-                raise UsageError(f"There is no video in the folder {path}.")
-            yield from found
-        elif not path.exists() and glob.has_magic(word):
-            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
-            if not matches:
-                raise UsageError(f"No file matches {word}.")
-            yield from map(Path, matches)
-        else:
-            yield path
-
-
-def _is_frame_folder(folder: Path) -> bool:
-    suffixes = {item.suffix.lower() for item in folder.iterdir() if item.is_file()}
-    return not suffixes.isdisjoint({".jpg", ".jpeg", ".png"}) and suffixes.isdisjoint(VIDEO_SUFFIXES)
 
 
 def _csv_file(path: Path) -> TextIO:

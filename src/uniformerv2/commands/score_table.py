@@ -14,14 +14,12 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from uniformerv2.commands.options import UsageError
-from uniformerv2.evaluation.report import check_report_folder, write_report
+from uniformerv2.evaluation.report import write_report
 from uniformerv2.evaluation.scores import Evaluation
 from uniformerv2.evaluation.summary import Estimate, Summary
 
 __all__ = [
     "as_json",
-    "check_report_option",
     "failures_unlogged",
     "list_failures",
     "print_report",
@@ -90,20 +88,6 @@ def print_summary(console: Console, summaries: Mapping[str, Summary]) -> None:
     console.print(table)
     if any(not math.isnan(found.low) for _, column in columns for found in column.values()):
         console.print("In brackets: 95 % intervals, bootstrap over the videos (at 0 and 100 %: Wilson).", style="dim")
-
-
-def check_report_option(folder: Path | None) -> None:
-    """Refuse a ``--report`` that could not be written, before anything is measured.
-
-    Raises:
-        UsageError: The folder holds something else.
-    """
-    if folder is None:
-        return
-    try:
-        check_report_folder(folder)
-    except ValueError as error:
-        raise UsageError(f"--report: {error}") from error
 
 
 def print_report(

@@ -12,17 +12,16 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import torch
 from rich.console import Console
 
-from uniformerv2.commands.options import UsageError, add_model_overrides, model_overrides
+from uniformerv2.commands.options import UsageError, model_overrides
 from uniformerv2.commands.processes import Place, ProcessGroup, own_place
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.score_table import (
     as_json,
-    check_report_option,
     failures_unlogged,
     list_failures,
     print_report,
@@ -40,64 +39,20 @@ from uniformerv2.commands.tested_videos import (
 )
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.labels import ClassNames
-from uniformerv2.evaluation.dumps import check_dump_path
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
-from uniformerv2.inference.predictor import Precision, Predictor
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer, decoding_workers
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]
 
 IN_COMMAND: Final = (
-    *("data", "root", "split", "only_classes", "limit", "classes", "head_classes", "preprocessing"),
+    *("data", "root", "split", "only_classes", "max_videos", "classes", "head_classes", "preprocessing"),
     *("num_heads", "global_num_heads", "num_frames", "fusion_stages", "num_classes", "head_map"),
 )
 """Options that decide the scores, and have no value of their own where they are not given."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this verb."""
-    parser.add_argument(
-        "videos", metavar="DATA|RECIPE", help="list, folder, folder of lists; a recipe's name or a YAML"
-    )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, file, name of the zoo, hf:user/name, *.ckpt")
-    parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores: .pkl .parquet .jsonl .npz .csv")
-    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a page of figures and examples there")
-    parser.add_argument("--view-scores", action="store_true", help="keep the scores of each view in the dump")
-    parser.add_argument("--json", action="store_true", help="one line of JSON; all else goes to stderr")
-    group = parser.add_argument_group("which videos")
-    group.add_argument("--data", metavar="LIST", help="videos to test on, where a recipe is given")
-    group.add_argument("--root", metavar="FOLDER", help="where the relative paths of the list start")
-    group.add_argument("--split", metavar="NAME", help="train, val, test, all (default: test, else val, else unmarked)")
-    group.add_argument("--only-classes", nargs="+", metavar="NAME", help="leave out the videos of other classes")
-    group.add_argument("--limit", type=int, metavar="N", help="the first N videos alone")
-    group = parser.add_argument_group("which class is which")
-    group.add_argument("--classes", metavar="SPACE|FILE", help="names of the list's class numbers")
-    group.add_argument("--head-classes", metavar="SPACE|FILE", help="names of the checkpoint's classes")
-    group = parser.add_argument_group("how")
-    group.add_argument("--clips", type=int, metavar="K", help="clips of a video (default: recipe, else checkpoint)")
-    group.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip")
-    group.add_argument("--average", default="softmax", choices=("softmax", "logits"), help="mean over views of what")
-    group.add_argument("--multi-label", action="store_true", help="sigmoid scores, mAP (default: as list or model)")
-    group.add_argument("--preprocessing", choices=("official", "mmaction2"), help="instead of the checkpoint's own")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    group.add_argument("--devices", type=int, default=1, metavar="N", help="processes, each with a GPU of its own")
-    group.add_argument(
-        "--precision", default="auto", choices=get_args(Precision), help="int8: on a CPU (default: auto)"
-    )
-    group.add_argument(
-        "--views-per-batch",
-        type=int,
-        metavar="N",
-        help="views at once, of several videos (default: 1 on a CPU, else 8)",
-    )
-    group.add_argument("--decoder", default="auto", choices=("auto", "pyav", "torchcodec"), help="default: auto")
-    group.add_argument("--workers", type=int, metavar="N", help="processes that decode, for each device")
-    group.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap; 0: no intervals")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap")
-    add_model_overrides(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -109,7 +64,6 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: There are no such videos or no such checkpoint, or they do not fit each other.
     """
-    _check(options)
     if options.devices == 1:
         return run_process(options)
     if own_place().world_size > 1:
@@ -157,26 +111,6 @@ def _test_run(
         raise UsageError(str(error)) from error
 
 
-def _check(options: argparse.Namespace) -> None:
-    for name in ("clips", "limit", "devices", "views_per_batch"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be at least 1.")
-    for name in ("workers", "resamples", "seed"):
-        value = getattr(options, name)
-        if value is not None and value < 0:
-            raise UsageError(f"--{name} is {value}; it must be 0 or more.")
-    if options.dump is not None:
-        try:
-            check_dump_path(options.dump, view_scores=options.view_scores)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    elif options.view_scores:
-        raise UsageError("--view-scores stand in a dump: give --dump FILE.")
-    options.is_dump_wanted = options.dump is not None
-    check_report_option(options.report)
-
-
 def _name_head(model: UniFormerV2, word: str) -> None:
     names = read_classes(word)
     if len(names) != model.num_classes:
@@ -191,7 +125,7 @@ def _subset(records: Any, options: argparse.Namespace) -> list[VideoRecord]:
         kept = [record for record in kept if _is_of(record, wanted)]
     if not kept:
         raise UsageError(f"No video is of the classes {', '.join(options.only_classes)}.")
-    return kept[: options.limit]
+    return kept[: options.max_videos]
 
 
 def _is_of(record: VideoRecord, wanted: ClassNames) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -20,7 +19,7 @@ from uniformerv2.commands import train_plan
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.tested_videos import read_classes
-from uniformerv2.commands.train_cache import add_cache_arguments, check_cache_options, filled_data
+from uniformerv2.commands.train_cache import filled_data
 from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.commands.train_report import forget_test, show_result, test_and_report
 from uniformerv2.data.annotations import VideoRecord, check_files, read_records
@@ -32,51 +31,11 @@ from uniformerv2.training.splits import Splits, read_splits
 from uniformerv2.training.start import is_image_vit
 from uniformerv2.training.stopping import TrainingStoppedError, stopping_at_once
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["run"]
 
 CHECKED: Final = 5000
 """More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
 SHOWN: Final = 5
-LARGEST_SEED: Final = 2**32 - 1
-"""Of NumPy's global generator, which Lightning seeds too."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this verb."""
-    parser.add_argument("data", type=Path, metavar="DATA", help="folder of class folders, list, CSV, folder of lists")
-    parser.add_argument("--root", type=Path, metavar="FOLDER", help="where the relative paths of the list start")
-    parser.add_argument("--classes", metavar="SPACE|FILE", help="names of the list's class numbers")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: runs/NAME_OF_DATA)")
-    parser.add_argument("--preset", choices=("scene", "motion"), help="what tells the classes apart (default: scene)")
-    parser.add_argument(
-        "--backbone", metavar="NAME|FILE", help="timm's image ViT, a model of the zoo, or a checkpoint to start from"
-    )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the image ViT (default: fetched)")
-    parser.add_argument("--trainable", default="all", choices=("all", "armour"), help="armour: freeze the image ViT")
-    parser.add_argument("--num-frames", type=int, metavar="T", help="frames of a clip")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the input")
-    parser.add_argument(
-        "--stages", type=int, metavar="N", help="global UniBlocks, on the last N blocks (default: by the videos)"
-    )
-    parser.add_argument("--dropout", type=float, metavar="P", help="of classifier and global UniBlocks, 0 to below 1")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="videos of a step (default: tried out)")
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the videos")
-    parser.add_argument("--learning-rate", type=float, metavar="RATE", help="of the image ViT; frozen: of the armour")
-    parser.add_argument("--clips", type=int, metavar="K", help="clips of a video in the final test")
-    parser.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip in the final test")
-    parser.add_argument("--augmentation", choices=("light", "strong"), help="crops and flips; or RandAugment with them")
-    add_cache_arguments(parser)
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=tuple(train_plan.PRECISIONS),
-        help="default: auto, bf16 where it is faster",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: 0)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that read videos")
-    parser.add_argument("--resume", action="store_true", help="go on where this command was stopped")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, and do nothing")
-    parser.add_argument("--json", action="store_true", help="one line of JSON at the end; all else goes to stderr")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -90,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     console = _console(options)
-    out = options.out or Path("runs") / options.data.resolve().stem
-    folder = RunFolder(out)
-    _check_options(options, folder)
+    folder = RunFolder(options.out)
+    if options.backbone is not None:
+        _check_backbone(options.backbone)
     splits, broken = _readable(_splits(options, folder), options)
     if options.resume and not folder.last.exists():
         console.print(f"{folder.path} holds no checkpoint yet: this training starts from its beginning.", markup=False)
@@ -100,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         planned = train_plan.take_up(options, folder, splits)
         console.print(f"Going on from {folder.last}", markup=False)
     else:
-        planned = train_plan.make(options, out, splits, broken)
+        planned = train_plan.make(options, options.out, splits, broken)
     train_plan.show(console, planned)
     if not options.dry_run:
         return _carry_out(options, console, planned, splits)
@@ -144,46 +103,11 @@ def _console(options: argparse.Namespace) -> Console:
     return console if console.is_terminal else Console(stderr=options.json, highlight=False, soft_wrap=True, width=1000)
 
 
-def _check_options(options: argparse.Namespace, folder: RunFolder) -> None:
-    if not options.data.exists():
-        raise UsageError(f"There is no file or folder {options.data}.")
-    for name in ("num_frames", "image_size", "stages", "batch_size", "epochs", "learning_rate", "clips", "cache_views"):
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}; it must be above 0.")
-    if options.workers is not None and options.workers < 0:
-        raise UsageError(f"--workers is {options.workers}; it must be 0 or more.")
-    if not 0 <= options.seed <= LARGEST_SEED:
-        raise UsageError(f"--seed is {options.seed}; it must be from 0 to {LARGEST_SEED}.")
-    if options.dropout is not None and not 0 <= options.dropout < 1:
-        raise UsageError(f"--dropout is {options.dropout}; it must be 0 or more and below 1.")
-    if options.root is not None and not options.root.is_dir():
-        raise UsageError(f"There is no folder {options.root}; --root is where the relative paths of the list start.")
-    check_cache_options(options)
-    if options.weights is not None and not options.weights.is_file():
-        raise UsageError(f"There is no file {options.weights}.")
-    if options.backbone is not None:
-        try:
-            is_image_vit(options.backbone)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    _check_place(folder, options)
-
-
-def _check_place(folder: RunFolder, options: argparse.Namespace) -> None:
-    if folder.path.exists() and not folder.path.is_dir():
-        raise UsageError(f"{folder.path} is a file; --out names a folder.")
-    above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
-        raise UsageError(f"{folder.path} cannot be written, as {above} cannot; give another place with --out.")
-    if folder.last.exists() and not (options.resume or options.dry_run):
-        raise UsageError(
-            f"{folder.path} holds a training already: add --resume to go on with it, or give another folder with --out."
-        )
-    if options.resume and not folder.record.exists():
-        raise UsageError(
-            f"{folder.path} holds no training to resume; leave --resume out, or give its folder with --out."
-        )
+def _check_backbone(name: str) -> None:
+    try:
+        is_image_vit(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _splits(options: argparse.Namespace, folder: RunFolder) -> Splits:

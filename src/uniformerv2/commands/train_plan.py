@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.table import Table
 
+from uniformerv2.commands.arguments.train import PRECISIONS
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.train_cache import on_disk, plan_rows
 from uniformerv2.data.transforms import Preprocessing
@@ -26,10 +26,8 @@ from uniformerv2.training.run import RunFolder, augmentation_of
 from uniformerv2.training.splits import Splits
 from uniformerv2.training.start import weights_to_fetch
 
-__all__ = ["PRECISIONS", "Planned", "asked", "make", "show", "take_up", "time_range"]
+__all__ = ["Planned", "asked", "make", "show", "take_up", "time_range"]
 
-PRECISIONS: Final[Mapping[str, str | None]] = {"auto": None, "fp32": "32-true", "bf16": "bf16-mixed"}
-"""Our words, and Lightning's."""
 SHOWN: Final = 5
 QUICKER: Final = 0.85
 SLOWER: Final = 1.3

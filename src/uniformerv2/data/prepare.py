@@ -27,7 +27,8 @@ import av
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.check import fingerprint
 from uniformerv2.data.decoding import VideoError, VideoReader, open_video
-from uniformerv2.data.reencode import ENCODER, PrepareSettings, reencode
+from uniformerv2.data.prepare_settings import ENCODER, PrepareSettings
+from uniformerv2.data.reencode import reencode
 from uniformerv2.data.worker_pool import Lost, available_cores, run_isolated
 
 __all__ = [

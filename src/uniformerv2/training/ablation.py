@@ -17,8 +17,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
-from importlib.resources import files
-from pathlib import Path
 from re import fullmatch
 from typing import Any, Final, Literal, Self, get_args
 
@@ -27,10 +25,10 @@ import yaml
 from uniformerv2.data.transforms import Sampling
 from uniformerv2.model.config import FusionName
 from uniformerv2.training.plan import Trainable
+from uniformerv2.training.recipes import suite_path
 
-__all__ = ["AblationSettings", "Suite", "list_suites", "read_suite"]
+__all__ = ["AblationSettings", "Suite", "read_suite"]
 
-FOLDER: Final = Path(str(files("uniformerv2.recipes"))) / "ablations"
 NAME: Final = r"[a-z0-9][a-z0-9_]*"
 
 LocalRelation = Literal["convolution", "attention"]
@@ -265,15 +263,6 @@ class Suite:
         return replace(self, base={**self.base, **overrides})
 
 
-def list_suites() -> list[str]:
-    """Names of the suites that come with the package.
-
-    >>> list_suites()
-    ['components', 'fusion', 'global_block', 'local_block', 'pretraining', 'recipe']
-    """
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
 def read_suite(name: str) -> Suite:
     """A suite by its name, or one of one's own.
 
@@ -284,7 +273,7 @@ def read_suite(name: str) -> Suite:
         FileNotFoundError: There is neither; the message names the nearest.
         ValueError: The file is no suite; the message says what came and what is allowed.
     """
-    path = _suite_path(name)
+    path = suite_path(name)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -293,19 +282,6 @@ def read_suite(name: str) -> Suite:
         return _suite(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _suite_path(name: str) -> Path:
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.name != name or path.suffix in {".yaml", ".yml"}:
-        raise FileNotFoundError(f"There is no file {name}.")
-    if name not in list_suites():
-        near = get_close_matches(name, list_suites(), n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(list_suites())}."
-        raise FileNotFoundError(f"No suite is called '{name}'. {hint} Or give the path of a YAML file.")
-    return FOLDER / f"{name}.yaml"
 
 
 def _suite(content: Any) -> Suite:

@@ -1,4 +1,4 @@
-"""Recipes: configuration files that come with the package, each of which reproduces one published number."""
+"""Recipes, each of which reproduces one published number, and suites of ablations: files that come with the package."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["list_recipes", "recipe_path"]
+__all__ = ["list_recipes", "list_suites", "recipe_path", "suite_path"]
 
 FOLDER = Path(str(files("uniformerv2.recipes")))
+SUITES = FOLDER / "ablations"
 
 
 def list_recipes(pattern: str = "*") -> list[str]:
@@ -50,3 +51,30 @@ def recipe_path(name: str) -> Path:
     near = get_close_matches(name, list_recipes(), n=1, cutoff=0.3)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     raise FileNotFoundError(f"No recipe is called '{name}'.{hint} There are {len(list_recipes())}, see {FOLDER}.")
+
+
+def list_suites() -> list[str]:
+    """Names of the suites that come with the package.
+
+    >>> list_suites()
+    ['components', 'fusion', 'global_block', 'local_block', 'pretraining', 'recipe']
+    """
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def suite_path(name: str) -> Path:
+    """The file of a suite of ablations, or a file of one's own.
+
+    Raises:
+        FileNotFoundError: There is neither; the message names the nearest suite.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.name != name or path.suffix in {".yaml", ".yml"}:
+        raise FileNotFoundError(f"There is no file {name}.")
+    if name not in list_suites():
+        near = get_close_matches(name, list_suites(), n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(list_suites())}."
+        raise FileNotFoundError(f"No suite is called '{name}'. {hint} Or give the path of a YAML file.")
+    return SUITES / f"{name}.yaml"

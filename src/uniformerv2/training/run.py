@@ -27,6 +27,7 @@ import torch
 from uniformerv2.checkpoint import CONFIG, WEIGHTS, save_model
 from uniformerv2.core.files import remove_leftovers
 from uniformerv2.core.optional import require
+from uniformerv2.core.run_paths import RunPaths
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.labels import whole_number
 from uniformerv2.data.transforms import Preprocessing
@@ -56,54 +57,8 @@ MAX_FAILED: Final = 0.1
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its files.
-
-    Attributes:
-        path: The folder.
-    """
-
-    path: Path
-
-    @property
-    def record(self) -> Path:
-        """The plan and the architecture."""
-        return self.path / "run.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of ``best`` and ``last``."""
-        return self.path / "checkpoints"
-
-    @property
-    def best(self) -> Path:
-        """Highest validation accuracy."""
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """Last epoch or step."""
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def features(self) -> Path:
-        """The folder of cached features, where the user names no other."""
-        return self.path / "features"
-
-    @property
-    def model(self) -> Path:
-        """The folder of the result."""
-        return self.path / "model"
-
-    @property
-    def scores(self) -> Path:
-        """The dump of the final test."""
-        return self.path / "scores.jsonl"
-
-    @property
-    def report(self) -> Path:
-        """The folder of the page on the final test."""
-        return self.path / "report"
+class RunFolder(RunPaths):
+    """The files of a run, written and read."""
 
     def prepare(self) -> None:
         """Find out now whether it can be written, and remove what a killed process had not finished.

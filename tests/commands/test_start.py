@@ -1,0 +1,101 @@
+"""What is answered before anything heavy is imported: ``--help`` and wrong calls; and the options of every verb."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from uniformerv2 import cli
+from uniformerv2.commands import options
+from uniformerv2.data.decoding import Decoder
+from uniformerv2.inference.predictor import Precision
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "torchvision", "timm", "av", "lightning", "numpy", "matplotlib")
+SUB_VERBS = (("data", "check"), ("data", "prepare"), ("k710", "build"), ("benchmark", "model"), ("benchmark", "data"))
+CLIP, DEMO = str(ROOT / "examples" / "archery.mp4"), str(ROOT / "models" / "demo")
+WRONG = {
+    ("predict", CLIP): "the following arguments are required: --model",
+    ("predict", CLIP, "--model", "uniformerv2_b16_k400"): "Did you mean 'uniformerv2_b16_k400_8x224'?",
+    ("predict", CLIP, "--model", "no/model"): "There is no file or folder no/model",
+    ("predict", "gone.mp4", "--model", DEMO): "There is no file or folder gone.mp4",
+    ("predict", CLIP, "--model", DEMO, "--topk", "0"): "--topk must be at least 1, got 0",
+    ("train", "gone"): "There is no file or folder gone",
+    ("train", ".", "--dropout", "2"): "--dropout must be at least 0 and below 1, got 2.0",
+    ("fit", "--config", "gone.yaml"): "There is no file gone.yaml",
+    ("validate", "--confg", "a.yaml"): "Did you mean --config?",
+    ("data", "check", "gone"): "There is no file or folder gone",
+    ("evaluate", "gone.pkl"): "There is no file or folder gone.pkl",
+    ("convert", "gone.pth", "out"): "There is no file or folder gone.pth",
+    ("models", "gone"): "No model is called 'gone'",
+    ("ablate", "gone", "--data", "."): "No suite is called 'gone'",
+    ("benchmark", "decode", "gone"): "There is no file or folder gone",
+    ("predict", CLIP, "--model", DEMO, "--limit", "depht=3"): "A limit is written NAME=NUMBER, got 'depht=3'",
+    ("fit", "--limit", "depth"): "A limit is written NAME=NUMBER, got 'depth'",
+}
+SCRIPT = """
+import contextlib, io, json, resource, sys
+from uniformerv2 import cli
+
+answers = []
+for words in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = cli.main(words)
+        except SystemExit as error:
+            code = error.code
+    heavy = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+    answers.append([words, code, out.getvalue() + err.getvalue(), heavy])
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([answers, used.ru_utime + used.ru_stime]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """Every ``--help`` and every wrong call in one fresh interpreter: words -> (exit code, what was said)."""
+    helps = [[verb, "--help"] for verb in cli.VERBS] + [[*words, "--help"] for words in SUB_VERBS]
+    words = [*helps, *map(list, WRONG)]
+    command = [sys.executable, "-c", SCRIPT, json.dumps(words), json.dumps(HEAVY)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found, seconds = json.loads(done.stdout)
+    assert [(words, heavy) for words, _, _, heavy in found if heavy] == []
+    assert seconds < 0.5  # all of them together
+    return {tuple(words): (code, said) for words, code, said, _ in found}
+
+
+def test_every_help_is_told_without_anything_heavy(answers):
+    for words, (code, said) in answers.items():
+        if words[-1] == "--help":
+            assert code == 0
+            assert said.startswith(f"usage: uniformerv2 {' '.join(words[:-1])} ")
+            assert {"--limit NAME=NUMBER", "--debug"} <= set(re.findall(r"--limit NAME=NUMBER|--debug", said)), words
+            assert len(said.splitlines()) < 100
+
+
+def test_every_wrong_call_is_told_without_anything_heavy(answers):
+    for words, message in WRONG.items():
+        code, said = answers[words]
+        assert (code, message in said) == (2, True), said
+
+
+def test_the_words_of_options_are_those_of_python():
+    assert get_args(Precision) == options.PRECISIONS
+    assert get_args(Decoder) == options.DECODERS
+
+
+def test_help_verb_is_verb_help(capsys):
+    for words in (["help", "models"], ["models", "--help"]):
+        with pytest.raises(SystemExit):
+            cli.main(words)
+    printed = capsys.readouterr().out
+    assert printed[: len(printed) // 2] == printed[len(printed) // 2 :]
+    assert cli.main(["help"]) == 0
+    assert "help VERB" in capsys.readouterr().out
