@@ -213,6 +213,23 @@ def test_depthwise_conv3d_is_pytorchs_with_gradients_of_its_own(shape, kernel, d
     assert_near(gradients(ops.depthwise_conv3d, *inputs), wanted, relative=relative)
 
 
+@pytest.mark.parametrize(("shape", "kernel"), [((2, 5, 3, 4), 3), ((1, 1, 2, 2), 3), ((1, 4, 6, 5), 5)])
+def test_conv2d_per_tap_is_pytorchs_conv3d(shape, kernel):
+    x = torch.randn(*shape, 6, dtype=torch.float64)
+    weight, bias = torch.randn(6, 1, kernel, kernel, kernel, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    found = gradients(ops.conv2d_per_tap, x, weight, bias)
+    for ours, wanted in zip(found, gradients(ops.conv3d_of_tokens, x, weight, bias), strict=True):
+        torch.testing.assert_close(ours, wanted)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "bias"), [(1, 1, True), (3, 2, False), (3, 1, True), (2, 2, False)])
+def test_cut_tubelets_are_what_a_convolution_sees(kernel, stride, bias):
+    video, weight = torch.randn(2, 8, 3, 12, 18), torch.randn(8, 3, kernel, 4, 6)
+    shift = torch.randn(8) if bias else None
+    cut = F.linear(ops.cut_tubelets(video, kernel, stride, (4, 6)), weight.flatten(1), shift)
+    torch.testing.assert_close(cut, ops.tubelets(video, weight, shift, stride), rtol=1e-4, atol=1e-4)
+
+
 def test_depthwise_conv3d_under_autocast_gives_float32_gradients_to_float32_weights():
     inputs = torch.randn(2, 5, 4, 3, DIM), torch.randn(DIM, 1, 3, 3, 3), torch.randn(DIM)
     wanted = gradients(ops.conv3d_of_tokens, *inputs)
@@ -268,6 +285,82 @@ def test_in_training_less_is_kept_and_the_gradients_are_the_same(make, monkeypat
     for ours, plain in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours, plain, atol=0, rtol=0)
     assert kept < 0.85 * kept_without
+
+
+def lora(layer, rank=2):
+    """What adapters put into a layer's place: the layer, and a second path beside it."""
+
+    class WithAdapter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base_layer = layer
+            self.down, self.up = nn.Linear(layer.in_features, rank), nn.Linear(rank, layer.out_features)
+
+        @property
+        def weight(self):
+            return self.base_layer.weight
+
+        @property
+        def bias(self):
+            return self.base_layer.bias
+
+        def forward(self, x):
+            return self.base_layer(x) + self.up(self.down(x))
+
+    return WithAdapter()
+
+
+def double(layer):
+    layer.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return layer
+
+
+WRAPPERS = {
+    "adapter": lora,
+    "parametrization": nn.utils.parametrizations.weight_norm,
+    "hook": double,
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("case", "layer"),
+    [
+        ("GlobalCrossMHRA", "k"),
+        ("GlobalCrossMHRA", "v"),
+        ("LocalTemporalMHRA", "value"),
+        ("FeedForward", "fc1"),
+        ("FeedForward", "fc2"),
+    ],
+)
+def test_a_layer_that_is_more_than_its_weight_is_called(case, layer, training, wrap):
+    make, run, _ = CASES[case]
+    torch.manual_seed(0)
+    module, x = randomize(make()).train(training), 4 * tokens()
+    before = run(module, x).detach()
+    wrapped = wrap(getattr(module, layer))
+    setattr(module, layer, wrapped)
+    called = []
+    wrapped.register_forward_hook(lambda *_: called.append(1))
+    after = run(module, x)
+    assert called
+    if wrap is not nn.utils.parametrizations.weight_norm:  # which computes the same weight
+        assert not torch.allclose(before, after, rtol=0.01)
+    after.square().sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in wrapped.parameters())
+
+
+@pytest.mark.parametrize("name", ["GlobalCrossMHRA", "FeedForward", "LocalTemporalMHRA"])
+def test_with_layers_that_are_called_a_module_is_the_same_function(name, monkeypatch):
+    make, run, _ = CASES[name]
+    module, x = randomize(make().double()).eval(), tokens(torch.float64)
+    direct = run(module, x)
+    monkeypatch.setattr(blocks, "is_plain", lambda layer: False)
+    torch.testing.assert_close(run(module, x), direct, rtol=1e-9, atol=1e-9)
+    if hasattr(module, "fuse"):
+        module.fuse()
+        torch.testing.assert_close(run(module, x), direct, rtol=1e-9, atol=1e-9)
 
 
 def test_positions_keep_their_prefix_and_change_their_grid():

@@ -133,7 +133,8 @@ def check_operators():
 
 
 def trial():
-    """The trial of the kernels, also while a graph is traced."""
+    """The trial of the kernels, also while a graph is traced; on few tokens, since the interpreter is slow."""
+    dispatch.TRIAL_SHAPE, dispatch.TRIAL_GRID = (1, 2, 5), (2, 2)
     in_graph = torch.compile(
         lambda x: x + dispatch._kernels_work("cpu", torch.bfloat16, 56), fullgraph=True, backend="eager"
     )

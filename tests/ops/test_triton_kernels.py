@@ -119,11 +119,35 @@ def test_where_the_kernels_fail_the_definitions_take_over(monkeypatch):
     monkeypatch.setattr(dispatch, "_tried", {})
     monkeypatch.setattr(dispatch, "_load_kernels", lambda: True)
     monkeypatch.setattr(dispatch, "_try_kernels", fail)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     with pytest.warns(UserWarning, match=r"take over \(RuntimeError: no such instruction\)"):
         assert not dispatch._kernels_work("cuda:0", torch.bfloat16, 24)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not dispatch._kernels_work("cuda:0", torch.bfloat16, 48)
+
+
+def test_on_a_gpu_that_was_not_measured_the_definitions_run_and_nothing_is_tried(monkeypatch):
+    monkeypatch.setattr(dispatch, "_tried", {})
+    monkeypatch.setattr(dispatch, "_load_kernels", lambda: pytest.fail("Triton was loaded"))
+    for capability in ((7, 5), (8, 0), (8, 9), (10, 0), (12, 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert not dispatch._kernels_work("cuda:0", torch.bfloat16, 24)
+    assert dispatch._tried == {}
+
+
+def test_the_trial_crosses_every_tile():
+    kernels = pytest.importorskip("uniformerv2.ops.triton_kernels")
+    videos, frames, tokens = dispatch.TRIAL_SHAPE
+    patches = dispatch.TRIAL_GRID[0] * dispatch.TRIAL_GRID[1]
+    assert videos > 1
+    assert frames > max(kernels.POSITION["frames"], kernels.POSITION_GRADIENT["frames"])
+    assert tokens > kernels.POSITION["block_n"]
+    assert patches > max(kernels.POSITION_GRADIENT["block_l"], kernels.MIX["block_l"], kernels.MIX_GRADIENT["block_l"])
+    per_split, _ = kernels._tiling(torch.empty(videos, frames * patches, 48), kernels.ATTEND)
+    assert frames * patches > per_split > kernels.ATTEND["block_s"]
+    assert patches % kernels.MIX["block_l"]
+    assert frames * patches % per_split
 
 
 @pytest.mark.parametrize(("factors", "what"), [((1.3, 1.0), "result"), ((1.0, 1.3), "gradient"), ((1.0, 1.0), "")])

@@ -33,6 +33,19 @@ __all__ = [
 ]
 
 
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is its weight and its bias and nothing else: no subclass, no hook, no parametrization.
+
+    Only then may its weight be used without calling it. Adapters such as LoRA, quantised layers and observers stand in
+    a layer's place or hang on it, and have an effect only where the layer is called.
+
+    >>> is_plain(nn.Linear(2, 2)), is_plain(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    (True, False)
+    """
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) in {nn.Linear, nn.BatchNorm1d} and not any(hooks)
+
+
 class QuickGELU(nn.Module):
     """The sigmoid form of GELU that CLIP was trained with: ``x * sigmoid(FACTOR * x)``.
 
@@ -83,7 +96,7 @@ class LocalTemporalMHRA(nn.Module):
         norm = self.norm
         if isinstance(norm, nn.Identity):
             return self.value(x)
-        if norm.training:
+        if norm.training or not (is_plain(norm) and is_plain(self.value)):
             return self.value(norm(x.flatten(0, 2)).view(x.shape))
         return F.linear(x, *self._folded(norm))
 
@@ -100,8 +113,8 @@ class LocalTemporalMHRA(nn.Module):
 
     @torch.no_grad()
     def fuse(self) -> None:
-        """Make batch norm and ``value`` one linear map, for good."""
-        if not isinstance(self.norm, nn.Identity):
+        """Make batch norm and ``value`` one linear map, for good; layers that are not plain stay as they are."""
+        if is_plain(self.norm) and is_plain(self.value) and isinstance(self.norm, nn.BatchNorm1d):
             for parameter, folded in zip((self.value.weight, self.value.bias), self._folded(self.norm), strict=True):
                 parameter.copy_(folded)
             self.norm = nn.Identity()
@@ -147,7 +160,7 @@ class GlobalSpatialMHRA(nn.Module):
     def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """[B, T, N, C] -> [B, T, N, C]."""
         qkv = self.qkv(x).flatten(0, 1).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = qkv.transpose(1, 3).unbind(2)  # [B * T, heads, N, C / heads]
+        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # [B * T, heads, N, C / heads]
         y = ops.frame_attention(q, k, v).transpose(1, 2).flatten(2)
         return self.proj(y).view(x.shape)
 
@@ -156,7 +169,8 @@ class FeedForward(nn.Module):
     """FFN: linear, activation, dropout, linear.
 
     In training what lies between the linear maps is computed again in the backward pass: a third to a half of what an
-    FFN would keep for it, for one percent of the time of a step.
+    FFN would keep for it, for one percent of the time of a step. Where there are more tokens than channels,
+    QuickGELU's two factors are applied to the weights around it instead of to the hidden tokens.
 
     Args:
         dim: Channels C.
@@ -177,15 +191,25 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
-        return cheaply_kept(self._after_first, self.fc1(x), training=self.training, is_random=self.drop.p > 0)
+        if isinstance(self.act, QuickGELU) and self._are_plain() and x.numel() > x.shape[-1] ** 2:
+            hidden, then = F.linear(x, *_scaled(self.fc1, QuickGELU.FACTOR)), self._after_scaled
+        else:
+            hidden, then = self.fc1(x), self._after_first
+        return cheaply_kept(then, hidden, training=self.training, is_random=self.drop.p > 0)
+
+    def _are_plain(self) -> bool:
+        return is_plain(self.fc1) and is_plain(self.fc2)
 
     def _after_first(self, hidden: Tensor) -> Tensor:
         return self.fc2(self.drop(self.act(hidden)))
 
+    def _after_scaled(self, hidden: Tensor) -> Tensor:
+        return F.linear(self.drop(F.silu(hidden)), self.fc2.weight / QuickGELU.FACTOR, self.fc2.bias)
+
     @torch.no_grad()
     def fuse(self) -> None:
-        """Put QuickGELU's two factors into the linear maps around it, for good."""
-        if isinstance(self.act, QuickGELU):
+        """Put QuickGELU's two factors into the linear maps around it, for good, where those are plain."""
+        if isinstance(self.act, QuickGELU) and self._are_plain():
             self.fc1.weight.mul_(QuickGELU.FACTOR)
             self.fc1.bias.mul_(QuickGELU.FACTOR)
             self.fc2.weight.div_(QuickGELU.FACTOR)
@@ -280,6 +304,8 @@ class GlobalCrossMHRA(nn.Module):
 
     def forward(self, query: Tensor, tokens: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
         """Query [B, Q, C], tokens [B, S, C] -> [B, Q, C]; the norm of the tokens may be left to the operation."""
+        if not (is_plain(self.k) and is_plain(self.v)):
+            return self.proj(self._projected(self.q(query), tokens if norm is None else norm(tokens)))
         mixed = dispatch.cross_mhra(
             self.q(query),
             tokens,
@@ -290,6 +316,13 @@ class GlobalCrossMHRA(nn.Module):
             num_heads=self.num_heads,
         )
         return self.proj(mixed)
+
+    def _projected(self, query: Tensor, tokens: Tensor) -> Tensor:
+        """The same with keys and values, for layers that have to be called."""
+        q, k, v = (
+            y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (query, self.k(tokens), self.v(tokens))
+        )
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class GlobalUniBlock(nn.Module):
@@ -331,6 +364,10 @@ class GlobalUniBlock(nn.Module):
             tokens = torch.cat([tokens, extra], dim=1)
         query = query + self.cross_drop_path(self.cross(self.norm_query(query), tokens, norm=self.norm_tokens))
         return self.ffn(query)
+
+
+def _scaled(linear: nn.Linear, factor: float) -> tuple[Tensor, Tensor]:
+    return linear.weight * factor, linear.bias * factor
 
 
 def _check_heads(dim: int, num_heads: int) -> None:

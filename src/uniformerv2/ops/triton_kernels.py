@@ -32,12 +32,12 @@ from uniformerv2.ops import triton_convolutions as convolutions
 
 __all__ = ["attend", "position_encoding", "temporal_mix"]
 
-MIX = {"block_l": 32, "block_d": 64, "num_warps": 4}
+MIX = {"block_l": 16, "block_d": 128, "num_warps": 4}
 MIX_GRADIENT = {"block_l": 16, "block_d": 64, "num_warps": 4}
-POSITION = {"frames": 8, "block_n": 64, "block_c": 64, "num_warps": 8}
+POSITION = {"frames": 8, "block_n": 16, "block_c": 128, "num_warps": 4}
 POSITION_GRADIENT = {"frames": 8, "block_l": 8, "block_c": 32, "num_warps": 4}
-ATTEND = {"block_s": 16, "num_stages": 3}
-ATTEND_GRADIENT = {"block_s": 16, "num_stages": 3}
+ATTEND = {"block_s": 16, "num_stages": 1}
+ATTEND_GRADIENT = {"block_s": 16, "num_stages": 1}
 TILE_ROWS = 16  # of a query: what a tensor core multiplies at once
 PROGRAMS = 264  # fill a large GPU of 132 processors twice; more would only write more partial sums
 OPTIONS = {"enable_fp_fusion": True}  # multiply-add as one instruction; Triton warns where this is left open
