@@ -8,6 +8,7 @@ import os
 import pytest
 
 from uniformerv2.data.annotations import AnnotationError, class_names, read_folder, read_records
+from uniformerv2.data.annotations.folder import folder_rows
 
 
 def touch(top, *names):
@@ -96,7 +97,7 @@ def test_links_to_folders_are_read_once(tmp_path):
         (run / name).symlink_to(to)
     (tmp_path / "disk" / "more" / "back").symlink_to(run)
     (tmp_path / "videos" / "walk").symlink_to(tmp_path / "disk")
-    assert [record.id for record in read_folder(tmp_path / "videos")] == [
+    assert [row.path for row in folder_rows(tmp_path / "videos")] == [
         "run/a.mp4",
         "run/linked/c.mp4",
         "run/linked/deep/d.mp4",
@@ -106,6 +107,8 @@ def test_links_to_folders_are_read_once(tmp_path):
         "walk/more/deep/d.mp4",
         "walk/x.mp4",
     ]
+    with pytest.raises(AnnotationError, match=r"'walk/more/back/a\.mp4' has the label 'walk' here and 'run' in run/a"):
+        read_folder(tmp_path / "videos")
 
 
 def test_a_folder_is_read_at_its_own_place_and_not_by_a_link(tmp_path):

@@ -26,7 +26,8 @@ class VideoRecord:
     """One video, or one segment of it, and what is known about it.
 
     Attributes:
-        path: The video file, the folder of frames, or an address with ``://``; resolved against ``root``.
+        path: The video file, the folder of frames, or an address with ``://``; resolved against ``root``. Spelled as
+            the list spells it the first time, where it has other spellings of it or links to it.
         label: Class number from 0; several for multi-label data; None where the list gives none.
         label_name: The name or names that belong to ``label``; None where the list knows numbers only.
         id: The benchmark's own id (YouTube id, clip number), or the path as the list has it.

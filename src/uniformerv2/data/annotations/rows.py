@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord, no_extra
+from uniformerv2.data.annotations.spellings import Spellings
 from uniformerv2.data.labels import ClassNames, LabelSpace, class_names_of, in_order, whole_number
 
 __all__ = ["Classes", "Row", "finish", "is_number", "read_text", "split_from_name", "standard_split"]
@@ -104,7 +105,7 @@ def finish(
     split: str | None,
     by_name: bool = False,
 ) -> list[VideoRecord]:
-    """Check the rows and make records of them.
+    """Check the rows and make records of them; a video that is there several times has one path in all of them.
 
     Args:
         rows: What the format's reader found.
@@ -126,15 +127,17 @@ def finish(
     prefix = os.path.join(base, "")  # noqa: PTH118 a million joins: a string prefix is 20 times faster than Path
     records: list[VideoRecord] = []
     seen: dict[Any, int] = {}
+    spellings = Spellings()
     for position, row in enumerate(found):
-        record = _record(row, prefix, numbering, split)
+        record = _record(row, prefix, numbering, split, spellings)
         whole = row.seconds == row.frames == (None, None)
         first = seen.setdefault(record.path if whole else (record.path, row.seconds, row.frames), position)
         if first < position and records[first].label != record.label:
             other = found[first]
+            where = other.path if other.line is None else f"{other.file}:{other.line}"
             raise row.error(
-                f"{row.path!r} has the label {row.label!r} here and {other.label!r} in {other.file}:{other.line}. "
-                "Keep one, or give both labels in one row."
+                f"{row.path!r} has the label {row.label!r} here and {other.label!r} in {where}, which is the same "
+                "video. Keep one, or give both labels in one row of a list."
             )
         records.append(record)
     if split is None:
@@ -146,7 +149,7 @@ def finish(
     return kept
 
 
-def _record(row: Row, prefix: str, numbering: _Numbering, split: str | None) -> VideoRecord:
+def _record(row: Row, prefix: str, numbering: _Numbering, split: str | None, spellings: Spellings) -> VideoRecord:
     if not row.path or "\0" in row.path:
         raise row.error(f"{row.path!r} is no path: it is empty, or holds a zero byte.")
     label, name = numbering.number(row)
@@ -160,7 +163,7 @@ def _record(row: Row, prefix: str, numbering: _Numbering, split: str | None) -> 
         raise row.error(f"the segment from frame {first} to {last} is empty; 0 <= start < end is needed.")
     free = "://" in row.path or os.path.isabs(row.path)  # noqa: PTH117 a million calls
     return VideoRecord(
-        path=row.path if free else prefix + row.path,
+        path=spellings.first(row.path if free else prefix + row.path),
         label=label,
         label_name=name,
         id=row.id or row.path,
