@@ -175,6 +175,13 @@ def test_real_folder_of_classes_never_lets_a_source_straddle(shared):
             [("a.mp4", 1), ("b.mp4", 0)],
             id="comma-and-blank",
         ),
+        pytest.param("# by me\na.mp4 10\n# and\n\n#\nb.mp4 2\n", [("a.mp4", 10), ("b.mp4", 2)], id="comments"),
+        pytest.param("#cats\n# x, y\na.mp4,10\n#1.mp4,2\n", [("a.mp4", 10), ("#1.mp4", 2)], id="comments-and-commas"),
+        pytest.param(
+            "# path,label,id\na.mp4,run,1\nb.mp4,eat,2\n", [("a.mp4", 1), ("b.mp4", 0)], id="header-in-a-comment"
+        ),
+        pytest.param("dir/1,run\na.mp4,eat\n", [("dir/1", 1), ("a.mp4", 0)], id="a-folder-of-frames-comes-first"),
+        pytest.param("clip1,run\nclip2,eat\n", [("clip1", 1), ("clip2", 0)], id="folders-and-names"),
         pytest.param("label, path\nrun, a.mp4\neat, b.mp4\n", [("a.mp4", 1), ("b.mp4", 0)], id="blank-before-the-path"),
     ],
 )
@@ -634,6 +641,15 @@ def test_activitynet_leaves_out_and_counts_the_videos_without_a_segment(benchmar
         ("a.json", b"[" * 200_000, None, "recursion"),
         ("a.json", b'{"database":{"x":{"subset":"training","annotations":[{"label":"a"}]}}}', 1, "video 'x' is broken"),
         ("a.json", b'{"database":[]}', None, "key 'database' is needed"),
+        (
+            "a.csv",
+            b"File Path,Label\nx/a.mp4,x\ny/b.mp4,y\n",
+            1,
+            "no column is called 'path'.* with 'File Path', 'Label'",
+        ),
+        ("a.txt", b"Clips\na.mp4\nb.mp4\n", 1, "no column is called 'path'"),
+        ("a.txt", b"# by me\nMovie Class\na.m2v 0\nb.mxf 1\n", 2, "no column is called 'path'.* 'Movie', 'Class'"),
+        ("a.tsv", b"Clip\tClass Id\nclip1\t0\nclip2\t1\n", 1, "no column is called 'path'.* 'Clip', 'Class Id'"),
         ("a.csv", b"label,youtube_id,time_start\nrun,aaaaaaaaaaa,1\n", 1, r"columns \['time_end'\] are missing"),
         ("a.csv", b"youtube_id,time_start,time_end\naaaaaaaaaaa,1\n", 2, "does not fit the columns"),
         ("a.txt", b"a 12 1\nb 0 1\n", 2, "from frame 0 to 0 is empty"),
@@ -660,6 +676,18 @@ def test_broken_lists_are_refused_with_file_and_line(tmp_path, name, content, li
     assert (error.value.file, error.value.line) == (str(path), line)
     assert str(error.value).startswith(str(path) if line is None else f"{path}:{line}: ")
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("name", "cell"), [("names", "File Path"), ("numbers", "Video Name")])
+def test_shared_lists_with_an_unknown_header_are_refused(shared, name, cell):
+    with pytest.raises(AnnotationError, match=f"no column is called 'path'.*'{cell}'") as error:
+        read_records(shared(f"cases/unknown_header_{name}.csv"))
+    assert error.value.line == 1
+
+
+def test_shared_list_with_a_comment(shared):
+    records = read_records(shared("cases/comment_line.txt"))
+    assert [(Path(record.path).name, record.label) for record in records] == [(f"v{n}.mp4", n) for n in range(12)]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -9,6 +9,7 @@ import pytest
 
 from uniformerv2.data.annotations import AnnotationError, class_names, read_folder, read_records
 from uniformerv2.data.annotations.folder import folder_rows
+from uniformerv2.data.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 def touch(top, *names):
@@ -72,7 +73,7 @@ def test_lists_of_names_and_of_numbers_need_a_file_of_names(tmp_path):
     (tmp_path / "val.jsonl").write_text('{"path": "c.mp4", "label": 0}\n')
     with pytest.raises(AnnotationError, match=r"train\.csv has class names, such as 'run', and val\.jsonl .* 0: write"):
         read_records(tmp_path)
-    (tmp_path / "classes.txt").write_text("run\njump\n")
+    (tmp_path / "classes.txt").write_text("# by me\nrun\njump\n")
     assert [record.label for record in read_records(tmp_path)] == [0, 1, 0]
 
 
@@ -118,16 +119,46 @@ def test_a_folder_is_read_at_its_own_place_and_not_by_a_link(tmp_path):
 
 
 def test_class_folders_without_a_video_are_named(tmp_path, caplog):
-    touch(tmp_path, "run/a.mp4", "jump/b.mp4", "swim/a.f4v", "swim/b.f4v")
+    touch(tmp_path, "run/a.mp4", "jump/b.mp4", "swim/a.lrv", "swim/b.lrv")
     (tmp_path / "bare").mkdir()
     with caplog.at_level(logging.WARNING):
         assert {record.label_name for record in read_folder(tmp_path)} == {"run", "jump"}
     [message] = caplog.messages
-    assert f"{tmp_path}: no video is in the class folders bare, swim; files are read that end in .3gp" in message
+    assert (
+        f"{tmp_path}: no video is in the class folders bare, swim; not read are 2 files that end in .lrv (2); files are"
+        in message
+    )
     caplog.clear()
-    touch(tmp_path, "bare/a.mp4", "swim/a.mp4")
+    (tmp_path / "swim" / "a.lrv").rename(tmp_path / "swim" / "a.mp4")
+    (tmp_path / "swim" / "b.lrv").rename(tmp_path / "bare" / "b.mp4")
     read_folder(tmp_path)
     assert not caplog.messages
+
+
+def test_what_may_be_meant_as_a_video_is_read_or_counted(tmp_path, caplog):
+    suffixes = ("mp4", "m2v", "MXF", "3g2", "divx", "qt", "f4v")
+    touch(tmp_path, *(f"run/a.{suffix}" for suffix in suffixes), "swim/b.mp4", "swim/notes.txt", "swim/cover.jpg")
+    with caplog.at_level(logging.WARNING):
+        assert len(read_folder(tmp_path)) == 8
+    assert not caplog.text
+    touch(
+        tmp_path,
+        "run/a.lrv",
+        "run/b.LRV",
+        "swim/deep/noise",
+        "swim/.hidden.lrv",
+        "swim/frames/1.jpg",
+        "swim/frames/2.jpg",
+    )
+    with caplog.at_level(logging.WARNING):
+        assert len(read_folder(tmp_path)) == 8
+    assert "not read are 3 files that end in .lrv (2), no suffix (1) and 1 folders of images" in caplog.text
+
+
+def test_every_suffix_is_of_one_kind():
+    kinds = (VIDEO_SUFFIXES, IMAGE_SUFFIXES, BESIDE_VIDEOS)
+    assert sum(map(len, kinds)) == len(frozenset().union(*kinds))
+    assert all(suffix == f".{suffix[1:].casefold()}" for kind in kinds for suffix in kind)
 
 
 def test_classes_beside_the_splits_are_named(tmp_path, caplog):

@@ -116,6 +116,11 @@ class TestWhatTheDataSay:
             read_splits(data)
         assert len(read_splits(data.rename(tmp_path / "mine.csv")).every) == 8
 
+    def test_a_column_of_classes_that_is_called_otherwise_is_named(self, tmp_path):
+        data = write_list(tmp_path / "clips.csv", ["a.mp4,run", "b.mp4,jump"], "path,Class Id")
+        with pytest.raises(ValueError, match=r"2 of 2 videos have no class.* None of its columns 'Class Id' is called"):
+            read_splits(data)
+
     def test_years_as_class_numbers(self, tmp_path):
         rows = [f"{v}.mp4,{2019 + v % 2}" for v in range(10)]
         data = write_list(tmp_path / "clips.csv", rows, "path,label")

@@ -14,6 +14,7 @@ from uniformerv2.commands.options import UsageError
 from uniformerv2.data.annotations import VideoRecord, read_folder, read_records
 from uniformerv2.data.annotations.auto import detect_format
 from uniformerv2.data.annotations.folder import has_split_folders
+from uniformerv2.data.annotations.text_lists import read_class_names
 from uniformerv2.data.labels import LABEL_SPACES, RENAMED, ClassNames, class_names_of
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import UniFormerV2Config
@@ -108,15 +109,14 @@ def recipe_views(recipe: Mapping[str, Any], own: Preprocessing) -> dict[str, int
 
 
 def read_classes(word: str | Sequence[str]) -> tuple[str, ...]:
-    """Class names in order: of a label space, or of a file with a name a line.
+    """Class names in order: of a label space, or of a file as ``read_class_names`` reads it.
 
     Raises:
         UsageError: Neither.
     """
     try:
         if isinstance(word, str) and word not in LABEL_SPACES and Path(word).is_file():
-            lines = Path(word).read_text(encoding="utf-8-sig").splitlines()
-            return class_names_of([line.strip() for line in lines if line.strip()]).names
+            return read_class_names(word)
         return class_names_of(word).names
     except (ValueError, OSError) as error:
         raise UsageError(f"{error} Or give a file with a class name a line.") from error

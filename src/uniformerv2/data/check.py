@@ -12,10 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Final, Literal
+from typing import Literal
 
 from uniformerv2.data.annotations import AnnotationError, VideoRecord, detect_format, read_records
 from uniformerv2.data.decoding import VideoError, VideoErrorKind, VideoReader, open_video
+from uniformerv2.data.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES
 from uniformerv2.data.worker_pool import Lost, available_cores, run_isolated
 
 __all__ = [
@@ -31,16 +32,6 @@ __all__ = [
 
 CheckStatus = Literal["ok", VideoErrorKind, "too short", "timeout", "crashed"]
 """``"crashed"``: the decoder took its process with it, or failed in a way that has no name."""
-
-_BESIDE_VIDEOS: Final = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("csv", "gz", "htm", "html", "ini", "json", "jsonl", "log", "md", "npy", "npz", "parquet", "pdf", "pickle"),
-        *("pkl", "py", "sh", "srt", "tar", "toml", "tsv", "txt", "vtt", "xlsx", "xml", "yaml", "yml", "zip"),
-    )
-)
-"""What lies beside videos and is not meant to be one."""
-_IMAGES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
 @dataclass(frozen=True)
@@ -118,11 +109,11 @@ def _files_that_may_be_videos(top: Path) -> Iterator[str]:
     for folder, inner, names in os.walk(top):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         suffixes = {name: PurePath(name).suffix.casefold() for name in sorted(names) if not name.startswith(".")}
-        if suffixes and not inner and set(suffixes.values()) <= _IMAGES:
+        if suffixes and not inner and set(suffixes.values()) <= IMAGE_SUFFIXES:
             yield folder
             continue
         for name, suffix in suffixes.items():
-            if suffix not in _BESIDE_VIDEOS | _IMAGES:
+            if suffix not in BESIDE_VIDEOS | IMAGE_SUFFIXES:
                 yield os.path.join(folder, name)  # noqa: PTH118 a million calls, and the form that the readers give
 
 

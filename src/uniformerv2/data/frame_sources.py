@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniformerv2.core.optional import require
+from uniformerv2.data.suffixes import IMAGE_SUFFIXES
 from uniformerv2.data.video_error import VideoError
 from uniformerv2.data.video_file import VideoFile, open_regular
 
@@ -30,8 +31,6 @@ __all__ = [
     "TorchcodecFrames",
     "torchcodec_decoder",
 ]
-
-_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
 class FrameSource(Protocol):
@@ -300,7 +299,7 @@ def _image_sequence(folder: Path) -> list[Path]:
     numbered: dict[str, list[tuple[int, str]]] = {}
     for name in names:
         match = re.fullmatch(r"(.*?)(\d+)(\.\w+)", name)
-        if match and match[3].lower() in _IMAGE_SUFFIXES and not match[1].startswith("flow_"):
+        if match and match[3].lower() in IMAGE_SUFFIXES and not match[1].startswith("flow_"):
             numbered.setdefault(match[1], []).append((int(match[2]), name))
     if not numbered:
         raise VideoError(folder, "not a video", "the folder holds no numbered images such as img_00001.jpg")

@@ -175,7 +175,11 @@ def read_splits(data: str | Path, *, root: str | Path | None = None, classes: Se
     refuse_other_splits(records, data)
     unlabelled = [record.path for record in records if record.label is None]
     if unlabelled:
-        raise ValueError(f"{len(unlabelled)} of {len(records)} videos have no class, for instance {unlabelled[0]}.")
+        columns = ", ".join(map(repr, records[0].extra))
+        hint = f" None of its columns {columns} is called 'label' or 'class'." if columns else ""
+        raise ValueError(
+            f"{len(unlabelled)} of {len(records)} videos have no class, for instance {unlabelled[0]}.{hint}"
+        )
     names = class_names(records)
     if classes is not None and len(names) < len(classes):
         _check_numbers(data, records, classes)

@@ -21,12 +21,12 @@ from uniformerv2.data.annotations.something_something import (
 )
 from uniformerv2.data.annotations.split_files import read_diving48, read_hmdb51, read_moments_in_time, read_ucf101
 from uniformerv2.data.annotations.table import (
-    VIDEO_SUFFIXES,
     read_jsonl,
     read_parquet,
     read_rawframe_list,
     read_table,
 )
+from uniformerv2.data.suffixes import VIDEO_SUFFIXES
 
 __all__ = [
     "VIDEO_SUFFIXES",

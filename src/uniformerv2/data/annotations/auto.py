@@ -8,11 +8,20 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from uniformerv2.data.annotations import activitynet, folder, kinetics, something_something, split_files, table
+from uniformerv2.data.annotations import (
+    activitynet,
+    folder,
+    kinetics,
+    something_something,
+    split_files,
+    table,
+    text_lists,
+)
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, read_text
 from uniformerv2.data.annotations.structured import as_entries, read_json
-from uniformerv2.data.labels import class_names_of, whole_number
+from uniformerv2.data.labels import whole_number
+from uniformerv2.data.suffixes import VIDEO_SUFFIXES
 
 __all__ = ["AnnotationFormat", "detect_format", "read_lists", "read_records"]
 
@@ -99,11 +108,7 @@ def read_lists(
         raise AnnotationError(f"holds no list: one of train, val, test with {_LIST_SUFFIXES} is needed.", file=path)
     named = Path(path, _CLASSES_FILE)
     if classes is None and named.is_file():
-        classes = [name.strip() for name in read_text(named).splitlines() if name.strip()]
-        try:
-            class_names_of(classes)
-        except ValueError as error:
-            raise AnnotationError(str(error), file=named) from error
+        classes = text_lists.read_class_names(named)
     rows = list(_rows_of_lists(lists))
     if classes is None:
         _check_labels_agree(rows, path)
@@ -125,13 +130,15 @@ def detect_format(path: str | Path) -> AnnotationFormat:
         return "lists" if _lists(top) else "folder"
     name = top.name.removesuffix(".gz").casefold()
     suffix = Path(name).suffix
-    if suffix in table.VIDEO_SUFFIXES:
+    if suffix in VIDEO_SUFFIXES:
         raise AnnotationError("is a video; a list of videos, or the folder that holds them, is needed.", file=path)
     if suffix == ".parquet":
         return "parquet"
     if suffix in {".jsonl", ".ndjson"}:
         return "jsonl"
-    return _detect_json(path) if suffix == ".json" else _detect_text(read_text(path)[:20_000])
+    return (
+        _detect_json(path) if suffix == ".json" else _detect_text(text_lists.without_comments(read_text(path)[:20_000]))
+    )
 
 
 def _detect_json(path: str | Path) -> AnnotationFormat:
@@ -158,7 +165,7 @@ def _detect_text(text: str) -> AnnotationFormat:
         return "something_something_v1"
     if lines and all(re.fullmatch(r"(?P<label>[^,/]+)/[^,]+,(?P=label),\d+,\d+", line.strip()) for line in lines):
         return "moments_in_time"
-    suffixes = "|".join(suffix[1:] for suffix in table.VIDEO_SUFFIXES)
+    suffixes = "|".join(suffix[1:] for suffix in VIDEO_SUFFIXES)
     video = re.compile(rf"\.(?:{suffixes})\b", re.IGNORECASE)
     if lines and all(re.search(r" \d+ \d+$", line.strip()) and not video.search(line) for line in lines):
         return "rawframes"

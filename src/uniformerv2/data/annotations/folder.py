@@ -4,21 +4,60 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
 from uniformerv2.data.annotations.held_out import held_out
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, standard_split
-from uniformerv2.data.annotations.table import VIDEO_SUFFIXES
+from uniformerv2.data.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-__all__ = ["folder_rows", "has_split_folders", "read_folder"]
+__all__ = ["FilesBelow", "files_below", "folder_rows", "has_split_folders", "read_folder", "shortened"]
 
 _SPLITS: Final = ("train", "val", "test")
 _SHOWN: Final = 10
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FilesBelow:
+    """The files of a folder and of those in it.
+
+    Attributes:
+        videos: By their suffix.
+        others: The other files.
+        frames: Folders that hold images alone: videos, where they are named in a list.
+    """
+
+    videos: list[str]
+    others: list[str]
+    frames: list[str]
+
+    def unread(self) -> str:
+        """How many files are passed over that may be meant as videos, with their suffixes; empty where there are none.
+
+        >>> FilesBelow([], ["a/x.lrv", "a/y.LRV", "a/z", "a/notes.txt", "a/cover.jpg"], []).unread()
+        '3 files that end in .lrv (2), no suffix (1)'
+        """
+        suffixes = Counter(PurePath(name).suffix.casefold() for name in self.others)
+        odd = {suffix: count for suffix, count in suffixes.items() if suffix not in BESIDE_VIDEOS | IMAGE_SUFFIXES}
+        told = [f"{suffix or 'no suffix'} ({count})" for suffix, count in sorted(odd.items(), key=_most_first)]
+        parts = [f"{sum(odd.values())} files that end in {shortened(told)}"] if told else []
+        parts += [f"{len(self.frames)} folders of images, which a list may name"] if self.frames else []
+        return " and ".join(parts)
+
+
+def _most_first(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The first ten names, and how many more there are."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def read_folder(
@@ -86,7 +125,8 @@ def _class_rows(top: Path, *, val_fraction: float, group_pattern: str | None) ->
     names = _folders(top)
     splits = [name for name in names if standard_split(name) in _SPLITS] if has_split_folders(top) else []
     places = [f"{split}/{name}" for split in splits for name in _folders(top / split)] if splits else names
-    videos = {place: _videos(top, place) for place in places}
+    files = {place: files_below(top, place) for place in places}
+    videos = {place: found.videos for place, found in files.items()}
     held = set() if splits else held_out(videos, fraction=val_fraction, group_pattern=group_pattern)
     for place, found in videos.items():
         folder, _, name = place.rpartition("/")
@@ -94,20 +134,21 @@ def _class_rows(top: Path, *, val_fraction: float, group_pattern: str | None) ->
             split = standard_split(folder) if splits else "val" if video in held else "train"
             yield Row(str(top), None, video, name, split=split)
     if any(videos.values()):
-        _warn_of_unread(top, videos, splits)
+        _warn_of_unread(top, files, splits)
 
 
-def _warn_of_unread(top: Path, videos: Mapping[str, list[str]], splits: Sequence[str]) -> None:
-    """Log class folders without a video, and folders beside the splits that have the same classes."""
-    read = {PurePath(place).name for place, found in videos.items() if found}
-    empty = sorted({PurePath(place).name for place in videos} - read)
-    if empty:
-        _log.warning(
-            "%s: no video is in the class folders %s; files are read that end in %s",
-            top,
-            ", ".join(empty[:_SHOWN]) + (f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""),
-            " ".join(sorted(VIDEO_SUFFIXES)),
-        )
+def _warn_of_unread(top: Path, files: Mapping[str, FilesBelow], splits: Sequence[str]) -> None:
+    """Log what is passed over: class folders without a video, other files, and folders beside the splits."""
+    read = {PurePath(place).name for place, found in files.items() if found.videos}
+    empty = sorted({PurePath(place).name for place in files} - read)
+    every = FilesBelow([], [], [])
+    for found in files.values():
+        every.others.extend(found.others)
+        every.frames.extend(found.frames)
+    told = [f"no video is in the class folders {shortened(empty)}"] if empty else []
+    told += [f"not read are {unread}"] if (unread := every.unread()) else []
+    if told:
+        _log.warning("%s: %s; files are read that end in %s", top, "; ".join(told), " ".join(sorted(VIDEO_SUFFIXES)))
     others = [name for name in _folders(top) if splits and name not in splits]
     beside = [name for name in others if read.intersection(next(os.walk(top / name), ("", [], []))[1])]
     if beside:
@@ -119,12 +160,16 @@ def _folders(top: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _videos(top: Path, folder: str) -> list[str]:
-    """Sorted, relative to ``top``. Links to folders are followed, each folder once and none that holds ``folder``."""
-    found: list[str] = []
+def files_below(top: Path, folder: str = "") -> FilesBelow:
+    """What lies in ``top/folder`` and the folders in it; what is hidden is passed over.
+
+    Links to folders are followed, each folder once and none that holds ``top/folder``. Paths are sorted and relative to
+    ``top``.
+    """
+    found = FilesBelow([], [], [])
     links = [top / folder]
     known = {str(parent) for parent in Path(os.path.realpath(top / folder)).parents}
-    known |= {os.path.realpath(above) for above in (top, *top.absolute().parents)}
+    known |= {os.path.realpath(above) for above in (top / folder).absolute().parents}
     while links:
         for where, folders, names in os.walk(links.pop(0)):
             real = os.path.realpath(where)
@@ -134,9 +179,11 @@ def _videos(top: Path, folder: str) -> list[str]:
             known.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             links += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
-            found += [
-                Path(where, name).relative_to(top).as_posix()
-                for name in names
-                if not name.startswith(".") and Path(name).suffix.casefold() in VIDEO_SUFFIXES
-            ]
-    return sorted(found)
+            inside = Path(where).relative_to(top)
+            shown = [name for name in names if not name.startswith(".")]
+            suffixes = {name: PurePath(name).suffix.casefold() for name in shown}
+            if shown and not folders and IMAGE_SUFFIXES.issuperset(suffixes.values()):
+                found.frames.append(inside.as_posix())
+            for name in shown:
+                (found.videos if suffixes[name] in VIDEO_SUFFIXES else found.others).append((inside / name).as_posix())
+    return FilesBelow(sorted(found.videos), sorted(found.others), sorted(found.frames))

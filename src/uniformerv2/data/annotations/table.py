@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
@@ -21,9 +21,17 @@ from uniformerv2.data.annotations.rows import (
     split_from_name,
     standard_split,
 )
+from uniformerv2.data.annotations.text_lists import (
+    ROLES,
+    find_separator,
+    is_header,
+    lines_of,
+    refuse_unknown_header,
+    split_at_blanks,
+    without_comments,
+)
 
 __all__ = [
-    "VIDEO_SUFFIXES",
     "jsonl_rows",
     "parquet_rows",
     "rawframe_rows",
@@ -34,36 +42,6 @@ __all__ = [
     "row_from_columns",
     "table_rows",
 ]
-
-VIDEO_SUFFIXES: Final = frozenset(
-    f".{suffix}"
-    for suffix in (
-        *("3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov"),
-        *("mp4", "mpeg", "mpg", "mts", "ogv", "ts", "vob", "webm", "wmv"),
-    )
-)
-
-_ROLES: Final = {
-    column: role
-    for role, columns in {
-        "path": "path video video_path file file_name filename filepath video_name",
-        "label": "label labels class class_name category action",
-        "start_seconds": "start_seconds start start_time time_start",
-        "end_seconds": "end_seconds end end_time time_end",
-        "start_frame": "start_frame",
-        "end_frame": "end_frame",
-        "id": "id video_id clip_id",
-        "split": "split subset",
-    }.items()
-    for column in columns.split()
-}
-
-# A quoted path, or everything up to a video suffix that a separator follows: so blanks and commas may be in a path.
-_LEADING_PATH: Final = re.compile(
-    r'"(?:[^"]|"")*"|.*?\.(?:' + "|".join(suffix[1:] for suffix in sorted(VIDEO_SUFFIXES)) + r")(?=[\t,; ]|$)",
-    re.IGNORECASE,
-)
-_SEPARATORS: Final = ("\t", ",", ";", " ")
 
 
 def read_table(
@@ -79,7 +57,8 @@ def read_table(
     Without a header the first column is the path and the others are labels (several: multi-label); a list of paths
     alone has no labels. A header has a column ``path`` (or ``video``, ``file``, ``filename``) and may have ``label``
     (or ``class``, ``category``, ``action``; several separated by ``;``), ``start_seconds``, ``end_seconds``,
-    ``start_frame``, ``end_frame``, ``id``, ``split``; other columns go to `VideoRecord.extra`.
+    ``start_frame``, ``end_frame``, ``id``, ``split``; other columns go to `VideoRecord.extra`. A header without a path
+    is refused. Lines that begin with ``# `` are comments.
 
     Args:
         path: The list; ``.gz`` is read as it is.
@@ -130,37 +109,37 @@ def table_rows(path: str | Path, *, separator: str | None = None) -> Iterator[Ro
     Raises:
         AnnotationError: Broken quotes, or a line that does not fit the header.
     """
-    text = read_text(path)
+    text = without_comments(read_text(path))
     if separator is None:
         separator = find_separator(text)
     file, split = str(path), split_from_name(path)
-    if separator == " " and not _is_header(text[:1000].strip().partition("\n")[0].split()):
-        for line, content in _lines(text):
-            listed, labels = _split_at_blanks(content)
-            yield Row(file, line, listed, _one_or_all(labels), split=split)
+    if separator == " " and not is_header(text[:1000].strip().partition("\n")[0].split()):
+        rows = (
+            Row(file, line, listed, _one_or_all(labels), split=split)
+            for line, (listed, labels) in ((line, split_at_blanks(content)) for line, content in lines_of(text))
+        )
+        yield from refuse_unknown_header(rows)
         return
-    header: list[str] | None = None
-    first = True
-    for line, cells in csv_rows(text, file=path, separator=separator):
-        if first and _is_header(cells):
-            header = [cell.strip() for cell in cells]
-        elif header is None:
-            yield Row(file, line, cells[0].strip(), _one_or_all(cells[1:]), split=split)
-        else:
-            if len(cells) != len(header):
-                raise AnnotationError(
-                    f"{len(cells)} columns, but the header has {len(header)}; quote a path that holds {separator!r}.",
-                    file=path,
-                    line=line,
-                )
-            yield row_from_columns(
-                dict(zip(header, (cell.strip() for cell in cells), strict=True)),
-                file=file,
+    cells = csv_rows(text, file=path, separator=separator)
+    first = next(cells, None)
+    if first is None:
+        return
+    if not is_header(first[1]):
+        rows = (
+            Row(file, line, row[0].strip(), _one_or_all(row[1:]), split=split) for line, row in chain((first,), cells)
+        )
+        yield from refuse_unknown_header(rows)
+        return
+    header = [cell.strip() for cell in first[1]]
+    for line, row in cells:
+        if len(row) != len(header):
+            raise AnnotationError(
+                f"{len(row)} columns, but the header has {len(header)}; quote a path that holds {separator!r}.",
+                file=path,
                 line=line,
-                split=split,
-                several=separator != ";",
             )
-        first = False
+        columns = dict(zip(header, (cell.strip() for cell in row), strict=True))
+        yield row_from_columns(columns, file=file, line=line, split=split, several=separator != ";")
 
 
 def rawframe_rows(path: str | Path) -> Iterator[Row]:
@@ -170,8 +149,8 @@ def rawframe_rows(path: str | Path) -> Iterator[Row]:
         AnnotationError: A line without a number of frames.
     """
     file, split = str(path), split_from_name(path)
-    for line, content in _lines(read_text(path)):
-        folder, numbers = _split_at_blanks(content)
+    for line, content in lines_of(without_comments(read_text(path))):
+        folder, numbers = split_at_blanks(content)
         if not numbers or not is_number(numbers[0]):
             raise AnnotationError(f"{content!r} is not 'folder frames label'.", file=path, line=line)
         yield Row(file, line, folder, _one_or_all(numbers[1:]), split=split, frames=(0, int(numbers[0])))
@@ -184,7 +163,7 @@ def jsonl_rows(path: str | Path) -> Iterator[Row]:
         AnnotationError: A line that is no JSON object.
     """
     file, split = str(path), split_from_name(path)
-    for line, content in _lines(read_text(path)):
+    for line, content in lines_of(read_text(path)):
         try:
             value = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -233,7 +212,7 @@ def row_from_columns(
     known: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     for name, value in columns.items():
-        role = _ROLES.get(name.strip().casefold())
+        role = ROLES.get(name.strip().casefold())
         if role is None or role in known:
             extra[name] = value
         elif value is not None and value != "":
@@ -284,55 +263,6 @@ def csv_rows(text: str, *, file: str | Path, separator: str = ",") -> Iterator[t
             line = reader.line_num + 1
     except csv.Error as error:
         raise AnnotationError(f"broken quotes ({error}).", file=file, line=line) from error
-
-
-def find_separator(text: str) -> str:
-    r"""The separator of a list: the one that follows the path in each of the first lines.
-
-    >>> find_separator("my clip, second take.mp4 3\nb.mp4 1"), find_separator("path,label\na b.mp4,run")
-    (' ', ',')
-    """
-    tails = []
-    for _, line in _lines(text[:20_000]):
-        path = _LEADING_PATH.match(line)
-        tails.append(line[path.end() :][:1] if path else line)
-    # The last line may have been cut; a line that is a path alone has no separator to tell.
-    tails = [tail for tail in tails[:20] if tail]
-    return next((separator for separator in _SEPARATORS if tails and all(separator in tail for tail in tails)), ",")
-
-
-def _is_header(cells: list[str]) -> bool:
-    """One cell names the column of paths, and none is a path: ``a.mp4,video`` has a class called so."""
-    names = [cell.strip().casefold() for cell in cells]
-    return any(_ROLES.get(name) == "path" for name in names) and not any(
-        name.endswith(tuple(VIDEO_SUFFIXES)) for name in names
-    )
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    for line, content in enumerate(io.StringIO(text), start=1):
-        stripped = content.strip()
-        if stripped:
-            yield line, stripped
-
-
-def _split_at_blanks(line: str) -> tuple[str, list[str]]:
-    """Path and labels of ``path label``: numbers at the end are labels, any other text is one name."""
-    match = _LEADING_PATH.match(line)
-    if match:
-        path, rest = match.group(), line[match.end() :].split()
-        if path.startswith('"'):
-            path = path[1:-1].replace('""', '"')
-    else:
-        words = line.split()
-        numbers = 0
-        while numbers < len(words) - 1 and is_number(words[-1 - numbers]):
-            numbers += 1
-        cut = len(words) - numbers if numbers else 1
-        path, rest = " ".join(words[:cut]), words[cut:]
-    if all(map(is_number, rest)):
-        return path, rest
-    return path, [" ".join(rest)]
 
 
 def _one_or_all(labels: list[str]) -> str | list[str] | None:
