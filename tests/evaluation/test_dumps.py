@@ -215,7 +215,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol):
     assert not trace.exists()
     array = np.array([Evil(trace)], dtype=object)
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps([{"pred_score": array}], protocol=protocol))
-    with pytest.raises(ValueError, match=r"posix\.mkdir"):
+    with pytest.raises(ValueError, match=r"evil\.pkl is no pickle of plain values .* of the type 'O8'"):
         read_dump(tmp_path / "evil.pkl")
     assert not trace.exists()
 

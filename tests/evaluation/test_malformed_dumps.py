@@ -34,6 +34,7 @@ HEADS = [
     ({"info": {"fingerprint": "x"}}, "its info, or the fingerprint"),
     ({"class_names": [1, 2, 3, 4, 5, 6, 7]}, "its class_names are no list of names"),
     ({"class_names": "abcdefg"}, "its class_names are no list of names"),
+    ({"class_names": list("abcdefa")}, "its class_names have 'a' more than once"),
     ({"class_names": ["a", "b"]}, r"scores of shape \(7,\), but there are 2 classes"),
     ({"is_multi_label": "no"}, "its is_multi_label is 'no', neither true nor false"),
     ({"num_clips": -3}, "num_clips is -3, num_crops is 3; both must be at least 1"),
@@ -56,7 +57,13 @@ ROWS = [
     ({"label": [0, 3]}, r"has the label \(0, 3\); these data have one label a video"),
     ({"label": 3}, "cannot be read as a dump"),
     ({"scores": []}, "no list of numbers"),
-    ({"duration_seconds": "long"}, "could not convert"),
+    ({"duration_seconds": "long"}, "duration_seconds of .* is 'long', no finite number"),
+    ({"duration_seconds": True}, "duration_seconds of .* is True, no finite number"),
+    ({"label": [0.9]}, r"the label of .* is 0\.9, no whole number"),
+    ({"index": 0.7}, r"the index of .* is 0\.7, no whole number"),
+    ({"id": 7}, "the id of a video is a int, no text"),
+    ({"scores": ["0.2"] * 7}, "scores is no list of numbers"),
+    ({"scores": [0.2 / 7] * 7}, r"scores that sum up to 0\.2; these are no probabilities"),
     ({"start_frame": []}, "cannot be read as a dump"),
 ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import IO, Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from uniformerv2.core.declared import check_parquet, sum_of_zip
 from uniformerv2.core.optional import require
+from uniformerv2.evaluation.dump_values import Size, numbers
 from uniformerv2.evaluation.safe_pickle import read_pickle
 from uniformerv2.evaluation.scores import SEGMENT
 
@@ -37,6 +40,9 @@ SCORES: Final = ("scores", "one_view_scores", "view_scores")
 NUMBERS: Final = {"duration_seconds": float, **SEGMENT}
 OLD_COLUMNS: Final = ("index", "id", "path", "label", "label_name", "predicted_name", "error", "duration_seconds")
 COLUMNS: Final = (*OLD_COLUMNS, *SEGMENT)
+FEW_VIDEOS: Final = 256
+"""Rows of a Parquet file that are unpacked at a time."""
+
 NO_CLASS: Final = "none"
 """The label of a video of no class in a CSV, where an empty one says that nobody knows it."""
 
@@ -95,25 +101,39 @@ def _read_pickle(path: Path) -> tuple[Head, list[Row]]:
     entries = read_pickle(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and "pred_score" in entry for entry in entries):
         raise ValueError(f"{path} is no dump: a list with a dictionary a video, with 'pred_score', is needed.")
+    size = Size(path)
+    size.add(videos=len(entries))
     rows = []
     for number, entry in enumerate(entries):
         row = {"index": number, "id": str(number), "path": str(number), **entry}
-        row["scores"] = np.asarray(row.pop("pred_score"))
+        row["scores"] = numbers(row.pop("pred_score"), where=f"pred_score of entry {number}")
+        size.add(values=sum(row[name].size for name in SCORES if isinstance(row.get(name), np.ndarray)))
         if "label" not in row:
-            row["label"] = _label_of(np.asarray(entry.get("gt_label", -1)).ravel(), len(row["scores"]))
+            row["label"] = _label_of(_gt_label_of(entry, number), len(row["scores"]))
         rows.append(row)
     if entries and HEAD in entries[0]:
         return _head_of(entries[0][HEAD], path), rows
-    foreign = any(len(np.asarray(entry.get("gt_label", -1)).ravel()) > 1 for entry in entries)
+    foreign = any(len(_gt_label_of(entry, number)) > 1 for number, entry in enumerate(entries))
     return {"is_multi_label": foreign, "version": VERSION}, rows
 
 
-def _label_of(label: NDArray[Any], num_classes: int) -> list[int] | None:
+def _gt_label_of(entry: Mapping[str, Any], number: int) -> NDArray[Any]:
+    return numbers(entry.get("gt_label", -1), where=f"gt_label of entry {number}").ravel()
+
+
+def _label_of(label: NDArray[Any], num_classes: int) -> list[Any] | None:
+    """Class numbers.
+
+    Raises:
+        ValueError: A mark of several classes is neither 0 nor 1.
+    """
     if label.size and (label == -1).all():
         return None
     if len(label) > 1 and len(label) == num_classes:
-        return [int(number) for number in np.flatnonzero(label)]
-    return [int(number) for number in label]
+        if not np.isin(label, (0, 1)).all():
+            raise ValueError("gt_label has a mark for each class that is neither 0 nor 1")
+        return np.flatnonzero(label).tolist()
+    return label.tolist()
 
 
 def _write_jsonl(path: Path, head: Head, rows: Sequence[Row]) -> None:
@@ -124,10 +144,16 @@ def _write_jsonl(path: Path, head: Head, rows: Sequence[Row]) -> None:
 
 
 def _read_jsonl(path: Path) -> tuple[Head, list[Row]]:
+    size = Size(path)
+    rows = []
     with _open(path) as file:
-        rows = [json.loads(line) for line in file]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path} is no dump of a test: a line is no JSON object.")
+        for line in file:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"{path} is no dump of a test: a line is no JSON object.")
+            row |= {name: numbers(row[name], where=name) for name in SCORES if row.get(name) is not None}
+            size.add(videos=1, values=sum(row[name].size for name in SCORES if row.get(name) is not None))
+            rows.append(row)
     return _head_of(rows[0].pop(HEAD, None) if rows else None, path), rows
 
 
@@ -156,26 +182,34 @@ def _write_csv(path: Path, head: Head, rows: Sequence[Row]) -> None:
 
 
 def _read_csv(path: Path) -> tuple[Head, list[Row]]:
+    size = Size(path)
     before = csv.field_size_limit(2**30)  # the head of many classes is one long field
     try:
         with _open(path) as file:
-            titles, *lines = csv.reader(file)
+            lines = csv.reader(file)
+            titles = next(lines, [])
+            columns = COLUMNS if tuple(titles[: len(COLUMNS)]) == COLUMNS else OLD_COLUMNS
+            if tuple(titles[: len(columns)]) != columns or titles[-1] != HEAD:
+                raise ValueError(f"{path} is no dump: its columns are {', '.join(titles[:5])} ...")
+            head, rows = "", []
+            for line in lines:
+                head = head or line[-1]
+                rows.append(_csv_row(line, columns))
+                size.add(videos=1, values=len(line))
     finally:
         csv.field_size_limit(before)
-    columns = COLUMNS if tuple(titles[: len(COLUMNS)]) == COLUMNS else OLD_COLUMNS
-    if tuple(titles[: len(columns)]) != columns or titles[-1] != HEAD or not lines:
-        raise ValueError(f"{path} is no dump: its columns are {', '.join(titles[:5])} ...")
-    rows = []
-    for line in lines:
-        fixed = dict(zip(columns, line, strict=False))
-        row: Row = {name: fixed[name] for name in ("id", "path", "error")}
-        row["index"] = int(fixed["index"])
-        numbers = "" if fixed["label"] == NO_CLASS else fixed["label"]
-        row["label"] = [int(number) for number in numbers.split("; ") if number] if fixed["label"] else None
-        row.update({name: float(fixed[name]) for name in NUMBERS if fixed.get(name)})
-        row["scores"] = np.array(line[len(columns) : -1], dtype=np.float32)
-        rows.append(row)
-    return _head_of(json.loads(lines[0][-1] or "null"), path), rows
+    return _head_of(json.loads(head or "null"), path), rows
+
+
+def _csv_row(line: Sequence[str], columns: Sequence[str]) -> Row:
+    fixed = dict(zip(columns, line, strict=False))
+    row: Row = {name: fixed[name] for name in ("id", "path", "error")}
+    row["index"] = int(fixed["index"])
+    listed = "" if fixed["label"] == NO_CLASS else fixed["label"]
+    row["label"] = [int(number) for number in listed.split("; ") if number] if fixed["label"] else None
+    row.update({name: float(fixed[name]) for name in NUMBERS if fixed.get(name)})
+    row["scores"] = np.array(line[len(columns) : -1], dtype=np.float32)
+    return row
 
 
 def _write_parquet(path: Path, head: Head, rows: Sequence[Row]) -> None:
@@ -203,9 +237,37 @@ def _write_parquet(path: Path, head: Head, rows: Sequence[Row]) -> None:
 
 
 def _read_parquet(path: Path) -> tuple[Head, list[Row]]:
-    table = require("pyarrow.parquet", extra="tables").read_table(path)
-    head = (table.schema.metadata or {}).get(HEAD.encode())
-    return _head_of(json.loads(head) if head else None, path), table.to_pylist()
+    """Text columns stay packed until their rows are read: a dictionary can repeat one long text without end."""
+    parquet = require("pyarrow.parquet", extra="tables")
+    names = (*(name for name in COLUMNS if not name.endswith("_name")), *SCORES)
+    size, rows = Size(path), []
+    with parquet.ParquetFile(path) as file:
+        check_parquet(file, limit="dump_bytes", columns=names, where=path)
+        head = (file.schema_arrow.metadata or {}).get(HEAD.encode())
+        there = [name for name in names if name in file.schema_arrow.names]
+    texts = [name for name in ("id", "path", "error") if name in there]
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        for batch in file.iter_batches(FEW_VIDEOS, columns=there):
+            few: list[Row] = [{} for _ in range(batch.num_rows)]
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                for row, item in zip(few, column, strict=True):
+                    row[name] = _array_of(item) if name in SCORES else item.as_py()
+            for row in few:
+                letters = sum(len(row[name] or "") for name in texts)
+                size.add(videos=1, values=letters + sum(row[name].size for name in SCORES if row.get(name) is not None))
+            rows += few
+    return _head_of(json.loads(head) if head else None, path), rows
+
+
+def _array_of(item: Any) -> NDArray[Any] | None:
+    """Numbers of a list, or of lists of one length, without Python objects in between."""
+    if not item.is_valid:
+        return None
+    parts = [part.values for part in item.values] if hasattr(item.values.type, "value_type") else None
+    if parts is not None:
+        return np.stack([part.to_numpy(zero_copy_only=False) for part in parts])
+    found: NDArray[Any] = item.values.to_numpy(zero_copy_only=False)
+    return found
 
 
 def _write_npz(path: Path, head: Head, rows: Sequence[Row]) -> None:
@@ -231,15 +293,21 @@ def _write_npz(path: Path, head: Head, rows: Sequence[Row]) -> None:
 
 
 def _read_npz(path: Path) -> tuple[Head, list[Row]]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # of a damaged one it closes nothing
-        content = {name: arrays[name] for name in arrays.files}
+    size = Size(path)
+    with path.open("rb") as file:
+        with zipfile.ZipFile(file) as archive:
+            size.add(values=sum_of_zip(archive) // 4)
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:  # of a damaged one it closes nothing
+            content = {name: arrays[name] for name in arrays.files}
+    size.add(videos=len(content["index"]))
     head = _head_of(json.loads(str(content.pop(HEAD, "null"))), path)
     content.pop("class_names", None)
     rows = []
     for number in range(len(content["index"])):
         row: Row = {name: values[number] for name, values in content.items()}
         is_labelled = row.pop("is_labelled", True)
-        row["label"] = [int(label) for label in row["label"] if label != -1] if is_labelled else None
+        row["label"] = [label for label in row["label"].tolist() if label != -1] if is_labelled else None
         row.update({name: str(row[name]) for name in ("id", "path", "error")})
         for name in (*SCORES, *NUMBERS):
             if row.get(name) is not None and np.isnan(row[name]).all():

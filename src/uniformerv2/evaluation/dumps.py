@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation.dump_formats import FORMATS, NUMBERS, VERSION, Head, Row, replacing
+from uniformerv2.evaluation.dump_values import number, numbers, shown, whole
 from uniformerv2.evaluation.scores import SEGMENT, Evaluation, VideoScores
 
 __all__ = ["check_dump_path", "read_dump", "write_dump"]
@@ -141,42 +142,65 @@ def _check_head(head: Head) -> None:
     names, kind, info = head.get("class_names", []), head.get("is_multi_label"), head.get("info", {})
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("its class_names are no list of names")
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"its class_names have {doubled[0]!r} more than once")
     if not isinstance(kind, bool):
-        raise ValueError(f"its is_multi_label is {kind!r}, neither true nor false")
+        raise ValueError(f"its is_multi_label is {shown(kind)}, neither true nor false")
     if not isinstance(info, dict) or not isinstance(info.get("fingerprint", {}), dict):
         raise ValueError("its info, or the fingerprint in it, is no JSON object")
 
 
 def _video(row: Row, head: Head) -> VideoScores:
-    scores = _scores(row["scores"])
+    """One video, of strict types: what int() or str() would make of another value is none of the file's.
+
+    Raises:
+        ValueError: A value is of another type.
+    """
+    for name in ("id", "path", "error"):
+        if not isinstance(row.get(name, ""), str | None):
+            raise ValueError(f"the {name} of a video is a {type(row[name]).__name__}, no text")
+    path = row["path"]
+    scores = _scores(row["scores"], f"the scores of {path}")
     if scores is None or scores.ndim != 1 or not scores.size:
-        raise ValueError(f"the scores of {row['path']} are no list of numbers")
+        raise ValueError(f"the scores of {path} are no list of numbers")
     return VideoScores(
-        index=int(row["index"]),
-        path=str(row["path"]),
-        id=str(row["id"]),
-        label=_label(row["label"], head),
+        index=whole(row["index"], f"the index of {path}"),
+        path=path,
+        id=row["id"],
+        label=_label(row["label"], head, path),
         scores=scores,
-        view_scores=_scores(row.get("view_scores")),
-        error=str(row.get("error") or ""),
-        one_view_scores=_scores(row.get("one_view_scores")),
-        **{name: kind(row[name]) for name, kind in NUMBERS.items() if row.get(name) is not None},
+        view_scores=_scores(row.get("view_scores"), f"the view_scores of {path}"),
+        error=row.get("error") or "",
+        one_view_scores=_scores(row.get("one_view_scores"), f"the one_view_scores of {path}"),
+        **{
+            name: number(row[name], kind, f"{name} of {path}") for name, kind in NUMBERS.items() if _is_there(row, name)
+        },
     )
 
 
-def _label(label: Sequence[int] | None, head: Head) -> int | tuple[int, ...]:
-    """-1 where nobody says; several are left to be refused where the data have one."""
-    numbers = () if label is None else tuple(int(number) for number in label)
+def _is_there(row: Row, name: str) -> bool:
+    return row.get(name) is not None
+
+
+def _label(label: Any, head: Head, path: str) -> int | tuple[int, ...]:
+    """-1 where nobody says; several are left to be refused where the data have one.
+
+    Raises:
+        ValueError: It is no list, or not of whole numbers.
+    """
+    if not isinstance(label, list | None):
+        raise ValueError(f"the label of {path} is no list of class numbers")
+    found = () if label is None else tuple(whole(item, f"the label of {path}") for item in label)
     if head["is_multi_label"]:
-        is_known = bool(numbers) or (label is not None and "version" in head)
-        return numbers if is_known else -1
-    return numbers[0] if len(numbers) == 1 else numbers or -1
+        is_known = bool(found) or (label is not None and "version" in head)
+        return found if is_known else -1
+    return found[0] if len(found) == 1 else found or -1
 
 
-def _scores(values: Any) -> NDArray[np.float32] | None:
+def _scores(values: Any, what: str) -> NDArray[np.float32] | None:
     if values is None:
         return None
-    scores = np.array(values, dtype=np.float32)
+    scores = numbers(values, where=what).astype(np.float32, copy=False)
     if not np.isfinite(scores).all():
-        raise ValueError("a score is no finite number")
+        raise ValueError(f"{what} hold what is no finite number")
     return scores

@@ -161,7 +161,7 @@ def _check_program(data: bytes) -> None:
         UnpicklingError: A cell of the memory has a number that no pickler gives.
     """
     for operation, argument, position in pickletools.genops(data):
-        if operation.name in {"PUT", "BINPUT", "LONG_BINPUT"} and argument > (position or 0):
+        if operation.name in {"PUT", "BINPUT", "LONG_BINPUT"} and int(argument or 0) > (position or 0):
             raise pickle.UnpicklingError(f"it asks for {argument} cells of memory")
 
 

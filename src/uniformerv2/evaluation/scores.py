@@ -25,6 +25,9 @@ SEGMENT: Final[Mapping[str, type]] = {
 ROUNDING: Final = 1e-3
 """So much above 1 a probability may be: other programs round to 16 bits."""
 
+SUM_ROUNDING: Final = 0.05
+"""So far from 1 the probabilities of a video may sum up to: other programs write four digits of each of 700 classes."""
+
 
 def views_in_words(num_clips: int, num_crops: int) -> str:
     """The views of a video.
@@ -116,7 +119,7 @@ class Evaluation:
         if self.num_clips < 1 or self.num_crops < 1:
             raise ValueError(f"num_clips is {self.num_clips}, num_crops is {self.num_crops}; both must be at least 1.")
         for video in self.videos:
-            _check_scores(video, len(self.class_names))
+            _check_scores(video, len(self.class_names), is_multi_label=self.is_multi_label)
             _check_label(video, len(self.class_names), is_multi_label=self.is_multi_label)
 
     @property
@@ -130,17 +133,23 @@ class Evaluation:
         return np.array([video.is_readable for video in self.videos])
 
 
-def _check_scores(video: VideoScores, num_classes: int) -> None:
+def _check_scores(video: VideoScores, num_classes: int, *, is_multi_label: bool) -> None:
     for name, num_axes in (("scores", 1), ("one_view_scores", 1), ("view_scores", 2)):
         scores = getattr(video, name)
         if scores is None:
             continue
         if scores.ndim != num_axes or scores.shape[-1] != num_classes:
             raise ValueError(f"{video.path} has {name} of shape {scores.shape}, but there are {num_classes} classes.")
-        if ((scores < 0) | (scores > 1 + ROUNDING)).any():
+        if not ((scores >= 0) & (scores <= 1 + ROUNDING)).all():  # which NaN is not either
             raise ValueError(
                 f"{video.path} has {name} from {scores.min():.4g} to {scores.max():.4g}; these are no probabilities: "
                 "apply softmax (sigmoid, where videos have several classes) before dumping."
+            )
+        total = scores.sum(axis=-1)
+        if video.is_readable and not is_multi_label and (abs(total - 1) > SUM_ROUNDING).any():
+            raise ValueError(
+                f"{video.path} has {name} that sum up to {np.ravel(total)[0]:.4g}; these are no probabilities of "
+                "classes of which one is right: apply softmax before dumping."
             )
 
 
