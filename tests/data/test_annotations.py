@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from uniformerv2.core.limits import set_limits
 from uniformerv2.data.annotations import (
     AnnotationError,
     VideoRecord,
@@ -39,6 +41,7 @@ from uniformerv2.data.annotations import (
     read_something_something_v2,
     read_table,
     read_ucf101,
+    text_lists,
 )
 from uniformerv2.data.labels import label_names
 
@@ -845,3 +848,39 @@ print(len(records), time.monotonic() - start, resource.getrusage(resource.RUSAGE
     assert rows == 1_200_000
     assert seconds < 60
     assert gigabytes < 2
+
+
+BOMBS = {
+    "list.csv.gz": gzip.compress(b"path,label\n" + b"a.mp4,1\n" * 100_000),
+    "rows.csv": b"path,label\n" + b"a.mp4,1\n" * 5_000,
+    "cells.csv": b"path,label\n" + b"," * 30_000,
+    "labels.txt": b"a.mp4" + b" 1" * 30_000,
+    "list.jsonl": b'{"path": "a.mp4", "label": [' + b"0," * 30_000 + b"0]}\n",
+    "list.json.gz": gzip.compress(b"[" + b"{}," * 20_000 + b"{}]"),
+    "list.json": b"[" * 20_000 + b"]" * 20_000,
+}
+
+
+@pytest.mark.parametrize(("name", "content"), BOMBS.items(), ids=BOMBS)
+def test_a_list_that_would_fill_the_memory_is_refused_before(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with (
+        set_limits(text_bytes=600_000),
+        pytest.raises(AnnotationError, match=rf"{name}: .*above the limit text_bytes=600000"),
+    ):
+        read_records(tmp_path / name)
+
+
+def test_one_long_text_of_many_rows_counts_each_time(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"path": ["x" * 10_000] * 1000, "label": [1] * 1000})
+    parquet.write_table(table, tmp_path / "list.parquet")
+    assert (tmp_path / "list.parquet").stat().st_size < 20_000
+    with set_limits(text_bytes=1_000_000), pytest.raises(ValueError, match="letters is above the limit text_bytes"):
+        read_records(tmp_path / "list.parquet")
+
+
+def test_lines_end_as_python_ends_them():
+    text = "a\r\nb\rc\n\nd\x0be"
+    assert list(text_lists.whole_lines(text)) == list(io.StringIO(text, newline=""))

@@ -17,12 +17,12 @@ from typing import Any, Final
 
 from uniformerv2.core.limits import get_limits
 
-__all__ = ["RECORD_BYTES", "check_items", "check_parquet", "read_bytes", "sum_of_zip"]
+__all__ = ["ITEM_BYTES", "RECORD_BYTES", "check_items", "check_parquet", "read_bytes", "sum_of_zip"]
 
 ITEM_BYTES: Final = 32
 """What an item of a text counts besides its letters: an empty list or object of JSON takes 56 to 64 bytes."""
 
-RECORD_BYTES: Final = 256
+RECORD_BYTES: Final = 128
 """What a row of a list or table counts besides its values."""
 
 
@@ -44,20 +44,18 @@ def read_bytes(path: Path, *, limit: str = "text_bytes") -> bytes:
     allowed = getattr(get_limits(), limit)
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
-        is_packed = path.suffix == ".gz"
-        if is_packed and size >= 4:
-            file.seek(-4, io.SEEK_END)
-            size = max(size, struct.unpack("<I", file.read(4))[0])  # the unpacked size, as a gzip file ends with it
         get_limits().check(limit, size, what=f"{path}: {size} bytes")
         file.seek(0)
-        if not is_packed:
+        if path.suffix != ".gz":
             return file.read(allowed)
         try:
             content = gzip.GzipFile(fileobj=file).read(allowed + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path} is not a whole gzip file ({error}).") from error
-    if len(content) > allowed:
-        get_limits().check(limit, 2 * allowed, what=f"{path}: more bytes than it says at its end")
+        if len(content) > allowed:
+            file.seek(-4, io.SEEK_END)  # a gzip file ends with its unpacked size
+            size = max(len(content), struct.unpack("<I", file.read(4))[0])
+            get_limits().check(limit, size, what=f"{path}: {size} bytes, unpacked,")
     return content
 
 
@@ -71,7 +69,7 @@ def check_items(text: str, *, where: Path | str) -> None:
     Raises:
         ValueError: Its letters and items are above the limit ``text_bytes``.
     """
-    items = text.count(",") + text.count("[") + text.count("{")
+    items = sum(map(text.count, ",[{"))
     size = len(text) + ITEM_BYTES * items
     get_limits().check("text_bytes", size, what=f"{where}: {items} items, which count {ITEM_BYTES} bytes each,")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import re
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from uniformerv2.core.declared import ITEM_BYTES, RECORD_BYTES, read_bytes
+from uniformerv2.core.limits import get_limits
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord, no_extra
 from uniformerv2.data.annotations.spellings import Spellings
 from uniformerv2.data.labels import ClassNames, LabelSpace, class_names_of, in_order, whole_number
@@ -74,16 +74,15 @@ def read_text(path: str | Path) -> str:
     """A UTF-8 text file (with or without byte-order mark, plain or ``.gz``).
 
     Raises:
-        AnnotationError: No text; not UTF-8, with the line of the first bad byte; or not gzip.
+        AnnotationError: No text; not UTF-8, with the line of the first bad byte; not gzip; or larger, once unpacked,
+            than the limit ``text_bytes``.
     """
-    data = Path(path).read_bytes()
-    if str(path).endswith(".gz"):
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise AnnotationError(f"not a whole gzip file ({error}).", file=path) from error
     try:
-        return data.decode("utf-8-sig")
+        data = read_bytes(Path(path))
+    except ValueError as error:
+        raise AnnotationError(str(error).removeprefix(f"{path}: ").removeprefix(f"{path} "), file=path) from error
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise AnnotationError("is no text, and so no list of videos.", file=path) from error
@@ -94,6 +93,23 @@ def read_text(path: str | Path) -> str:
             file=path,
             line=line,
         ) from error
+    if ".json" not in Path(path).suffixes:  # whose items are counted before they are made
+        _check_size(text, path)
+    return text
+
+
+def _check_size(text: str, path: str | Path) -> None:
+    """Refuse a list whose rows and cells would fill the memory.
+
+    Raises:
+        AnnotationError: They are above the limit ``text_bytes``.
+    """
+    lines, cells = text.count("\n"), sum(map(text.count, ",; \t"))
+    size = len(text) + RECORD_BYTES * lines + ITEM_BYTES * cells
+    try:
+        get_limits().check("text_bytes", size, what=f"a list of {lines} lines and {lines + cells} cells")
+    except ValueError as error:
+        raise AnnotationError(f"{error}.", file=path) from error
 
 
 def finish(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from uniformerv2.core.declared import check_items
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.annotations.rows import read_text
 
@@ -21,6 +22,7 @@ def read_json(path: str | Path) -> Any:
     """
     text = read_text(path)
     try:
+        check_items(text, where="it")
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise AnnotationError(f"not JSON ({error.msg}).", file=path, line=error.lineno) from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from uniformerv2.core.declared import check_parquet
+from uniformerv2.core.limits import get_limits
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import (
@@ -28,6 +29,7 @@ from uniformerv2.data.annotations.text_lists import (
     lines_of,
     refuse_unknown_header,
     split_at_blanks,
+    whole_lines,
     without_comments,
 )
 
@@ -42,6 +44,9 @@ __all__ = [
     "row_from_columns",
     "table_rows",
 ]
+
+_FEW_ROWS: Final = 128
+"""Rows of a Parquet table that are unpacked at a time."""
 
 
 def read_table(
@@ -186,11 +191,17 @@ def parquet_rows(path: str | Path) -> Iterator[Row]:
     file, split, line = str(path), split_from_name(path), 0
     try:
         with parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches():
+            check_parquet(table, limit="text_bytes", columns=table.schema_arrow.names, where=path)
+            texts = [field.name for field in table.schema_arrow if arrow.types.is_string(field.type)]
+        letters = 0
+        with parquet.ParquetFile(path, read_dictionary=texts) as table:  # which can repeat one long text without end
+            for batch in table.iter_batches(_FEW_ROWS):
                 for columns in batch.to_pylist():
                     line += 1
+                    letters += sum(len(value) for value in columns.values() if isinstance(value, str))
+                    get_limits().check("text_bytes", letters, what=f"{path}: {letters} letters")
                     yield row_from_columns(columns, file=file, line=line, split=split)
-    except arrow.ArrowInvalid as error:
+    except (arrow.ArrowException, OSError) as error:
         raise AnnotationError(f"not a readable Parquet file ({error}).", file=path) from error
 
 
@@ -254,7 +265,7 @@ def csv_rows(text: str, *, file: str | Path, separator: str = ",") -> Iterator[t
         AnnotationError: A quote that never ends, or text after a closing quote.
     """
     skips = separator == ","  # a quote after a blank is a quote
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=skips, strict=True)
+    reader = csv.reader(whole_lines(text), delimiter=separator, skipinitialspace=skips, strict=True)
     line = 1
     try:
         for cells in reader:
