@@ -17,6 +17,9 @@ from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2 import __version__, cli
 from uniformerv2.checkpoint import load_model, save_model
+from uniformerv2.commands.arguments.predict import expand
+from uniformerv2.commands.options import UsageError
+from uniformerv2.data.annotations import read_records
 from uniformerv2.model.config import CheckpointInfo
 
 
@@ -142,6 +145,29 @@ def test_predict_expands_folders_and_patterns(model, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "no video in the folder" in call(capsys, "predict", tmp_path / "empty", "--model", model, code=2).err
     assert "No file matches" in call(capsys, "predict", folder / "*.avi", "--model", model, code=2).err
+
+
+def test_predict_reads_from_a_folder_what_training_reads(tmp_path):
+    """Nothing hidden, links to folders once, a cover beside the folders; other files are counted."""
+    names = ("run/._a.mp4", "run/a.mp4", ".Trashes/old.mp4", "jump/b.M2V", "cover.jpg", "run/frames/1.jpg", "run/x.lrv")
+    for name in (*names, "notes.txt", "disk/more/c.mp4"):
+        place = tmp_path / ("videos" if "disk" not in name else "") / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    top = tmp_path / "videos"
+    (top / "jump" / "linked").symlink_to(tmp_path / "disk" / "more")
+    (top / "jump" / "back").symlink_to(top)
+    found, told = expand([str(top)])
+    assert [path.relative_to(top).as_posix() for path in found] == ["jump/b.M2V", "jump/linked/c.mp4", "run/a.mp4"]
+    assert sorted(map(str, found)) == sorted(record.path for record in read_records(top))
+    rest = "3 files with the suffix .jpg (1), .lrv (1), .txt (1) and 1 folder of images, which a list may name"
+    assert told == [f"Passed over in {top}: {rest}."]
+    assert expand([f"{top}/[jr]*"])[0] == found
+    assert expand([str(top / "run" / "frames")]) == ([top / "run" / "frames"], [])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"There is no video in the folder .*: it has 1 file with the suffix \.txt"):
+        expand([str(tmp_path / "empty")])
 
 
 def test_predict_takes_a_frame_folder_as_file_managers_leave_it(model, tmp_path, capsys):

@@ -178,7 +178,7 @@ def test_real_folder_of_classes_never_lets_a_source_straddle(shared):
             [("a.mp4", 1), ("b.mp4", 0)],
             id="comma-and-blank",
         ),
-        pytest.param("# by me\na.mp4 10\n# and\n\n#\nb.mp4 2\n", [("a.mp4", 10), ("b.mp4", 2)], id="comments"),
+        pytest.param("# by me\na.mp4 10\n# a.mp4 3\n\n#\nb.mp4 2\n", [("a.mp4", 10), ("b.mp4", 2)], id="comments"),
         pytest.param("#cats\n# x, y\na.mp4,10\n#1.mp4,2\n", [("a.mp4", 10), ("#1.mp4", 2)], id="comments-and-commas"),
         pytest.param(
             "# path,label,id\na.mp4,run,1\nb.mp4,eat,2\n", [("a.mp4", 1), ("b.mp4", 0)], id="header-in-a-comment"

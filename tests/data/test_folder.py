@@ -124,10 +124,8 @@ def test_class_folders_without_a_video_are_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert {record.label_name for record in read_folder(tmp_path)} == {"run", "jump"}
     [message] = caplog.messages
-    assert (
-        f"{tmp_path}: no video is in the class folders bare, swim; not read are 2 files that end in .lrv (2); files are"
-        in message
-    )
+    told = "no video is in the class folders bare, swim; not read: 2 files with the suffix .lrv (2); files are read"
+    assert f"{tmp_path}: {told}" in message
     caplog.clear()
     (tmp_path / "swim" / "a.lrv").rename(tmp_path / "swim" / "a.mp4")
     (tmp_path / "swim" / "b.lrv").rename(tmp_path / "bare" / "b.mp4")
@@ -152,7 +150,7 @@ def test_what_may_be_meant_as_a_video_is_read_or_counted(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING):
         assert len(read_folder(tmp_path)) == 8
-    assert "not read are 3 files that end in .lrv (2), no suffix (1) and 1 folders of images" in caplog.text
+    assert "not read: 3 files with the suffix .lrv (2), no suffix (1) and 1 folder of images" in caplog.text
 
 
 def test_every_suffix_is_of_one_kind():

@@ -40,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
     console = make_console()
     if not options.json:
         console.print(f"[dim]{escape(options.model)} loaded in {perf_counter() - start:.1f} s[/]")
+    for sentence in options.passed_over:
+        sys.stderr.write(f"{sentence}\n")
     failures = 0
     with _csv_file(options.csv) if options.csv else nullcontext() as file:
         table = csv.writer(file) if file else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import glob
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from uniformerv2.commands.options import (
@@ -17,7 +17,8 @@ from uniformerv2.commands.options import (
     check_model,
     check_output,
 )
-from uniformerv2.data.annotations import VIDEO_SUFFIXES
+from uniformerv2.data.annotations.folder import files_below
+from uniformerv2.data.suffixes import IMAGE_SUFFIXES
 
 __all__ = ["add_arguments", "check", "expand"]
 
@@ -48,34 +49,53 @@ def check(options: argparse.Namespace) -> None:
     """
     check_at_least(1, options, "topk", "clips")
     check_model(options.model)
-    options.videos = list(expand(options.videos))
+    options.videos, options.passed_over = expand(options.videos)
     check_output(options.csv, option="--csv", suffixes=(".csv",), inputs=options.videos)
     if not any(video.exists() for video in options.videos):
         check_exists(options.videos[0])  # one of many that is absent is told among the others' results
 
 
-def expand(words: Sequence[str]) -> Iterator[Path]:
-    """Files as they are, folders as the videos in them, patterns as what they match.
+def expand(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Files as they are, folders as the videos that training reads from them, patterns as what they match.
+
+    A folder without videos that has images is a folder of frames.
+
+    Args:
+        words: As typed.
+
+    Returns:
+        The videos; and what is passed over in folders, a sentence each.
 
     Raises:
         UsageError: A folder or a pattern without a video.
     """
+    videos: list[Path] = []
+    told: list[str] = []
     for word in words:
         path = Path(word)
-        if path.is_dir() and not _is_frame_folder(path):
-            found = sorted(item for item in path.rglob("*") if item.suffix.lower() in VIDEO_SUFFIXES)
-            if not found:
-                raise UsageError(f"There is no video in the folder {path}.")
-            yield from found
-        elif not path.exists() and glob.has_magic(word):
-            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  Path.glob takes no absolute pattern
+        if path.exists() or not glob.has_magic(word):
+            matches = [path]
+        else:
+            matches = sorted(map(Path, glob.glob(word, recursive=True)))  # noqa: PTH207  Path takes no absolute pattern
             if not matches:
                 raise UsageError(f"No file matches {word}.")
-            yield from map(Path, matches)
-        else:
-            yield path
+        for match in matches:
+            inside, passed_over = _inside(match) if match.is_dir() else ([match], "")
+            videos += inside
+            told += [f"Passed over in {match}: {passed_over}."] if passed_over else []
+    return videos, told
 
 
-def _is_frame_folder(folder: Path) -> bool:
-    suffixes = {item.suffix.lower() for item in folder.iterdir() if item.is_file()}
-    return not suffixes.isdisjoint({".jpg", ".jpeg", ".png"}) and suffixes.isdisjoint(VIDEO_SUFFIXES)
+def _inside(folder: Path) -> tuple[list[Path], str]:
+    """The videos of a folder, and how many other files it has.
+
+    Raises:
+        UsageError: There is none.
+    """
+    found = files_below(folder)
+    if found.videos:
+        return [folder / name for name in found.videos], found.passed_over()
+    if any(item.suffix.casefold() in IMAGE_SUFFIXES for item in folder.iterdir()):
+        return [folder], ""
+    rest = found.passed_over()
+    raise UsageError(f"There is no video in the folder {folder}" + (f": it has {rest}." if rest else "."))

@@ -29,7 +29,7 @@ class FilesBelow:
 
     Attributes:
         videos: By their suffix.
-        others: The other files.
+        others: The other files, without those of ``frames``.
         frames: Folders that hold images alone: videos, where they are named in a list.
     """
 
@@ -41,18 +41,28 @@ class FilesBelow:
         """How many files are passed over that may be meant as videos, with their suffixes; empty where there are none.
 
         >>> FilesBelow([], ["a/x.lrv", "a/y.LRV", "a/z", "a/notes.txt", "a/cover.jpg"], []).unread()
-        '3 files that end in .lrv (2), no suffix (1)'
+        '3 files with the suffix .lrv (2), no suffix (1)'
         """
-        suffixes = Counter(PurePath(name).suffix.casefold() for name in self.others)
-        odd = {suffix: count for suffix, count in suffixes.items() if suffix not in BESIDE_VIDEOS | IMAGE_SUFFIXES}
-        told = [f"{suffix or 'no suffix'} ({count})" for suffix, count in sorted(odd.items(), key=_most_first)]
-        parts = [f"{sum(odd.values())} files that end in {shortened(told)}"] if told else []
-        parts += [f"{len(self.frames)} folders of images, which a list may name"] if self.frames else []
-        return " and ".join(parts)
+        known = BESIDE_VIDEOS | IMAGE_SUFFIXES
+        return _counted([name for name in self.others if _suffix(name) not in known], self.frames)
+
+    def passed_over(self) -> str:
+        """As ``unread``, of all files that are not read."""
+        return _counted(self.others, self.frames)
 
 
-def _most_first(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
+def _suffix(name: str) -> str:
+    return PurePath(name).suffix.casefold()
+
+
+def _counted(files: Sequence[str], frames: Sequence[str]) -> str:
+    suffixes = Counter(map(_suffix, files))
+    told = [
+        f"{suffix or 'no suffix'} ({suffixes[suffix]})" for suffix in sorted(suffixes, key=lambda s: (-suffixes[s], s))
+    ]
+    parts = [f"{len(files)} file{'s' * (len(files) > 1)} with the suffix {shortened(told)}"] if told else []
+    parts += [f"{len(frames)} folder{'s' * (len(frames) > 1)} of images, which a list may name"] if frames else []
+    return " and ".join(parts)
 
 
 def shortened(names: Sequence[str]) -> str:
@@ -146,7 +156,7 @@ def _warn_of_unread(top: Path, files: Mapping[str, FilesBelow], splits: Sequence
         every.others.extend(found.others)
         every.frames.extend(found.frames)
     told = [f"no video is in the class folders {shortened(empty)}"] if empty else []
-    told += [f"not read are {unread}"] if (unread := every.unread()) else []
+    told += [f"not read: {unread}"] if (unread := every.unread()) else []
     if told:
         _log.warning("%s: %s; files are read that end in %s", top, "; ".join(told), " ".join(sorted(VIDEO_SUFFIXES)))
     others = [name for name in _folders(top) if splits and name not in splits]
@@ -181,9 +191,9 @@ def files_below(top: Path, folder: str = "") -> FilesBelow:
             links += [Path(where, name) for name in folders if Path(where, name).is_symlink()]
             inside = Path(where).relative_to(top)
             shown = [name for name in names if not name.startswith(".")]
-            suffixes = {name: PurePath(name).suffix.casefold() for name in shown}
-            if shown and not folders and IMAGE_SUFFIXES.issuperset(suffixes.values()):
+            if shown and not folders and all(_suffix(name) in IMAGE_SUFFIXES for name in shown):
                 found.frames.append(inside.as_posix())
+                continue
             for name in shown:
-                (found.videos if suffixes[name] in VIDEO_SUFFIXES else found.others).append((inside / name).as_posix())
+                (found.videos if _suffix(name) in VIDEO_SUFFIXES else found.others).append((inside / name).as_posix())
     return FilesBelow(sorted(found.videos), sorted(found.others), sorted(found.frames))
