@@ -49,8 +49,18 @@ def test_segments_of_one_video_have_frames_of_their_own(model, videos, tmp_path,
     assert len(set(shown)) == len(shown) == 3
     found = [(video.start_seconds, video.end_seconds) for video in read_dump(dump).videos]
     assert found == [(0.0, 1.0), (1.0, 2.0), (None, None)]
-    call(capsys, "evaluate", dump, "--report", tmp_path / "later", "--resamples", 0)
+    call(capsys, "evaluate", dump, "--report", tmp_path / "later", "--root", tmp_path, "--resamples", 0)
     assert pictures(tmp_path / "later" / "report.html") == shown
+    call(capsys, "evaluate", dump, "--report", tmp_path / "bare", "--resamples", 0)
+    assert not pictures(tmp_path / "bare" / "report.html")
+    assert "below --root FOLDER alone" in (tmp_path / "bare" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_root_is_of_a_report_and_a_folder(tmp_path, capsys):
+    dump = write_dump(tmp_path / "dump.pkl", make_evaluation())
+    assert "give --report FOLDER too" in call(capsys, "evaluate", dump, "--root", tmp_path, code=2).err
+    words = ["--report", tmp_path / "report", "--root", dump]
+    assert "There is no folder" in call(capsys, "evaluate", dump, *words, code=2).err
 
 
 def test_an_interrupted_report_is_written_the_next_time(tmp_path, capsys, monkeypatch):

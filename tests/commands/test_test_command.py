@@ -374,7 +374,9 @@ def test_evaluate_makes_the_report_of_a_dump(tmp_path, capsys):
     """The videos are gone; the numbers are there."""
     first = write_dump(tmp_path / "first.pkl", make_evaluation(unreadable={3}, view_scores=True))
     second = write_dump(tmp_path / "second.npz", make_evaluation(seed=1))
-    content = json.loads(call(capsys, "evaluate", first, "--report", tmp_path / "one", "--json").out)
+    content = json.loads(
+        call(capsys, "evaluate", first, "--report", tmp_path / "one", "--root", tmp_path, "--json").out
+    )
     page = Path(content["report"])
     assert page == tmp_path / "one" / "report.html"
     html = page.read_text(encoding="utf-8")

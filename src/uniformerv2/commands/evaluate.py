@@ -24,6 +24,7 @@ from uniformerv2.commands.score_table import (
 )
 from uniformerv2.evaluation.comparison import Change, Comparison, align, compare, ensemble
 from uniformerv2.evaluation.dumps import read_dump, write_dump
+from uniformerv2.evaluation.report_examples import FrameStrips
 from uniformerv2.evaluation.summary import summarize
 
 __all__ = ["run"]
@@ -66,11 +67,20 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"Scores: {options.dump}", markup=False)
     if options.report is not None:
         title = f"Test: {names[0]}" if len(names) == 1 else f"Ensemble of {', '.join(names)}"
-        page = print_report(console, options, together, list(summaries.values())[-1], title=title)
+        summary = list(summaries.values())[-1]
+        page = print_report(console, options, together, summary, title=title, strips=_strips(options.root))
         content["report"] = str(page)
     if options.json:
         sys.stdout.write(json.dumps(as_json({**content, "unreadable": unreadable(together)})) + os.linesep)
     return 0
+
+
+def _strips(root: Path | None) -> FrameStrips | None:
+    if root is None:
+        return None
+    from uniformerv2.inference.strips import strips_below  # brings torch, which dumps do without
+
+    return strips_below(root)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from uniformerv2.evaluation.report import write_report
+from uniformerv2.evaluation.report_examples import FrameStrips
 from uniformerv2.evaluation.scores import Evaluation
 from uniformerv2.evaluation.summary import Estimate, Summary
 
@@ -91,7 +92,13 @@ def print_summary(console: Console, summaries: Mapping[str, Summary]) -> None:
 
 
 def print_report(
-    console: Console, options: argparse.Namespace, evaluation: Evaluation, summary: Summary, *, title: str
+    console: Console,
+    options: argparse.Namespace,
+    evaluation: Evaluation,
+    summary: Summary,
+    *,
+    title: str,
+    strips: FrameStrips | None,
 ) -> Path:
     """Write the page that ``--report`` asks for, and say where it is.
 
@@ -101,16 +108,15 @@ def print_report(
         evaluation: The scores.
         summary: Their numbers.
         title: Of the page.
+        strips: Frames of the videos that may be shown; None: of none.
 
     Returns:
         The page.
     """
-    from uniformerv2.inference.strips import frame_strip  # brings torch, which dumps do without
-
     tested = evaluation.info.get("command")
     typed = shlex.join(["uniformerv2", *options.words])
     commands = [typed] if tested is None or options.words[0] == "test" else [str(tested), typed]
-    page = write_report(evaluation, options.report, strips=frame_strip, commands=commands, title=title, summary=summary)
+    page = write_report(evaluation, options.report, strips=strips, commands=commands, title=title, summary=summary)
     console.print(f"Report: {page}", markup=False)
     return page
 

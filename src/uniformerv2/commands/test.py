@@ -43,6 +43,7 @@ from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer, decoding_workers
+from uniformerv2.inference.strips import strips_of
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
@@ -95,7 +96,7 @@ def run_process(options: argparse.Namespace) -> int:
             if progress is not None:
                 progress.advance(is_bad=not video.is_readable)
     evaluation = test.finish()
-    return 0 if evaluation is None else _show(console, options, evaluation, Path(videos.source).name)
+    return 0 if evaluation is None else _show(console, options, evaluation, videos)
 
 
 def _test_run(
@@ -232,7 +233,7 @@ def _announce(
         console.print(f"Going on: {test.num_done} of {test.num_videos} videos are done.", markup=False)
 
 
-def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation, source: str) -> int:
+def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation, videos: TestVideos) -> int:
     summary = summarize(evaluation, num_resamples=options.resamples, seed=options.seed)
     console.print()
     print_summary(console, {"": summary})
@@ -244,7 +245,8 @@ def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation,
         console.print(f"Scores: {options.dump}", markup=False)
     page = None
     if options.report is not None:
-        page = print_report(console, options, evaluation, summary, title=f"Test on {source}")
+        title, strips = f"Test on {Path(videos.source).name}", strips_of(record.path for record in videos.records)
+        page = print_report(console, options, evaluation, summary, title=title, strips=strips)
     if options.json:
         sys.stdout.write(json.dumps(_content(options, evaluation, summary, page)) + os.linesep)
     return 1 if summary.num_unreadable == summary.num_videos else 0

@@ -19,7 +19,7 @@ from uniformerv2.evaluation.scores import views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer
-from uniformerv2.inference.strips import frame_strip
+from uniformerv2.inference.strips import strips_of
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.plan import TrainingPlan
@@ -72,7 +72,7 @@ def test_and_report(
     page = write_report(
         evaluation,
         folder.report,
-        strips=frame_strip,
+        strips=strips_of(record.path for record in splits.test or splits.val),
         curves=_logs(folder),
         commands=[shlex.join(["uniformerv2", *words])],
         title=f"Training on {Path(plan.data).name}",

@@ -30,6 +30,9 @@ FrameStrips = Callable[[VideoScores], NDArray[np.uint8] | None]
 
 BLANK: Final = "The video could not be read when this page was made."
 NO_FRAMES: Final = "Without frames: none of these videos could be read when this page was made."
+NOT_ASKED: Final = (
+    "Without frames: a dump may name any file, so uniformerv2 evaluate shows those of videos below --root FOLDER alone."
+)
 
 MISTAKES: Final = 16
 HITS: Final = 8
@@ -128,7 +131,7 @@ def _cards(lead: str, evaluation: Evaluation, videos: Sequence[VideoScores], str
     pictures = [_picture(evaluation, video, strips) for video in videos]
     body = paragraph(lead)
     if not any(pictures):
-        body += paragraph(NO_FRAMES, kind="muted") if strips else ""
+        body += paragraph(NO_FRAMES if strips else NOT_ASKED, kind="muted")
     else:
         pictures = [picture or f'<p class="blank">{BLANK}</p>' for picture in pictures]
     skipped = len(_common_folder(evaluation))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import segment_frames
 from uniformerv2.data.decoding import VideoError, open_video
+from uniformerv2.evaluation.report_examples import FrameStrips
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 
-__all__ = ["frame_strip"]
+__all__ = ["frame_strip", "strips_below", "strips_of"]
 
 
 def frame_strip(video: VideoScores, *, num_frames: int = 5) -> NDArray[np.uint8] | None:
@@ -41,3 +47,35 @@ def frame_strip(video: VideoScores, *, num_frames: int = 5) -> NDArray[np.uint8]
             return np.ascontiguousarray(reader.frames(indices).permute(0, 2, 3, 1).numpy())
     except VideoError:
         return None
+
+
+def strips_of(paths: Iterable[str]) -> FrameStrips:
+    """``frame_strip`` for these videos alone: a dump that is read again may name any file of this machine.
+
+    Args:
+        paths: Of the videos that a test was asked to read.
+    """
+    allowed = frozenset(paths)
+    return lambda video: frame_strip(video) if video.path in allowed else None
+
+
+def strips_below(root: str | Path) -> FrameStrips:
+    """``frame_strip`` for videos below a folder alone; for dumps of others, which may name any file of this machine.
+
+    Args:
+        root: The folder; a link in it that leads out of it is not followed. Where a dump's relative path is not found
+            in it from the current folder, it starts from ``root``.
+    """
+    top = os.path.realpath(root)
+
+    def strip(video: VideoScores) -> NDArray[np.uint8] | None:
+        for path in (video.path, os.path.join(top, video.path)):  # noqa: PTH118 an absolute path stays as it is
+            try:
+                real = os.path.realpath(path)
+                if Path(real).is_relative_to(top) and os.path.lexists(real):
+                    return frame_strip(replace(video, path=real))
+            except (OSError, ValueError):  # no path at all, such as one with a zero byte
+                return None
+        return None
+
+    return strip

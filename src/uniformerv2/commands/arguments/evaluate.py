@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", action="store_true", help="of two dumps: which videos changed, McNemar's test")
     parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores of the ensemble, or another format")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a page of figures and examples there")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="show frames of the videos below it in the report")
     parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap; 0: no intervals")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap")
     parser.add_argument("--json", action="store_true", help="one line of JSON; all else goes to stderr")
@@ -37,6 +38,10 @@ def check(options: argparse.Namespace) -> None:
     if options.ensemble_weights and len(options.ensemble_weights) != len(options.dumps):
         raise UsageError(f"--ensemble-weights takes a number for each of the {len(options.dumps)} dumps.")
     check_at_least(0, options, "resamples", "seed")
+    if options.root is not None and options.report is None:
+        raise UsageError("--root says which videos a report may show: give --report FOLDER too.")
+    if options.root is not None and not options.root.is_dir():
+        raise UsageError(f"There is no folder {options.root}; --root is where the videos lie that a report may show.")
     for path in options.dumps:
         check_exists(path)
     if options.dump is not None and options.dump.exists():
