@@ -87,6 +87,23 @@ def test_rates_follow_accumulation_and_epochs_are_of_steps(tmp_path):
     assert recorder.rates == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("count", "options", "seen"),
+    [(12, {"accumulate_grad_batches": 8}, 12), (3, {}, 3), (12, {"limit_train_batches": 1}, 4)],
+    ids=["three batches of eight", "less than a batch", "one batch of three"],
+)
+def test_rates_are_of_the_videos_that_a_step_sees(tmp_path, count, options, seen):
+    """An epoch ends with a step, however many batches were to be accumulated."""
+    optimization = Optimization(learning_rate=1e-3, batch_size=32, warmup_epochs=1)
+    classifier = VideoClassifier(tiny_network(), optimization=optimization)
+    recorder, engine = fit(tmp_path, classifier, count=count, max_epochs=2, **options)
+    assert engine.global_step == 2
+    assert classifier.global_batch_size == seen
+    batches = engine.num_training_batches
+    expected = [seen / 32 * optimization.rate(step, 2) for step in range(2) for _ in range(batches)]
+    assert recorder.rates == pytest.approx(expected, rel=1e-6)
+
+
 def test_training_goes_on_with_the_settings_of_now(tmp_path):
     """A checkpoint brings the steps that are done, not the rates, decay and betas of before."""
     before = replace(FAST, armour_scale=2.0)

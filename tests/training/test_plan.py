@@ -287,6 +287,11 @@ class TestMakePlan:
         assert optimization.rate(0.0, 10) == pytest.approx(1e-6)
         assert optimization.rate(10, 10) == pytest.approx(1e-7)
 
+    def test_a_batch_of_more_than_all_videos_has_the_rate_of_all(self, checkpoint):
+        num_train = len(splits().train)
+        rates = [self.make(checkpoint, batch_size=size)[0].rates for size in (num_train, 10 * num_train)]
+        assert rates[0] == rates[1]
+
     def test_several_classes_a_video(self, checkpoint):
         found = splits()
         several = replace(found.train[0], label=(0, 1), label_name=("a", "b"))

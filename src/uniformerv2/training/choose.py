@@ -134,7 +134,8 @@ def make_plan(
         choices.why["batch_size"] = "four steps an epoch or more, up to " + (
             "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
         )
-    rates = default_rates(max(1, batch_size), preset=preset, trainable=asked.trainable, is_armed_anew=is_armed_anew)
+    seen = max(1, min(batch_size, num_train))  # by a step
+    rates = default_rates(seen, preset=preset, trainable=asked.trainable, is_armed_anew=is_armed_anew)
     highest = choices.take(
         "rates", asked.learning_rate, rates.learning_rate, "for a batch of 16, times the root of batch / 16"
     )

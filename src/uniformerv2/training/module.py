@@ -6,7 +6,7 @@ Letters of this file: B samples of a batch, V views, T frames, h x w pixels, K c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -258,8 +258,11 @@ class VideoClassifier(lightning.LightningModule):
 
     @property
     def global_batch_size(self) -> int:
-        """Videos of one optimiser step, over all processes and accumulated batches."""
-        return self._train_loader.batch_size * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        """Videos of one optimiser step, over all processes and accumulated batches: of an epoch at most."""
+        loader = self._train_loader
+        batches = min(self.trainer.accumulate_grad_batches, self.trainer.num_training_batches)
+        videos = min(loader.batch_size, len(loader.sampler)) if isinstance(loader.sampler, Sized) else loader.batch_size
+        return int(videos * batches) * self.trainer.world_size
 
     @property
     def _train_loader(self) -> Any:
