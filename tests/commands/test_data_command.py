@@ -18,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from tests.data.made_videos import make_video
+from tests.locks import held_elsewhere
 from uniformerv2.cli import main
 from uniformerv2.commands.progress import Progress
+from uniformerv2.core.files import FolderInUseError, lock_file
 from uniformerv2.data.annotations import read_records
-from uniformerv2.data.check import VideoCheck
+from uniformerv2.data.check import VideoCheck, find_videos
 from uniformerv2.data.decoding import open_video
 from uniformerv2.data.manifest import journal_path, read_manifest
 from uniformerv2.data.prepare import PreparedVideo, prepare_videos
@@ -239,6 +241,21 @@ def test_what_the_user_has_is_never_replaced(videos, tmp_path, monkeypatch, caps
     assert main(["data", *words]) == 2
     assert message in capsys.readouterr().err
     assert contents(tmp_path) == before
+
+
+def test_a_second_run_into_the_same_place_is_refused(videos, tmp_path, capsys):
+    """Two would take each other's unfinished files away, and call good videos crashed."""
+    out, manifest = tmp_path / "out", tmp_path / "rows.csv"
+    with held_elsewhere(out), held_elsewhere(manifest, lock=lock_file):
+        before = contents(tmp_path)
+        assert main(["data", "prepare", str(videos), str(out)]) == 1
+        assert f"A preparation of videos is running in {out}: wait until it ends" in capsys.readouterr().err
+        with pytest.raises(FolderInUseError):
+            next(prepare_videos(find_videos(videos), out, base=videos))
+        assert main(["data", "check", str(videos), "--manifest", str(manifest)]) == 1
+        assert f"A check that writes {manifest} is running: wait until it ends" in capsys.readouterr().err
+        assert contents(tmp_path) == before
+    assert main(["data", "check", str(videos), "--manifest", str(manifest)]) == 0
 
 
 def test_a_source_that_comes_back_finds_its_file(videos, tmp_path):

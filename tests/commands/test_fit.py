@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from tests.locks import held_elsewhere
 from tests.training.test_recipes import write_noise
 from uniformerv2 import UniFormerV2Config, load_model, save_model
 from uniformerv2.cli import main
@@ -42,6 +43,7 @@ def small(tmp_path):
     size = {"image_size": 32}
     network = {**size, "dim": 48, "depth": 4, "num_heads": 4, "num_frames": 4, "num_classes": 2}
     content = {
+        "seed_everything": 0,
         "model": {"network": {**network, "fusion_stages": [0, 1, 2, 3]}, "weights": None, "new_head": False},
         "data": {
             "train": str(tmp_path / "list.csv"),
@@ -107,6 +109,14 @@ def test_fit_then_test(small, capsys):
     trained = ["--model.weights", str(small / "run" / "model"), "--model.network", "null"]
     assert main(["validate", *words, *trained]) == 0
     assert "val_top1" in capsys.readouterr().out
+
+
+def test_a_second_training_in_the_same_folder_is_refused(small, capsys):
+    checkpoints = small / "run" / "checkpoints"
+    with held_elsewhere(checkpoints):
+        assert main(["fit", "--config", str(small / "small.yaml")]) == 1
+        assert f"A training is running in {checkpoints}: wait until it ends" in capsys.readouterr().err
+        assert [path.name for path in (small / "run").rglob("*")] == ["checkpoints", ".lock"]
 
 
 def test_a_training_is_not_replaced_but_gone_on_with(small, capsys):

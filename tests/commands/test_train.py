@@ -15,20 +15,24 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.locks import held_elsewhere
 from tests.media import write_video
 from tests.model.flaky_server import NO_ONE, place_hub
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
 from uniformerv2.cli import main
-from uniformerv2.commands.train import _splits, add_arguments
+from uniformerv2.commands.arguments.train import add_arguments
+from uniformerv2.commands.train import _splits
 from uniformerv2.commands.train_progress import duration
+from uniformerv2.core.files import FolderInUseError
 from uniformerv2.evaluation.dumps import read_dump
 from uniformerv2.inference.testing import TestRun
-from uniformerv2.training.run import RunFolder
+from uniformerv2.training.run import RunFolder, train
 from uniformerv2.training.splits import read_splits
 
 pytestmark = [
@@ -132,6 +136,23 @@ def test_folder_to_model_to_prediction(videos, words, tmp_path, capsys):
     assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == weights
 
 
+def test_a_second_training_in_the_same_folder_is_refused(videos, words, tmp_path, capsys, monkeypatch):
+    """At once where it can be seen, and else before anything is written."""
+    run, words = tmp_path / "run", ["train", str(videos), *words, "--epochs", "1"]
+    with held_elsewhere(run):
+        assert main(words) == 1
+        told = capsys.readouterr().err
+        assert f"A training is running in {run}: wait until it ends, or choose another place." in told
+        assert "written to" not in told
+        assert main([*words, "--dry-run"]) == 0  # writes nothing
+        monkeypatch.setattr(RunFolder, "refuse_held", lambda folder: None)
+        assert main(words) == 1
+        assert f"A training is running in {run}: wait" in capsys.readouterr().err
+        with pytest.raises(FolderInUseError):
+            train(tiny_network(), None, SimpleNamespace(out=str(run)))
+        assert [path.name for path in run.iterdir()] == [".lock"]
+
+
 def test_dry_run_writes_nothing(videos, words, tmp_path, capsys):
     data = list_of(videos, tmp_path / "clips.csv")
     assert main(["train", str(data), *words, "--dry-run", "--trainable", "armour"]) == 0
@@ -180,11 +201,11 @@ def test_one_clip_a_class_is_refused(videos, words, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--epochs", "0"], "--epochs is 0; it must be above 0"),
-        (["--stages", "0"], "--stages is 0; it must be above 0"),
-        (["--dropout", "1"], "--dropout is 1.0; it must be 0 or more and below 1"),
-        (["--dropout", "-0.1"], "--dropout is -0.1; it must be 0 or more and below 1"),
-        (["--workers", "-1"], "--workers is -1"),
+        (["--epochs", "0"], "--epochs must be at least 1, got 0."),
+        (["--stages", "0"], "--stages must be at least 1, got 0."),
+        (["--dropout", "1"], "--dropout must be at least 0 and below 1, got 1.0."),
+        (["--dropout", "-0.1"], "--dropout must be at least 0 and below 1, got -0.1."),
+        (["--workers", "-1"], "--workers must be at least 0, got -1."),
         (["--weights", "gone.safetensors"], "There is no file gone.safetensors"),
         (["--resume"], "holds no training to resume"),
         (["--root", "gone"], "There is no folder gone; --root is where"),

@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from uniformerv2.core.files import FolderInUseError, lock_folder, write_text, write_whole
+from tests.locks import given_back_to_who_waits, held_elsewhere
+from uniformerv2.core.files import (
+    FolderInUseError,
+    lock_file,
+    lock_folder,
+    refuse_held,
+    remove_leftovers,
+    write_text,
+    write_whole,
+)
 
 
 def test_a_file_has_the_permissions_of_any_other(tmp_path):
@@ -45,6 +55,41 @@ with lock_folder(Path(sys.argv[1]), what="A training"):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def test_who_holds_a_folder_may_ask_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with lock_folder(tmp_path / "out", what="A training"), lock_folder(Path("out"), what="A training"):
+        pass
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_file_is_held_by_its_own_lock(tmp_path):
+    with lock_file(tmp_path / "a.csv", what="A check"), lock_file(tmp_path / "b.csv", what="A check"):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".a.csv.lock", ".b.csv.lock"]
+
+
+def test_who_waits_says_so_and_then_has_the_folder(tmp_path):
+    with given_back_to_who_waits(tmp_path) as told, lock_folder(tmp_path, what="A training", waits=True):
+        assert told.words == f"A training is running in {tmp_path}; this one waits until it ends."
+
+
+def test_what_another_holds_is_refused_and_nothing_is_written(tmp_path):
+    refuse_held(tmp_path / "gone", what="A training")
+    assert not list(tmp_path.iterdir())
+    with held_elsewhere(tmp_path / "run"), held_elsewhere(tmp_path / "a.csv", lock=lock_file):
+        for name in ("run", "a.csv"):
+            with pytest.raises(FolderInUseError, match=rf"A test .*{name}.*: wait until it ends, or choose another"):
+                refuse_held(tmp_path / name, what="A test")
+    refuse_held(tmp_path / "run", what="A test")
+
+
+def test_leftovers_are_those_of_this_file(tmp_path):
+    begun = [tmp_path / f".{name}.0123abcd.part" for name in ("a[1].json", "a1.json")]
+    for path in begun:
+        path.touch()
+    remove_leftovers(tmp_path / "a[1].json")
+    assert list(tmp_path.iterdir()) == begun[1:]
 
 
 def test_a_folder_is_held_until_its_process_ends(tmp_path):

@@ -13,6 +13,8 @@ import timm
 import torch
 
 from tests.data.clips_on_disk import write_folder
+from tests.locks import held_elsewhere
+from uniformerv2.core.files import FolderInUseError
 from uniformerv2.training.ablation import AblationSettings, read_suite
 from uniformerv2.training.ablation_grid import Grid, read_task, source_of
 from uniformerv2.training.ablation_parts import average_frames, build_network
@@ -350,6 +352,12 @@ def test_results_say_what_was_run(carried_out):
     assert written["settings"]["local_steps"] == 2
     assert written["top1"] == by_name["both"].top1 or written["seed"] == 0
     assert set(written["measured"]["hits"]) <= {0, 1}
+
+
+def test_a_second_one_in_the_same_folder_is_refused(carried_out):
+    grid, _ = carried_out
+    with held_elsewhere(grid.out), pytest.raises(FolderInUseError, match="An ablation is running in"):
+        next(grid.carry_out())
 
 
 def test_tokens_are_computed_once_for_all_that_read_them(carried_out):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.locks import given_back_to_who_waits
 from tests.media import write_video
 from tests.training.fake_clips import NUM_CLASSES, NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing
@@ -228,6 +229,16 @@ class TestShards:
             network.embedding.weight += 1
         other = data_of(videos, data.cache)
         assert {part.first_missing() for part in other.open_cache(network)} == {0}
+
+    def test_while_another_process_fills_it_one_waits(self, filled, videos):
+        """And then computes nothing."""
+        data, network = filled
+        (folder,) = data.cache.iterdir()
+        before = {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
+        with given_back_to_who_waits(folder) as told:
+            data_of(videos, data.cache, shard_bytes=SHARD_BYTES).fill_cache(network)
+        assert told.words.endswith("this one waits until it ends.")
+        assert {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")} == before
 
     def test_mode_of_the_network_stays(self, videos, tmp_path):
         network = frozen_network()

@@ -13,13 +13,21 @@ from pathlib import Path
 from uniformerv2.commands.data_tables import show_checks, show_prepared
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
+from uniformerv2.core.files import lock_file, lock_folder, refuse_held
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord, check_files
 from uniformerv2.data.check import VideoCheck, check_videos, find_videos, unchanged_checks
 from uniformerv2.data.check_summary import summarize_checks
 from uniformerv2.data.list_files import LIST_NAMES, check_lists, numbered_anew, write_lists
 from uniformerv2.data.manifest import Journal, journal_path
-from uniformerv2.data.prepare import PreparedVideo, new_files, prepare_videos, refuse_to_replace, still_prepared
+from uniformerv2.data.prepare import (
+    PREPARATION,
+    PreparedVideo,
+    new_files,
+    prepare_videos,
+    refuse_to_replace,
+    still_prepared,
+)
 from uniformerv2.data.prepare_settings import PrepareSettings
 from uniformerv2.data.shard_files import write_shards
 
@@ -36,6 +44,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    manifest = options.manifest
+    if manifest:
+        refuse_held(manifest, what="A check")
+    _check_journal(options)  # what is refused leaves no lock behind
+    with lock_file(manifest, what="A check") if manifest else nullcontext():
+        return _check_all(options)
+
+
+def _check_all(options: argparse.Namespace) -> int:
     journal = _check_journal(options)
     records = _local_records(options)
     with journal or nullcontext():
@@ -109,10 +126,24 @@ def _prepare(options: argparse.Namespace) -> int:
         )
     if options.shards:
         require("webdataset", extra="shards")  # now, not after hours
+    refuse_held(options.out, what=PREPARATION)
     records = _local_records(options)
     listed = _listed(records)
     base = options.root or (options.source if options.source.is_dir() else options.source.parent)
     files = new_files(records, options.out, base=base)
+    _prepare_journal(listed, files, options)  # what is refused leaves no lock behind
+    with lock_folder(options.out, what=PREPARATION):
+        return _prepare_all(records, listed, files, base, settings, options)
+
+
+def _prepare_all(
+    records: list[VideoRecord],
+    listed: list[VideoRecord],
+    files: Mapping[str, Path],
+    base: Path,
+    settings: PrepareSettings,
+    options: argparse.Namespace,
+) -> int:
     with _prepare_journal(listed, files, options) as journal:
         prepared = _run_prepare(records, files, journal, base, settings, options)
         journal.finish([*_made_before(journal.rows, prepared), *prepared.values()])

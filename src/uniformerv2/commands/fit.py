@@ -21,12 +21,15 @@ from uniformerv2.core.optional import require
 from uniformerv2.model.precision import computes_bf16
 from uniformerv2.training.build import build_classifier, whole_network
 from uniformerv2.training.datamodule import VideoDataModule
-from uniformerv2.training.resume import ExactResume, LastCheckpoint, WholeFileIO
+from uniformerv2.training.resume import ExactResume, HoldFolder, LastCheckpoint, WholeFileIO
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
     from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    rank_zero_only: Any  # knows the number of this process
 else:
+    rank_zero_only = require("lightning.pytorch.utilities.rank_zero", extra="train").rank_zero_only
     SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
     LightningCLI = require("lightning.pytorch.cli", extra="train").LightningCLI
 
@@ -68,8 +71,11 @@ class RecipeCLI(LightningCLI):
             )
         if self.subcommand == "validate":
             measure_as_it_is(settings)
+        root = Path(settings.trainer.default_root_dir or ".")
+        if self.subcommand == "fit" and not rank_zero_only.rank:  # one looks: two would see each other
+            HoldFolder(root / "checkpoints").refuse_held()
         if self.subcommand == "fit" and settings.ckpt_path is None:
-            check_untaken(Path(settings.trainer.default_root_dir or "."))
+            check_untaken(root)
         if settings.weights_only is None:
             settings.weights_only = True
 
@@ -78,7 +84,13 @@ class RecipeCLI(LightningCLI):
         trainer: Any = super().instantiate_trainer(**options)
         if self.subcommand == "fit":
             trainer.strategy.checkpoint_io = WholeFileIO()
-            trainer.callbacks += [ExactResume(), LastCheckpoint(Path(trainer.default_root_dir) / "checkpoints")]
+            checkpoints = Path(trainer.default_root_dir) / "checkpoints"
+            trainer.callbacks = [
+                HoldFolder(checkpoints),
+                *trainer.callbacks,
+                ExactResume(),
+                LastCheckpoint(checkpoints),
+            ]
         return trainer
 
     def after_fit(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from uniformerv2.commands import train_plan
+from uniformerv2.commands.arguments.train import check_place
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.tested_videos import read_classes
@@ -70,8 +71,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _carry_out(options: argparse.Namespace, console: Console, planned: train_plan.Planned, splits: Splits) -> int:
     """Train, test, report; the exit code."""
+    folder = RunFolder(Path(planned.plan.out))
+    with folder.held():
+        check_place(options)  # once more: a training may have ended here while this one was planned
+        return _train_and_test(options, console, planned, splits, folder)
+
+
+def _train_and_test(
+    options: argparse.Namespace, console: Console, planned: train_plan.Planned, splits: Splits, folder: RunFolder
+) -> int:
     plan, network = planned.plan, planned.network
-    folder = RunFolder(Path(plan.out))
     is_new = planned.cost is not None
     if is_new:
         folder.prepare()

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["FolderInUseError", "lock_folder", "remove_leftovers", "write_text", "write_whole"]
+__all__ = [
+    "FolderInUseError",
+    "lock_file",
+    "lock_folder",
+    "refuse_held",
+    "remove_leftovers",
+    "write_text",
+    "write_whole",
+]
 
+logger = logging.getLogger(__name__)
+
+LOCK: Final = ".lock"
 RANDOM_BYTES: Final = 4
 """Of the name that a file has while it is written."""
 
 
 class FolderInUseError(ValueError):
-    """Another process writes to the folder."""
+    """Another process writes to the folder, or to the file."""
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -51,26 +63,79 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def lock_folder(folder: Path, *, what: str) -> Iterator[None]:
+def lock_folder(folder: Path, *, what: str, waits: bool = False) -> Iterator[None]:
     """Hold a folder for this process alone; the lock ends with the process, however it ends.
+
+    Who holds it may ask for it again, in the same thread.
 
     Args:
         folder: Made where it does not exist.
         what: Who holds it, for the other's message: "A training".
+        waits: Say so and wait where another process holds it, instead of raising.
 
     Raises:
         FolderInUseError: Another process holds it.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder / LOCK, f"{what} is running in {folder}", waits=waits):
+        yield
+
+
+@contextmanager
+def lock_file(path: Path, *, what: str) -> Iterator[None]:
+    """Hold a file that is written for a long time, as ``lock_folder`` does a folder.
+
+    Args:
+        path: Its folder is made where it does not exist.
+        what: Who holds it, for the other's message: "A check".
+
+    Raises:
+        FolderInUseError: Another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _held(_lock_of(path), f"{what} that writes {path} is running"):
+        yield
+
+
+def refuse_held(path: Path, *, what: str) -> None:
+    """Make sure that no other process holds a folder or file now, before it is looked at; nothing is written.
+
+    Args:
+        path: Of ``lock_folder`` or ``lock_file``; may be absent.
+        what: As there.
+
+    Raises:
+        FolderInUseError: Another process holds it.
+    """
+    if (path / LOCK).exists():
+        with lock_folder(path, what=what):
+            pass
+    elif _lock_of(path).exists():
+        with lock_file(path, what=what):
+            pass
+
+
+def _lock_of(path: Path) -> Path:
+    path = path.resolve()  # "." has no name
+    return path.with_name(f".{path.name}{LOCK}")
+
+
+@contextmanager
+def _held(place: Path, is_running: str, *, waits: bool = False) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(place.parent.resolve() / place.name, is_singleton=True)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout as error:
-        message = f"{what} is running in {folder}: wait until it ends, or choose another folder."
-        raise FolderInUseError(message) from error
+        if not waits:
+            raise FolderInUseError(f"{is_running}: wait until it ends, or choose another place.") from error
+        logger.warning("%s; this one waits until it ends.", is_running)
+        lock.acquire()
     try:
         yield
     finally:
+        if lock.lock_counter == 1:
+            with suppress(OSError):  # where an open file cannot be removed it stays, empty
+                place.unlink()
         lock.release()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+
+from uniformerv2.core.files import lock_folder, refuse_held
 
 __all__ = ["RunPaths"]
 
@@ -57,3 +60,15 @@ class RunPaths:
     def report(self) -> Path:
         """The folder of the page on the final test."""
         return self.path / "report"
+
+    def held(self) -> AbstractContextManager[None]:
+        """The folder for this process alone, until the end of a ``with`` statement; see ``lock_folder``."""
+        return lock_folder(self.path, what="A training")
+
+    def refuse_held(self) -> None:
+        """Make sure that no other process trains in it now.
+
+        Raises:
+            FolderInUseError: One does.
+        """
+        refuse_held(self.path, what="A training")

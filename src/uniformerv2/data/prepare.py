@@ -24,6 +24,7 @@ from typing import Final
 
 import av
 
+from uniformerv2.core.files import lock_folder
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.check import fingerprint
 from uniformerv2.data.decoding import VideoError, VideoReader, open_video
@@ -32,6 +33,7 @@ from uniformerv2.data.reencode import reencode
 from uniformerv2.data.worker_pool import Lost, available_cores, run_isolated
 
 __all__ = [
+    "PREPARATION",
     "PrepareSettings",
     "PreparedVideo",
     "SparseDecoding",
@@ -41,6 +43,9 @@ __all__ = [
     "refuse_to_replace",
     "still_prepared",
 ]
+
+PREPARATION: Final = "A preparation of videos"
+"""Who holds the folder that is written; see ``lock_folder``."""
 
 _ELSEWHERE: Final = "choose another folder to write."
 
@@ -113,6 +118,7 @@ def prepare_videos(
         The known ones first, the others as they finish.
 
     Raises:
+        FolderInUseError: Another process prepares videos in this folder.
         ValueError: Segments are told in frames and ``settings.fps`` changes what the numbers mean, or the encoder is
             missing, or a new file would take the place of a source.
     """
@@ -125,18 +131,19 @@ def prepare_videos(
     targets = new_files(records, out, base=base)
     refuse_to_replace(targets)
     known = {source: each for source, each in (known or {}).items() if each.output == str(targets.get(source))}
-    yield from (known[source] for source in targets if source in known)
     parts = Path(out).absolute() / "videos" / ".unfinished"
-    parts.mkdir(parents=True, exist_ok=True)
     tasks = [_Task(source, target, parts) for source, target in targets.items() if source not in known]
     if num_workers is None:
         num_workers = available_cores()
     work: Callable[[_Task], PreparedVideo] = partial(_prepare, settings=settings, encode=encode)
-    try:
-        for task, answer in run_isolated(work, tasks, num_workers=num_workers, timeout_seconds=timeout_seconds):
-            yield _failed(task.source, answer.reason, answer.detail) if isinstance(answer, Lost) else answer
-    finally:
-        shutil.rmtree(parts, ignore_errors=True)
+    with lock_folder(Path(out), what=PREPARATION):
+        yield from (known[source] for source in targets if source in known)
+        parts.mkdir(parents=True, exist_ok=True)
+        try:
+            for task, answer in run_isolated(work, tasks, num_workers=num_workers, timeout_seconds=timeout_seconds):
+                yield _failed(task.source, answer.reason, answer.detail) if isinstance(answer, Lost) else answer
+        finally:
+            shutil.rmtree(parts, ignore_errors=True)
 
 
 def new_files(records: Iterable[VideoRecord], out: str | Path, *, base: str | Path) -> dict[str, Path]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from re import search
 from typing import Any, Final, Literal
 
+from uniformerv2.core.files import lock_folder
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.annotations.held_out import GROUP_PATTERNS
 from uniformerv2.data.arrow_of_time import DIRECTIONS, both_directions
@@ -184,13 +185,17 @@ class Grid:
 
         Yields:
             The result of each run, also of those that were done before.
+
+        Raises:
+            FolderInUseError: Another process runs a suite in this folder.
         """
-        for run in self.runs:
-            done = self.done(run)
-            if done is None:
-                on_start(run)
-                done = self._carried_out(run, callbacks(run), on_clips)
-            yield done
+        with lock_folder(self.out, what="An ablation"):
+            for run in self.runs:
+                done = self.done(run)
+                if done is None:
+                    on_start(run)
+                    done = self._carried_out(run, callbacks(run), on_clips)
+                yield done
 
     def _carried_out(self, run: Run, callbacks: Sequence[Any], on_clips: Callable[[int], None]) -> RunResult:
         start = time.monotonic()

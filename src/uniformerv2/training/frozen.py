@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from uniformerv2.core.files import lock_folder
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.model.files import write_json
@@ -125,7 +126,7 @@ class CachedDataModule(VideoDataModule):
         return [part for parts in self._parts.values() for part in parts]
 
     def fill_cache(self, network: UniFormerV2, *, on_clips: Callable[[int], None] = lambda count: None) -> None:
-        """Compute what is missing, and what could not be read before.
+        """Compute what is missing, and what could not be read before; where another process does it, wait and read it.
 
         Args:
             network: Whose image ViT is frozen.
@@ -136,6 +137,10 @@ class CachedDataModule(VideoDataModule):
             TooManyFailuresError: Too many videos cannot be read.
         """
         folder = self.open_cache(network)[0].folder
+        with lock_folder(folder, what="A training that fills this cache", waits=True):
+            self._fill(folder, network, on_clips)
+
+    def _fill(self, folder: Path, network: UniFormerV2, on_clips: Callable[[int], None]) -> None:
         write_json(folder / "key.json", self._material)  # for people; nothing reads it
         for split, videos in self._videos.items():
             loader = VideoLoader(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch.distributed.checkpoint.stateful import Stateful
 
+from uniformerv2.core.files import lock_folder, refuse_held
 from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
 
@@ -32,7 +34,15 @@ else:
     SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
     TorchCheckpointIO = require("lightning.pytorch.plugins.io", extra="train").TorchCheckpointIO
 
-__all__ = ["SAVE_EVERY", "CheckpointWriteError", "ExactResume", "LastCheckpoint", "WholeFileIO", "can_resume_from"]
+__all__ = [
+    "SAVE_EVERY",
+    "CheckpointWriteError",
+    "ExactResume",
+    "HoldFolder",
+    "LastCheckpoint",
+    "WholeFileIO",
+    "can_resume_from",
+]
 
 SAVE_EVERY: Final = timedelta(minutes=5)
 """A kill costs no more."""
@@ -122,6 +132,43 @@ class LastCheckpoint(lightning.callbacks.ModelCheckpoint):
         is_common = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
         if is_common and isinstance(exception, SIGTERMException | WorkerDiedError) and can_resume_from(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+class HoldFolder(lightning.Callback):
+    """Keeps other trainings out of a folder while this one runs; the first of its processes holds it.
+
+    Args:
+        folder: Of the checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._held = ExitStack()
+
+    def refuse_held(self) -> None:
+        """Find out before anything is made.
+
+        Raises:
+            FolderInUseError: Another training has it.
+        """
+        refuse_held(self.folder, what="A training")
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Take it.
+
+        Raises:
+            FolderInUseError: Another training has it.
+        """
+        if stage == "fit" and trainer.is_global_zero:
+            self._held.enter_context(lock_folder(self.folder, what="A training"))
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Give it back."""
+        self._held.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Give it back."""
+        self._held.close()
 
 
 class ExactResume(lightning.Callback):

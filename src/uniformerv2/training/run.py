@@ -160,10 +160,25 @@ def train(
         Numbers and paths.
 
     Raises:
+        FolderInUseError: Another process trains in this folder.
         OSError: The folder cannot be written, or the disk is full.
         WorkerDiedError: A process that reads videos has ended.
         TrainingStoppedError: SIGINT or SIGTERM; ``last.ckpt`` has all that is needed to go on.
     """
+    with RunFolder(Path(plan.out)).held():
+        return _train(network, splits, plan, data, callbacks, resume=resume, save_every=save_every)
+
+
+def _train(
+    network: UniFormerV2,
+    splits: Splits,
+    plan: TrainingPlan,
+    data: VideoDataModule | None,
+    callbacks: Sequence[lightning.Callback],
+    *,
+    resume: bool,
+    save_every: timedelta,
+) -> TrainingResult:
     folder = RunFolder(Path(plan.out))
     folder.prepare()
     lightning.seed_everything(plan.seed, verbose=False)

@@ -11,7 +11,7 @@ from typing import Final
 from uniformerv2.commands.options import UsageError, check_at_least, check_exists
 from uniformerv2.core.run_paths import RunPaths
 
-__all__ = ["PRECISIONS", "add_arguments", "check"]
+__all__ = ["PRECISIONS", "add_arguments", "check", "check_place"]
 
 PRECISIONS: Final[Mapping[str, str | None]] = {"auto": None, "fp32": "32-true", "bf16": "bf16-mixed"}
 """Our words, and Lightning's."""
@@ -89,16 +89,24 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(f"There is no file {options.weights}.")
     _check_cache(options)
     options.out = options.out or Path("runs") / options.data.resolve().stem
-    _check_place(options)
+    check_place(options)
 
 
-def _check_place(options: argparse.Namespace) -> None:
+def check_place(options: argparse.Namespace) -> None:
+    """Refuse a folder that cannot be written, that another training is writing, or that holds one or none to resume.
+
+    Raises:
+        UsageError: It is so.
+        FolderInUseError: A training is running there.
+    """
     folder = RunPaths(options.out)
     if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(f"{folder.path} is a file; --out names a folder.")
     above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         raise UsageError(f"{folder.path} cannot be written, as {above} cannot; give another place with --out.")
+    if not options.dry_run:
+        folder.refuse_held()
     if folder.last.exists() and not (options.resume or options.dry_run):
         raise UsageError(
             f"{folder.path} holds a training already: add --resume to go on with it, or give another folder with --out."
