@@ -196,3 +196,9 @@ def test_counting_on_the_meta_device_counts_the_definition(impl):
     with set_impl(impl):
         y = dispatch.position_encoding(x, weight, weight[:, 0, 0, 0, 0], (2, 2))
     assert (y.shape, y.device) == (x.shape, x.device)
+
+
+def test_more_channels_than_fit_are_left_to_the_definition():
+    assert dispatch._attends(torch.bfloat16, 1024)
+    assert not dispatch._attends(torch.bfloat16, 1408)
+    assert not dispatch._attends(torch.float32, 256)

@@ -42,6 +42,7 @@ TRIAL_TOLERANCE = {
 }  # relative; the definitions in bfloat16 are 0.002 to 0.01 away
 TRIAL_SHAPE = (2, 9, 1 + 9 * 8)  # B, T, N; no tile holds as many frames, tokens of a frame, or tokens of a video
 TRIAL_GRID = (9, 8)
+MAX_CHANNELS = 1024  # of a token, all of which the attention kernel holds in shared memory
 MAX_ROWS = 16  # rows of a query that the attention kernel takes at once
 
 _impl: Impl = "auto"
@@ -106,7 +107,8 @@ def cross_mhra(
 ) -> Tensor:
     """``functional.cross_mhra`` on normed tokens: query [B, Q, C], tokens [B, S, C] -> [B, Q, C].
 
-    Float32 tokens are left to the definition: their tiles would not fit into a processor's shared memory.
+    Float32 tokens and more than ``MAX_CHANNELS`` channels are left to the definition: their tiles would not fit into a
+    processor's shared memory.
 
     Args:
         query: Projected.
@@ -128,9 +130,14 @@ def cross_mhra(
         num_heads=num_heads,
     )
     dtype = _kernel_dtype(tokens)
-    if norm is not None and dtype == torch.bfloat16:
+    if norm is not None and dtype is not None and _attends(dtype, tokens.shape[-1]):
         return cross(query, tokens.to(dtype), pool=partial(_pool_unnormed, norm=norm))
     return cross(query, tokens if norm is None else norm(tokens))
+
+
+def _attends(dtype: torch.dtype, dim: int) -> bool:
+    """Whether the attention kernel takes tokens of this type and so many channels."""
+    return dtype == torch.bfloat16 and dim <= MAX_CHANNELS
 
 
 def _pool_unnormed(rows: Tensor, tokens: Tensor, *, norm: nn.LayerNorm) -> Tensor:
@@ -198,7 +205,7 @@ def _try_kernels(device: str, dtype: torch.dtype, dim: int) -> None:
         draw = torch.Generator().manual_seed(0)
         tokens = torch.randn(*TRIAL_SHAPE, dim, generator=draw).to(device, dtype)
         taps = (torch.randn(dim, 1, 3, 3, 3, generator=draw) / 4).to(device, dtype)
-        attends = dtype == torch.bfloat16
+        attends = _attends(dtype, dim)
         found = _trial(tokens, taps, attends=attends, kernels=torch.ops.uniformerv2)
         wanted = _trial(tokens.float(), taps.float(), attends=attends)
     for name, ours, definition in zip(("result", "gradient"), found, wanted, strict=True):
