@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import os
 import sys
 import traceback
@@ -22,6 +21,7 @@ from uniformerv2 import __version__
 from uniformerv2.commands.options import UsageError
 from uniformerv2.core.limits import Limits, get_limits, parse_limits, set_limits
 from uniformerv2.core.memory import is_out_of_memory
+from uniformerv2.core.streams import prepare_streams
 
 __all__ = ["VERBS", "main"]
 
@@ -119,9 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")  # a file name that is not UTF-8 must not end a long run
+    prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]

@@ -84,8 +84,9 @@ def _show(console: Console, video: Path, result: Prediction | VideoError, top_k:
         console.print(f"\n[red]{escape(str(result))}[/]")  # which names the file
         return
     table = Table(box=None, show_header=False, padding=(0, 1))
+    full, least = ("█", "▏") if console.encoding.startswith("utf") else ("#", ".")
     for item in result.top(top_k):
-        bar = "█" * round(item.score * BAR_WIDTH) if item.score * BAR_WIDTH >= 0.5 else "▏"
+        bar = full * round(item.score * BAR_WIDTH) if item.score * BAR_WIDTH >= 0.5 else least
         table.add_row(escape(item.name), f"{item.score:6.4f}", f"[cyan]{bar}[/]")
     timings, num_views = result.timings, len(result.view_scores)
     console.print(f"\n[bold]{escape(str(video))}[/]")
