@@ -16,7 +16,6 @@ from tests.data.clips_on_disk import FPS, frame_number, write_clip, write_folder
 from uniformerv2.data import clips
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
-from uniformerv2.data.clips import segment_frames
 from uniformerv2.data.dataset import (
     PackedRecords,
     SampleKey,
@@ -26,6 +25,7 @@ from uniformerv2.data.dataset import (
     collate,
 )
 from uniformerv2.data.decoding import VideoError, open_video
+from uniformerv2.data.segments import segment_frames
 from uniformerv2.data.transforms import Preprocessing
 
 PREPROCESSING = Preprocessing(num_frames=4, image_size=32)

@@ -139,7 +139,7 @@ class TestGeometry:
         ],
     )
     def test_the_short_side_fits_and_the_long_one_is_rounded(self, protocol, frame, expected):
-        assert getattr(Preprocessing, protocol)()._covering_size(*frame) == expected
+        assert getattr(Preprocessing, protocol)().covering_size(*frame) == expected
 
     @pytest.mark.parametrize("protocol", ["official", "mmaction2"])
     def test_frames_of_every_shape_are_covered_exactly_on_one_side(self, protocol):
@@ -147,7 +147,7 @@ class TestGeometry:
             preprocessing = getattr(Preprocessing, protocol)(image_size=image_size)
             height, width = preprocessing.input_size
             for frame in ((256, 340), (340, 256), (1080, 1920), (17, 31), (49, 99), (33, 65), (1, 1), (3, 500)):
-                size = preprocessing._covering_size(*frame)
+                size = preprocessing.covering_size(*frame)
                 assert size[0] >= height
                 assert size[1] >= width
                 assert size[0] == height or size[1] == width

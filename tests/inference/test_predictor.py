@@ -14,6 +14,8 @@ from tests.data.made_videos import make_video
 from tests.media import write_video
 from tests.model.test_uniformerv2 import MOTION, TINY, make
 from uniformerv2.checkpoint import save_model
+from uniformerv2.core.limits import set_limits
+from uniformerv2.data import clips
 from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.data.video_file import VideoFile
@@ -100,6 +102,27 @@ def test_many_videos_keep_their_order_and_a_broken_one_its_place(model, tmp_path
     with pytest.raises(VideoError, match=r"broken\.mp4"):
         predictor(videos[1])
     assert list(predictor.stream([])) == []
+
+
+@pytest.mark.parametrize("cores", [2, 4])
+def test_a_video_that_hangs_the_decoder_is_an_error_and_the_next_are_answered(model, tmp_path, monkeypatch, cores):
+    monkeypatch.setattr(predictor_module, "available_cores", lambda: cores)
+    go_on = Event()
+    videos = [write_video(tmp_path / f"{index}.mp4", seed=index) for index in range(3)]
+    monkeypatch.setattr(clips, "open_video", lambda path, **given: hang_at(videos[1], go_on, path, **given))
+    with set_limits(seconds_per_video=1):
+        assert Predictor(model).reader.seconds_per_video == 1
+    results = list(Predictor(model, timeout_seconds=0.3).stream(videos))
+    go_on.set()
+    assert [getattr(result, "kind", None) for result in results] == [None, "timeout", None]
+    assert str(results[1]).startswith(f"{videos[1]}: timeout: it took more than 0.3 s. ")
+    assert "--limit seconds_per_video=N" in str(results[1])
+
+
+def hang_at(which, go_on, path, **given):
+    if path == str(which):
+        go_on.wait(5)
+    return open_video(path, **given)
 
 
 def test_the_next_video_is_decoded_while_the_network_works(model, tmp_path, monkeypatch):

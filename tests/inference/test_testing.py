@@ -12,8 +12,10 @@ import torch
 from tests.evaluation.made_evaluations import assert_same
 from tests.media import write_video
 from tests.model.test_uniformerv2 import MOTION, make
+from uniformerv2.data import clips
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.video_file import VideoFile
 from uniformerv2.evaluation.dumps import read_dump
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.inference import scoring
@@ -197,6 +199,20 @@ def test_a_segment_is_as_long_as_it_says(model, records):
     found = scored(TestRun(scorer_of(model, clips=1, crops=1), segments))
     assert [video.duration_seconds for video in found.videos] == pytest.approx([0.75, 0.5, 1.5])
     assert not np.array_equal(found.videos[0].scores, found.videos[1].scores)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_video_is_opened_once_and_by_the_worker_where_there_is_one(model, records, monkeypatch, num_workers):
+    opened, open_video = [], clips.open_video
+    monkeypatch.setattr(clips, "open_video", lambda path, **given: opened.append(path) or open_video(path, **given))
+    constructed, construct = [], VideoFile.__init__
+    monkeypatch.setattr(VideoFile, "__init__", lambda self, *a, **k: constructed.append(a) or construct(self, *a, **k))
+    found = scored(TestRun(scorer_of(model, num_workers=num_workers), records))
+    readable = [record.path for record in records[:2] + records[3:6]]
+    assert [video.path for video in found.videos if video.duration_seconds] == readable
+    assert all(video.duration_seconds == pytest.approx(2.0) for video in found.videos if video.is_readable)
+    assert opened == ([] if num_workers else [record.path for record in records])
+    assert len(constructed) == len(opened)
 
 
 def test_the_middle_view_is_in_the_middle():

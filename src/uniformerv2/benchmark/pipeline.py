@@ -7,7 +7,7 @@ slower of the two when they are nearly equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from torch import Tensor
 from uniformerv2.benchmark.clips import evenly_chosen
 from uniformerv2.benchmark.clock import time_in_turns
 from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.clips import VideoSource
 from uniformerv2.data.dataset import VideoDataset
-from uniformerv2.data.decoding import open_video
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer
@@ -71,12 +71,7 @@ def measure_pipeline(
 
 def _pixels(predictor: Predictor, record: VideoRecord) -> Tensor:
     """[V, T, 3, h, w], not normalised."""
-    preprocessing = predictor.preprocessing
-    with open_video(record.path, decoder=predictor.decoder) as reader:
-        indices = preprocessing.indices(len(reader))
-        frames = reader.frames([index for clip in indices for index in clip])
-    clips: Sequence[Tensor] = frames.unflatten(0, (len(indices), -1)).unbind()
-    return torch.cat([preprocessing.resize_and_crop(clip) for clip in clips])
+    return predictor.reader.views(VideoSource(0, record, record.path, record.path)).pixels
 
 
 @torch.inference_mode()
@@ -89,7 +84,7 @@ def _compute(predictor: Predictor, pixels: Tensor, count: int) -> None:
 
 
 def _load(predictor: Predictor, records: list[VideoRecord], num_workers: int) -> None:
-    dataset = VideoDataset(records, predictor.preprocessing, decoder=predictor.decoder)
+    dataset = VideoDataset(records, predictor.preprocessing, decoder=predictor.reader.decoder)
     with closing(VideoLoader(dataset, batch_size=1, num_workers=num_workers)) as loader:
         for _ in loader:
             pass

@@ -27,7 +27,10 @@ class Limits:
 
     Attributes:
         pixels_per_frame: Width times height of a video frame or an image; the default is 8192 x 8192, twice 8K.
-        bytes_per_request: Decoded pixels that one request keeps at a time.
+        packets_per_file: Packets of all tracks of a container, as its tables declare them; the default is 15 hours of
+            30 frames a second with sound.
+        bytes_per_request: Decoded pixels that one request keeps at a time: the frames of a training clip at full size,
+            the views of a tested video at the network's.
         seconds_per_video: Time to read what is needed of one video; a worker that takes longer is ended.
         checkpoint_bytes: Tensors of a checkpoint, as its header declares them.
         dump_bytes: Values of a dump of scores, once unpacked.
@@ -41,6 +44,7 @@ class Limits:
     """
 
     pixels_per_frame: int = 2**26
+    packets_per_file: int = 2**22
     bytes_per_request: int = 2**30
     seconds_per_video: int = 60
     checkpoint_bytes: int = 32 * 2**30

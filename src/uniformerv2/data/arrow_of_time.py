@@ -14,14 +14,12 @@ Letters: K clips, T frames, C colours, H x W pixels of a frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Final
 
-from torch import Tensor
-
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import ClipReader, VideoSource
+from uniformerv2.data.clips import ClipReader
 from uniformerv2.data.dataset import VideoDataset
 
 __all__ = ["DIRECTIONS", "DirectedReader", "both_directions", "read_directions"]
@@ -53,10 +51,8 @@ class DirectedReader(ClipReader):
     frames of the forward one.
     """
 
-    def _decode(self, source: VideoSource, sample: Callable[[int, int], list[list[int]]]) -> Tensor:
-        """[K, T, C, H, W] uint8."""
-        clips = super()._decode(source, sample)
-        return clips.flip(1) if source.record.extra.get(COLUMN) == DIRECTIONS[1] else clips
+    def _in_order(self, record: VideoRecord, clips: list[list[int]]) -> list[list[int]]:
+        return [clip[::-1] for clip in clips] if record.extra.get(COLUMN) == DIRECTIONS[1] else clips
 
 
 def read_directions(dataset: VideoDataset) -> VideoDataset:

@@ -30,7 +30,7 @@ __all__ = [
     "unchanged_checks",
 ]
 
-CheckStatus = Literal["ok", VideoErrorKind, "too short", "timeout", "crashed"]
+CheckStatus = Literal["ok", VideoErrorKind, "too short", "crashed"]
 """``"crashed"``: the decoder took its process with it, or failed in a way that has no name."""
 
 

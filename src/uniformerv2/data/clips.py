@@ -5,19 +5,22 @@ Letters: K clips, T frames, C colours, h x w of the network's input, V views (K 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from uniformerv2.core.limits import get_limits
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import Label, TrainAugmentation
 from uniformerv2.data.decoding import Decoder, VideoError, VideoErrorKind, VideoReader, open_video
+from uniformerv2.data.segments import segment_frames, segment_seconds
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.video_error import check_limit
 from uniformerv2.data.watch import Watch
 
 __all__ = [
@@ -27,16 +30,13 @@ __all__ = [
     "VideoFailure",
     "VideoSample",
     "VideoSource",
-    "segment_frames",
+    "VideoViews",
 ]
 
-FailureKind = VideoErrorKind | Literal["timeout"]
+Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 10
 """Records drawn for one sample. Where one in a hundred is broken, so many in a row have a chance of 1e-20."""
-
-ROUNDING_SECONDS = 1e-4
-"""Lists round their times; a frame that starts so little after a segment's bound counts as on it."""
 
 
 class TooManyFailuresError(RuntimeError):
@@ -65,14 +65,14 @@ class VideoFailure:
     Attributes:
         index: Number of its record.
         path: The file, or the shard and the member of it.
-        kind: As in ``VideoError``, or ``"timeout"``.
+        kind: As in ``VideoError``.
         detail: What was found.
         attempt: 0 for the record that was drawn, 1 and more for those drawn in its place.
     """
 
     index: int
     path: str
-    kind: FailureKind
+    kind: VideoErrorKind
     detail: str
     attempt: int = 0
 
@@ -98,6 +98,25 @@ class VideoSource:
 
 
 @dataclass(frozen=True)
+class VideoViews:
+    """A video made ready for the network, and how it came about.
+
+    Attributes:
+        pixels: [V, T, C, h, w], or [T, C, h, w] of one view; 0 to 255, not normalised.
+        frame_indices: The frames of each clip, K tuples of T.
+        duration_seconds: Of the record's segment; None where nothing tells.
+        decode_seconds: Time to open the video and to decode.
+        preprocess_seconds: Time to resize and to crop.
+    """
+
+    pixels: Tensor
+    frame_indices: tuple[tuple[int, ...], ...]
+    duration_seconds: float | None
+    decode_seconds: float
+    preprocess_seconds: float
+
+
+@dataclass(frozen=True)
 class VideoSample:
     """One item of a dataset.
 
@@ -108,6 +127,7 @@ class VideoSample:
         index: Number of the record that is shown; in training not always the one that was drawn.
         readable: False in testing where the video cannot be read; it is all zeros then.
         failures: What could not be read on the way.
+        duration_seconds: In testing, of the record's segment; None where nothing tells.
     """
 
     video: Tensor
@@ -115,11 +135,15 @@ class VideoSample:
     index: int
     readable: bool = True
     failures: tuple[VideoFailure, ...] = ()
+    duration_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipReader:
-    """Reads records: decode, sample, augment or crop.
+    """Reads records: decode, sample, augment or crop. Each video is opened once, and under a time limit.
+
+    In testing one frame at a time is held at its full size; in training the frames of a clip are, as what changes
+    whole frames comes before the crop (``bytes_per_request`` limits them).
 
     Attributes:
         preprocessing: What the network wants; in testing also how many clips and crops.
@@ -128,7 +152,7 @@ class ClipReader:
         num_classes: Makes labels multi-hot vectors of this length; None: class numbers.
         seed: From 0 on.
         decoder: See ``open_video``. One thread decodes.
-        timeout_seconds: How long one video may take to decode; None: for ever.
+        timeout_seconds: How long one video may take to read; None: the limit ``seconds_per_video``.
     """
 
     preprocessing: Preprocessing
@@ -137,7 +161,7 @@ class ClipReader:
     num_classes: int | None = None
     seed: int = 0
     decoder: Decoder = "auto"
-    timeout_seconds: float | None = 60.0
+    timeout_seconds: float | None = None
     _hung: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     _watch: Watch = field(default_factory=Watch, init=False, repr=False, compare=False)
 
@@ -145,7 +169,7 @@ class ClipReader:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
         if self.timeout_seconds is not None and not self.timeout_seconds > 0:
-            raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0, or None for no limit")
+            raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0, or None")
         if self.repeats < 1 or (self.repeats > 1 and self.augmentation is None):
             raise ValueError(f"repeats is {self.repeats}; it must be at least 1, and more only with an augmentation")
         if self.augmentation is None:
@@ -154,6 +178,11 @@ class ClipReader:
         if (size, size) != self.preprocessing.input_size and size != self.preprocessing.input_size:
             wanted = self.preprocessing.image_size
             raise ValueError(f"The augmentation's image_size is {size}, the preprocessing's {wanted}; make them equal")
+
+    @property
+    def seconds_per_video(self) -> float:
+        """The time limit in force."""
+        return self.timeout_seconds or get_limits().seconds_per_video
 
     @property
     def num_views(self) -> int:
@@ -177,7 +206,7 @@ class ClipReader:
         for attempt, source in zip(range(MAX_ATTEMPTS), candidates, strict=False):
             try:
                 clips = self._train_clips(source, key, attempt)
-            except (VideoError, TimeoutError) as error:
+            except VideoError as error:
                 failures.append(_failure(error, source, attempt))
                 continue
             noted = [tuple(failures), *[()] * (len(clips) - 1)]
@@ -198,35 +227,77 @@ class ClipReader:
         Returns:
             The sample.
         """
-        failures: tuple[VideoFailure, ...] = ()
         try:
-            video = self._test_views(source, view)
-        except (VideoError, TimeoutError) as error:
+            views = self.views(source, view=view)
+        except VideoError as error:
             failures = (_failure(error, source),)
-            video = self._blank(view)
-        return VideoSample(video, self._target(source.record.label), source.index, not failures, failures)
+            return VideoSample(self._blank(view), self._target(source.record.label), source.index, False, failures)
+        target = self._target(source.record.label)
+        return VideoSample(views.pixels, target, source.index, duration_seconds=views.duration_seconds)
+
+    def views(self, source: VideoSource, *, view: int | None = None) -> VideoViews:
+        """All views of a record, or one of them, with what a prediction tells about them.
+
+        Args:
+            source: What to read.
+            view: As for ``test``.
+
+        Returns:
+            The views.
+
+        Raises:
+            VideoError: The video can't be read.
+        """
+        num_crops = self.preprocessing.num_crops
+        wanted = slice(None) if view is None else slice(view // num_crops, view // num_crops + 1)
+
+        def read(reader: VideoReader) -> VideoViews:
+            start, stop = segment_frames(source.record, reader)
+            clips = self._in_order(source.record, self.preprocessing.indices(stop - start, start=start)[wanted])
+            pixels, seconds = self._resized(reader, clips)
+            duration = segment_seconds(source.record, reader)
+            return VideoViews(pixels, tuple(map(tuple, clips)), duration, perf_counter() - begin - seconds, seconds)
+
+        begin = perf_counter()
+        views = self._read(source, read)
+        return views if view is None else replace(views, pixels=views.pixels[view % num_crops])
+
+    def _resized(self, reader: VideoReader, clips: list[list[int]]) -> tuple[Tensor, float]:
+        """Views [V, T, C, h, w] of the frames, each made small as it comes, and the seconds that this took."""
+        height, width = self.preprocessing.covering_size(reader.height, reader.width)
+        what = f"a frame of {reader.width} x {reader.height} pixels, which covers the input at {width} x {height},"
+        check_limit(reader.path, "pixels_per_frame", height * width, what=what)
+        length = self.preprocessing.num_frames
+        views: Tensor | None = None
+        seconds = 0.0
+        for places, frame in reader.stream(number for clip in clips for number in clip):
+            begin = perf_counter()
+            crops = self.preprocessing.resize_and_crop(frame)
+            if views is None:
+                views = crops.new_empty(len(clips), len(crops), length, *crops.shape[2:])
+            del frame  # before the next is decoded
+            for place in places:
+                views[place // length, :, place % length] = crops[:, 0]
+            seconds += perf_counter() - begin
+        assert views is not None  # a clip has frames
+        return views.flatten(0, 1), seconds
 
     def _train_clips(self, source: VideoSource, key: SampleKey, attempt: int) -> list[tuple[Tensor, Label]]:
         if self.augmentation is None:
             raise TypeError("ClipReader has no augmentation: it reads for testing")
         rng = np.random.default_rng((self.seed, key.epoch, key.index, key.draw, attempt))
 
-        def sample(num_frames: int, start: int) -> list[list[int]]:
-            return self.preprocessing.indices(num_frames, self.repeats, rng=rng, start=start)
+        def read(reader: VideoReader) -> Tensor:
+            start, stop = segment_frames(source.record, reader)
+            clips = self.preprocessing.indices(stop - start, self.repeats, rng=rng, start=start)
+            frames = reader.frames([number for clip in self._in_order(source.record, clips) for number in clip])
+            return frames.unflatten(0, (len(clips), -1))
 
-        clips = self._decode(source, sample)
-        return [self.augmentation(clip, source.record.label, rng=rng) for clip in clips]
+        return [self.augmentation(clip, source.record.label, rng=rng) for clip in self._read(source, read)]
 
-    def _test_views(self, source: VideoSource, view: int | None) -> Tensor:
-        num_crops = self.preprocessing.num_crops
-        wanted = slice(None) if view is None else slice(view // num_crops, view // num_crops + 1)
-
-        def sample(num_frames: int, start: int) -> list[list[int]]:
-            return self.preprocessing.indices(num_frames, start=start)[wanted]
-
-        clips = self._decode(source, sample)
-        views = torch.cat([self.preprocessing.resize_and_crop(clip) for clip in clips])
-        return views if view is None else views[view % num_crops]
+    def _in_order(self, record: VideoRecord, clips: list[list[int]]) -> list[list[int]]:
+        """The frames of each clip as the record wants them shown."""
+        return clips
 
     def _blank(self, view: int | None) -> Tensor:
         """Zeros of the shape and type of ``_test_views``."""
@@ -234,29 +305,25 @@ class ClipReader:
         one = self.preprocessing.resize_and_crop(frames, 1)
         return one.repeat(self.num_views, 1, 1, 1, 1) if view is None else one[0]
 
-    def _decode(self, source: VideoSource, sample: Callable[[int, int], list[list[int]]]) -> Tensor:
-        """The frames that ``sample`` (number of frames, first frame) picks, [K, T, C, H, W] uint8.
+    def _read(self, source: VideoSource, read: Callable[[VideoReader], Result]) -> Result:
+        """What ``read`` makes of the open video.
 
         Raises:
-            TimeoutError: It takes too long, or did before.
+            VideoError: It can't be read, or takes too long, or did before.
         """
+        seconds = self.seconds_per_video
 
-        def read() -> Tensor:
+        def open_and_read() -> Result:
             with open_video(source.path, decoder=self.decoder) as reader:
-                start, stop = segment_frames(source.record, reader)
-                clips = sample(stop - start, start)
-                frames = reader.frames([number for clip in clips for number in clip])
-            return frames.unflatten(0, (len(clips), -1))
+                return read(reader)
 
-        if self.timeout_seconds is None:
-            return read()
         if source.name in self._hung:
-            raise TimeoutError(f"it took more than {self.timeout_seconds} s before")
+            raise VideoError(source.path, "timeout", f"it took more than {seconds:g} s before")
         try:
-            return self._watch(read, seconds=self.timeout_seconds)
+            return self._watch(open_and_read, seconds=seconds)
         except TimeoutError as error:
             self._hung.add(source.name)
-            raise TimeoutError(f"it took more than {self.timeout_seconds} s") from error
+            raise VideoError(source.path, "timeout", f"it took more than {seconds:g} s") from error
 
     def _target(self, label: Label) -> Tensor:
         if self.num_classes is None:
@@ -267,44 +334,5 @@ class ClipReader:
         return target
 
 
-def segment_frames(record: VideoRecord, reader: VideoReader) -> tuple[int, int]:
-    """First frame of the record's segment, and one past its last; what reaches beyond the video is cut off.
-
-    Seconds become frames by the video's own timestamps: the first is the one on the screen at the start::
-
-        frames at    0.0   0.4   0.8   1.2   1.6
-        segment          [ 0.5 ....... 1.2 )           ->  1, 3
-
-    Args:
-        record: With the segment in seconds or in frames, or without one.
-        reader: The open video.
-
-    Returns:
-        Two numbers, the second the larger.
-
-    Raises:
-        VideoError: The segment starts after the end, or is in seconds where the frames have no times.
-    """
-    start, stop = record.start_frame or 0, len(reader) if record.end_frame is None else record.end_frame
-    if record.start_seconds is not None or record.end_seconds is not None:
-        times = reader.timestamps
-        if not times:
-            detail = "its segment is given in seconds, and its frames have no times: give start_frame and end_frame"
-            raise VideoError(reader.path, "unsupported", detail)
-        if record.start_seconds is not None:
-            start = max(bisect_right(times, record.start_seconds + ROUNDING_SECONDS) - 1, 0)
-            if record.start_seconds >= reader.info.duration_seconds:
-                start = len(reader)
-        if record.end_seconds is not None:
-            stop = bisect_left(times, record.end_seconds - ROUNDING_SECONDS)
-    if start >= len(reader):
-        bound = f"{record.start_seconds} s" if record.start_seconds is not None else f"frame {start}"
-        has = f"{len(reader)} frames, {reader.info.duration_seconds:.2f} s"
-        raise VideoError(reader.path, "truncated", f"its segment starts at {bound}, the video has {has}")
-    return start, max(min(stop, len(reader)), start + 1)
-
-
-def _failure(error: VideoError | TimeoutError, source: VideoSource, attempt: int = 0) -> VideoFailure:
-    if isinstance(error, VideoError):
-        return VideoFailure(source.index, source.name, error.kind, error.detail, attempt)
-    return VideoFailure(source.index, source.name, "timeout", str(error), attempt)
+def _failure(error: VideoError, source: VideoSource, attempt: int = 0) -> VideoFailure:
+    return VideoFailure(source.index, source.name, error.kind, error.detail, attempt)

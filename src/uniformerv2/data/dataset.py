@@ -54,6 +54,7 @@ class VideoBatch:
         index: Numbers of the records shown, [B].
         readable: [B]; where False the video is all zeros, and its score counts as failed.
         failures: What could not be read, of the whole batch.
+        duration_seconds: Of each sample, as in ``VideoSample``.
     """
 
     video: Tensor
@@ -61,6 +62,7 @@ class VideoBatch:
     index: Tensor
     readable: Tensor
     failures: tuple[VideoFailure, ...] = ()
+    duration_seconds: tuple[float | None, ...] = ()
 
     def to(self, device: torch.device | str) -> Self:
         """On another device; from pinned memory to a GPU without waiting."""
@@ -107,7 +109,7 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
         num_classes: Length of multi-hot labels; needed where a record has several labels.
         seed: From 0 on.
         decoder: See ``open_video``.
-        timeout_seconds: None: for ever.
+        timeout_seconds: For one video; None: the limit ``seconds_per_video``.
 
     Raises:
         ValueError: No records; several labels without ``num_classes``; labels beyond it; an argument not allowed.
@@ -126,7 +128,7 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
         num_classes: int | None = None,
         seed: int = 0,
         decoder: Decoder = "auto",
-        timeout_seconds: float | None = 60.0,
+        timeout_seconds: float | None = None,
     ) -> None:
         if views not in get_args(Views):
             raise ValueError(f"views is {views!r}; it must be 'stacked' or 'separate'")
@@ -201,6 +203,7 @@ def collate(samples: Sequence[VideoSample | list[VideoSample]]) -> VideoBatch:
         index=torch.tensor([sample.index for sample in flat]),
         readable=torch.tensor([sample.readable for sample in flat]),
         failures=tuple(chain.from_iterable(sample.failures for sample in flat)),
+        duration_seconds=tuple(sample.duration_seconds for sample in flat),
     )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,7 @@ from uniformerv2.data.frame_sources import (
     TorchcodecFrames,
     torchcodec_decoder,
 )
-from uniformerv2.data.video_error import VideoError, VideoErrorKind
+from uniformerv2.data.video_error import VideoError, VideoErrorKind, check_limit
 from uniformerv2.data.video_file import FrameIndex, VideoFile
 
 Decoder = Literal["auto", "pyav", "torchcodec"]
@@ -129,18 +129,43 @@ class VideoReader:
             IndexError: There is no such frame. A frame that is there and cannot be decoded is a ``VideoError``.
             RuntimeError: The reader was opened in another process.
             ValueError: The reader is closed.
+            VideoError: They are more than the limit ``bytes_per_request``; ``stream`` needs memory for one.
+        """
+        wanted = [operator.index(index) for index in indices]
+        what = f"{len(wanted)} frames of {self.width} x {self.height} pixels at once, 3 bytes a pixel,"
+        check_limit(self.path, "bytes_per_request", 3 * len(wanted) * self.width * self.height, what=what)
+        clip = torch.empty(len(wanted), self.height, self.width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+        for places, frame in self.stream(wanted):
+            clip[places] = frame
+        return clip
+
+    def stream(self, indices: Iterable[SupportsIndex]) -> Iterator[tuple[list[int], Tensor]]:
+        """Decode frames one by one, each of them once and in increasing order; memory for one is enough.
+
+        Args:
+            indices: As for ``frames``.
+
+        Yields:
+            Where in ``indices`` the frame is wanted, and the frame, uint8 RGB [1, C, H, W], channels last in memory.
+
+        Raises:
+            IndexError: There is no such frame.
+            RuntimeError: The reader was opened in another process.
+            ValueError: The reader is closed.
         """
         if self._is_closed:
             raise ValueError(f"{self.path} is closed; call open_video again")
         if os.getpid() != self._process:
             raise RuntimeError(f"{self.path} was opened in another process; call open_video in the one that reads")
-        wanted = [operator.index(index) for index in indices]
-        for index in wanted:
+        places: dict[int, list[int]] = {}
+        for place, index in enumerate(map(operator.index, indices)):
             if not 0 <= index < len(self):
                 raise IndexError(f"{self.path} has no frame {index}: its {len(self)} frames are 0 to {len(self) - 1}")
-        if not wanted:
-            return torch.empty(0, 3, self.height, self.width, dtype=torch.uint8)
-        return self._source.read(wanted).permute(0, 3, 1, 2)
+            places.setdefault(index, []).append(place)
+        numbers = sorted(places)
+        frames = self._source.read(numbers)
+        for number in numbers:  # no name holds a frame here while the next is decoded
+            yield places[number], next(frames)[None].permute(0, 3, 1, 2)
 
     def close(self) -> None:
         """Free the decoder, its threads and the file. Closing twice is harmless."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from uniformerv2.core.optional import require
 from uniformerv2.data.suffixes import IMAGE_SUFFIXES
-from uniformerv2.data.video_error import VideoError
+from uniformerv2.data.video_error import VideoError, check_limit
 from uniformerv2.data.video_file import VideoFile, open_regular
 
 __all__ = [
@@ -32,6 +32,9 @@ __all__ = [
     "torchcodec_decoder",
 ]
 
+_BATCH_BYTES = 2**26
+"""Pixels that torchcodec decodes at once."""
+
 
 class FrameSource(Protocol):
     """What turns frame numbers into pixels."""
@@ -41,24 +44,13 @@ class FrameSource(Protocol):
         """What decodes."""
         ...
 
-    def read(self, wanted: list[int]) -> Tensor:
-        """Frame numbers, already checked and at least one -> uint8 RGB [T, H, W, C], upright."""
+    def read(self, numbers: list[int]) -> Iterator[Tensor]:
+        """Increasing frame numbers, already checked -> each frame, uint8 RGB [H, W, C], upright."""
         ...
 
     def close(self) -> None:
         """Free what is held. Closing twice is harmless."""
         ...
-
-
-def _gather(wanted: list[int], pixels: Callable[[int], NDArray[np.uint8]], *, height: int, width: int) -> Tensor:
-    """Make each wanted frame once, in increasing order, and put it wherever it is wanted."""
-    places: dict[int, list[int]] = {}
-    for place, number in enumerate(wanted):
-        places.setdefault(number, []).append(place)
-    clip = np.empty((len(wanted), height, width, 3), np.uint8)
-    for number in sorted(places):
-        clip[places[number]] = pixels(number)
-    return torch.from_numpy(clip)
 
 
 class PyAVFrames:
@@ -82,9 +74,10 @@ class PyAVFrames:
         self.rotation = -90 * self._left_turns % 360
         self._reformatter = VideoReformatter()
 
-    def read(self, wanted: list[int]) -> Tensor:
+    def read(self, numbers: list[int]) -> Iterator[Tensor]:
         """See ``FrameSource``."""
-        return _gather(wanted, lambda number: self._pixels(self._frame(number)), height=self.height, width=self.width)
+        for number in numbers:
+            yield torch.from_numpy(np.ascontiguousarray(self._pixels(self._frame(number))))
 
     def close(self) -> None:
         """See ``FrameSource``."""
@@ -209,20 +202,33 @@ class TorchcodecFrames:
         """What decodes from here on."""
         return "pyav" if self._decoder is None else "torchcodec"
 
-    def read(self, wanted: list[int]) -> Tensor:
+    def read(self, numbers: list[int]) -> Iterator[Tensor]:
         """See ``FrameSource``."""
-        if self._decoder is not None:
-            try:
-                batch = self._decoder.get_frames_at(wanted)
-            except RuntimeError:
-                self._decoder = None
-            else:
-                keys = torch.tensor([self._exact.index.keys[number] for number in wanted], dtype=torch.float64)
-                if batch.data.shape[1:3] != (self._exact.height, self._exact.width):
-                    self._decoder = None
-                elif torch.allclose(batch.pts_seconds, keys * self._tick, rtol=0, atol=self._tick / 2):
-                    return batch.data
-        return self._exact.read(wanted)
+        at_once = max(1, _BATCH_BYTES // (3 * self._exact.height * self._exact.width))
+        while numbers:
+            batch = self._batch(numbers[:at_once])
+            if batch is None:
+                yield from self._exact.read(numbers)
+                return
+            yield from batch
+            numbers = numbers[at_once:]
+
+    def _batch(self, numbers: list[int]) -> Tensor | None:
+        """Frames [T, H, W, C]; None where ``exact`` must read them."""
+        if self._decoder is None:
+            return None
+        try:
+            batch = self._decoder.get_frames_at(numbers)
+        except RuntimeError:
+            self._decoder = None
+            return None
+        keys = torch.tensor([self._exact.index.keys[number] for number in numbers], dtype=torch.float64)
+        if batch.data.shape[1:3] != (self._exact.height, self._exact.width):
+            self._decoder = None
+        elif torch.allclose(batch.pts_seconds, keys * self._tick, rtol=0, atol=self._tick / 2):
+            frames: Tensor = batch.data
+            return frames
+        return None
 
     def close(self) -> None:
         """See ``FrameSource``."""
@@ -258,9 +264,10 @@ class ImageFrames:
         self.paths = _image_sequence(folder)
         self.height, self.width = self._pixels(0).shape[:2]
 
-    def read(self, wanted: list[int]) -> Tensor:
+    def read(self, numbers: list[int]) -> Iterator[Tensor]:
         """See ``FrameSource``."""
-        return _gather(wanted, self._same_size, height=self.height, width=self.width)
+        for number in numbers:
+            yield torch.from_numpy(self._same_size(number))
 
     def close(self) -> None:
         """Nothing stays open between two reads."""
@@ -277,15 +284,18 @@ class ImageFrames:
 
         path = self.paths[number]
         try:
-            with Image.open(path, formats=("JPEG", "PNG", "WEBP", "BMP")) as image:
+            with (
+                open_regular(path, folder=self._folder) as file,
+                Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP")) as image,
+            ):
+                size = f"{path.name}, an image of {image.width} x {image.height} pixels,"
+                check_limit(self._folder, "pixels_per_frame", image.width * image.height, what=size)
                 if image.mode.startswith("I"):  # 16-bit grey, all of which above 255 Pillow would make white
                     return np.stack([(np.asarray(image) >> 8).astype(np.uint8)] * 3, axis=2)
-                return np.asarray(image.convert("RGB"))
-        except FileNotFoundError as error:
-            raise VideoError(self._folder, "missing", f"{path.name} is gone") from error
-        except PermissionError as error:
-            raise VideoError(self._folder, "unreadable", f"{path.name} ({error.strerror})") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                return np.array(image.convert("RGB"))
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise VideoError(self._folder, "too large", f"{path.name} ({error})") from error
+        except (OSError, SyntaxError, ValueError) as error:
             raise VideoError(self._folder, "corrupt", f"{path.name} cannot be decoded") from error
 
 

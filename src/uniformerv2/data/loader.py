@@ -141,7 +141,6 @@ class VideoLoader:
         self.batch_size = batch_size
         self.num_workers = num_workers
         self._length = self.sampler.num_batches(batch_size=batch_size, num_workers=num_workers, drop_last=drop_last)
-        timeout = dataset.reader.timeout_seconds
         self._loader = _WatchedLoader(
             dataset if isinstance(dataset, VideoDataset) else _Stream(dataset),
             batch_size=batch_size,
@@ -154,7 +153,7 @@ class VideoLoader:
             worker_init_fn=_begin_worker,
             persistent_workers=num_workers > 0,
             prefetch_factor=prefetch_batches if num_workers else None,
-            timeout=WATCH_FACTOR * timeout if num_workers and timeout else 0,
+            timeout=WATCH_FACTOR * dataset.reader.seconds_per_video if num_workers else 0,
             generator=torch.Generator(),  # of the workers' seeds, which nothing uses: torch's own stays as it is
         )
         self._epoch: int | None = None  # of the pass that has begun

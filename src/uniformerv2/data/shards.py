@@ -100,7 +100,7 @@ class ShardDataset:
         num_classes: int | None = None,
         seed: int = 0,
         decoder: Decoder = "auto",
-        timeout_seconds: float | None = 60.0,
+        timeout_seconds: float | None = None,
         shuffle_buffer: int = 100,
         rank: int = 0,
         world_size: int = 1,

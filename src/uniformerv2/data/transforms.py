@@ -24,6 +24,8 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from uniformerv2.core.limits import get_limits
+from uniformerv2.data.resizing import resize_as_opencv, resize_without_rounding
 from uniformerv2.data.sampling import dense_clips, random_dense_clip, random_segment_clip, segment_clips
 
 __all__ = ["Preprocessing"]
@@ -34,9 +36,6 @@ Rounding = Literal["floor", "nearest"]
 CropOffset = Literal["floor", "ceil"]
 CropOrder = Literal["first_middle_last", "first_last_middle"]
 ProtocolName = Literal["official", "mmaction2"]
-
-OPENCV_BITS = 11
-"""OpenCV's 8-bit bilinear weights are integers out of 2 ** 11."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +94,21 @@ class Preprocessing:
         for name, allowed in _CHOICES.items():
             _check_choice(name, getattr(self, name), allowed)
         _check_num_crops(self.num_crops)
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        """Refuse what would take memory without end.
+
+        Raises:
+            ValueError: The input or the views of a video are above a limit.
+        """
+        limits, (height, width) = get_limits(), self.input_size
+        limits.check("image_size", max(height, width), what=f"an input of {height} x {width} pixels")
+        num_frames = self.num_clips * self.num_crops * self.num_frames
+        views = f"{self.num_clips} clips x {self.num_crops} crops x {self.num_frames} frames"
+        limits.check("frames_per_video", num_frames, what=views)
+        num_bytes = 3 * num_frames * height * width * (4 if self.resize == "bilinear_float" else 1)
+        limits.check("bytes_per_request", num_bytes, what=f"{views} of {height} x {width} pixels, {num_bytes} bytes,")
 
     @classmethod
     def official(cls, **fields: Any) -> Self:
@@ -213,7 +227,7 @@ class Preprocessing:
             raise ValueError(message)
         num_crops = self.num_crops if num_crops is None else num_crops
         _check_num_crops(num_crops)
-        size = self._covering_size(frames.shape[-2], frames.shape[-1])
+        size = self.covering_size(frames.shape[-2], frames.shape[-1])
         # One frame at a time: half the time of all at once (caches), and no clip of full frames in floating point.
         resized = torch.cat([self._resize(frame, size) for frame in frames.split(1)])
         height, width = self.input_size
@@ -226,7 +240,7 @@ class Preprocessing:
         std = pixels.new_tensor(self.std, dtype=torch.float32).mul_(255).view(-1, 1, 1)
         return (pixels.to(torch.float32) - mean) / std
 
-    def _covering_size(self, frame_height: int, frame_width: int) -> tuple[int, int]:
+    def covering_size(self, frame_height: int, frame_width: int) -> tuple[int, int]:
         """Height and width of the smallest frame of the same shape that covers h x w."""
         height, width = self.input_size
         if frame_width * height >= frame_height * width:  # relatively wider than the input: the height fits
@@ -252,9 +266,9 @@ class Preprocessing:
 
     def _resize(self, frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         if self.resize == "bilinear_uint8":
-            return _resize_as_opencv(frames, size)
+            return resize_as_opencv(frames, size)
         if self.resize == "bilinear_float":
-            return torch.nn.functional.interpolate(frames.to(torch.float32), size=size, mode="bilinear")
+            return resize_without_rounding(frames, size)
         return F.resize(frames, list(size), interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
 
 
@@ -272,40 +286,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "crop_offset": get_args(CropOffset),
     "crop_order": get_args(CropOrder),
 }
-
-
-def _resize_as_opencv(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """[T, C, H, W] uint8 -> [T, C, *size] uint8: ``INTER_LINEAR`` of OpenCV, in its fixed-point arithmetic.
-
-    Rows and columns are weighted by integers out of 2 ** 11. Between the two passes 4 bits are dropped, in the second
-    16 of each product, at the end 2 with rounding: 22 in all.
-    """
-    if tuple(frames.shape[-2:]) == size:
-        return frames
-    (top, bottom, weight_top, weight_bottom) = _opencv_taps(frames.shape[-2], size[0], frames.device)
-    (left, right, weight_left, weight_right) = _opencv_taps(frames.shape[-1], size[1], frames.device)
-
-    def along_columns(rows: torch.Tensor) -> torch.Tensor:
-        picked = frames.index_select(-2, rows)
-        near, far = picked.index_select(-1, left).int(), picked.index_select(-1, right).int()
-        return (near * weight_left + far * weight_right) >> 4
-
-    upper = (along_columns(top) * weight_top[:, None]) >> 16
-    lower = (along_columns(bottom) * weight_bottom[:, None]) >> 16
-    return ((upper + lower + 2) >> 2).to(torch.uint8)
-
-
-def _opencv_taps(side: int, new_side: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """For each new pixel of a row: indices of its two neighbours (int64) and their weights (int32)."""
-    centre = (torch.arange(new_side, dtype=torch.float64) + 0.5) * (side / new_side) - 0.5
-    centre = centre.to(torch.float32)  # as OpenCV: computed in double, kept in single precision
-    near = centre.floor()
-    beyond = (near < 0) | (near >= side - 1)
-    fraction = torch.where(beyond, 0.0, centre - near)
-    near = near.clamp(0, side - 1).long()
-    scale = 2**OPENCV_BITS
-    weights = (((1 - fraction) * scale).round().int(), (fraction * scale).round().int())
-    return tuple(taps.to(device) for taps in (near, (near + 1).clamp(max=side - 1), *weights))
 
 
 def _is_count(value: object) -> bool:

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-__all__ = ["VideoError", "VideoErrorKind", "missing_bytes", "why_no_packets", "why_not_opened"]
+from uniformerv2.core.limits import get_limits
+
+__all__ = ["VideoError", "VideoErrorKind", "check_limit", "missing_bytes", "why_no_packets", "why_not_opened"]
 
 VideoErrorKind = Literal[
     "missing",
@@ -18,6 +20,8 @@ VideoErrorKind = Literal[
     "encrypted",
     "unsupported",
     "corrupt",
+    "too large",
+    "timeout",
 ]
 
 _ADVICE: dict[VideoErrorKind, str] = {
@@ -30,6 +34,8 @@ _ADVICE: dict[VideoErrorKind, str] = {
     "encrypted": "Decrypt it first; no key is asked for here.",
     "unsupported": "Convert it: ffmpeg -i IN -c:v libx264 OUT.mp4",
     "corrupt": "Fetch it again, or re-encode what can be read: ffmpeg -i IN OUT.mp4",
+    "too large": "Take it off the list, or make it smaller: ffmpeg -i IN -vf scale=-2:480 OUT.mp4",
+    "timeout": "Fetch it again or re-encode it (ffmpeg -i IN OUT.mp4), or allow more: --limit seconds_per_video=N",
 }
 
 
@@ -50,6 +56,18 @@ class VideoError(Exception):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.kind}: {self.detail}. {_ADVICE[self.kind]}"
+
+
+def check_limit(path: str | Path, name: str, value: int, *, what: str) -> None:
+    """Refuse a video that asks for more than ``Limits`` allow; see ``Limits.check``.
+
+    Raises:
+        VideoError: It does.
+    """
+    try:
+        get_limits().check(name, value, what=what)
+    except ValueError as error:
+        raise VideoError(path, "too large", str(error)) from error
 
 
 def why_not_opened(file: BinaryIO, reason: str) -> tuple[VideoErrorKind, str]:

@@ -2,7 +2,8 @@
 
 A file from a stranger must not reach another file or the network. It is opened here and FFmpeg sees only its bytes,
 containers that name other files (playlists) are not among ``_CONTAINERS``, and no protocol may be opened from inside
-a container.
+a container. Nor may it ask for more memory than ``core.limits`` allow: what its tables declare is added up before
+FFmpeg sees them, and FFmpeg decodes no frame above ``pixels_per_frame``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from av.stream import Discard, Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from uniformerv2.data.video_error import VideoError, VideoErrorKind, missing_bytes, why_no_packets, why_not_opened
+from uniformerv2.core.limits import get_limits
+from uniformerv2.data.mp4_tables import declared_packets
+from uniformerv2.data.video_error import (
+    VideoError,
+    VideoErrorKind,
+    check_limit,
+    missing_bytes,
+    why_no_packets,
+    why_not_opened,
+)
 
 __all__ = ["FrameIndex", "VideoFile", "open_regular"]
 
@@ -84,6 +94,7 @@ class VideoFile:
         self._file = open_regular(path)
         try:
             missing = missing_bytes(self._file)
+            self._check_packets(declared_packets(self._file))
             self.restart()
             if missing:
                 raise VideoError(path, "truncated", f"{missing} of the bytes that its header promises are not there")
@@ -99,9 +110,12 @@ class VideoFile:
         """
         self._close_container()
         self._file.seek(0)
-        options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+        for_decoder = {"max_pixels": str(get_limits().pixels_per_frame)}
+        for_container = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
         try:
-            container = av.open(self._file, "r", metadata_errors="replace", container_options=options)
+            container = av.open(
+                self._file, "r", metadata_errors="replace", options=for_decoder, container_options=for_container
+            )
         except av.FFmpegError as error:
             raise VideoError(self.path, *why_not_opened(self._file, str(error.strerror))) from error
         except OSError as error:
@@ -110,8 +124,12 @@ class VideoFile:
         container.flags &= ~cast("int", Flags.gen_pts.value)
         self._stream = _first_video_stream(container, self.path)
         self._container = container
-        self._stream.codec_context.thread_count = self._num_threads
-        self._stream.codec_context.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
+        context = self._stream.codec_context
+        size = f"a frame of {context.width} x {context.height} pixels"
+        check_limit(self.path, "pixels_per_frame", context.width * context.height, what=size)
+        context.options = for_decoder
+        context.thread_count = self._num_threads
+        context.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
 
     def close(self) -> None:
         """Free the decoder with its threads, and the file."""
@@ -210,6 +228,7 @@ class VideoFile:
             if packet.has_sidedata("palette"):  # only some packets bring the colours: after a seek they are black
                 return None
             num_packets += 1
+            self._check_packets(num_packets)
             num_corrupt += packet.is_corrupt
             if packet.is_keyframe and packet.pts is not None:
                 seek_points.add(packet.pts)
@@ -224,12 +243,21 @@ class VideoFile:
         keyframes = tuple(number for number, key in enumerate(keys) if key in seek_points)
         return FrameIndex(tuple(keys), tuple(keys), tuple(sorted(seek_points)), keyframes, timed=True)
 
+    def _check_packets(self, count: int) -> None:
+        check_limit(self.path, "packets_per_file", count, what=f"a file of {count} packets")
+
     def _index_frames(self) -> FrameIndex:
         self.restart()
-        frames = [(frame.pts, frame.key_frame) for frame in self.decode()]
+        frames = []
+        for frame in self.decode():
+            frames.append((frame.pts, frame.key_frame))
+            self._check_packets(len(frames))
         if not frames:
             kind: VideoErrorKind = "unsupported" if isinstance(self._failure, av.error.PatchWelcomeError) else "corrupt"
-            reason = self._failure.strerror if self._failure else "the decoder gives no reason"
+            reason = str(self._failure.strerror) if self._failure else "the decoder gives no reason"
+            if not self._stream.codec_context.width:  # FFmpeg forgets the size of what it may not decode
+                limit = get_limits().pixels_per_frame
+                reason += f"; if its frames are above the limit pixels_per_frame={limit}: --limit pixels_per_frame=N"
             raise VideoError(self.path, kind, f"no frame can be decoded ({reason})")
         times = tuple(pts for pts, _ in frames if pts is not None)
         if len(times) < len(frames) or any(after <= before for before, after in pairwise(times)):
@@ -238,23 +266,28 @@ class VideoFile:
         return FrameIndex(tuple(range(len(frames))), times, (0,), keyframes, timed=False)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path, *, folder: Path | None = None) -> BinaryIO:
     """Open a file that holds something, without waiting.
+
+    Args:
+        path: A file.
+        folder: Of a folder of frames, which the error is then about.
 
     Raises:
         VideoError: There is none, it is empty, or it may not be read.
     """
+    subject, it = (path, "it") if folder is None else (folder, path.name)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise VideoError(path, "unreadable", "it is neither a regular file nor a folder")
+            raise VideoError(subject, "unreadable", f"{it} is neither a regular file nor a folder")
         if not status.st_size:
-            raise VideoError(path, "empty", "it has 0 bytes")
+            raise VideoError(subject, "empty", f"{it} has 0 bytes")
         return path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a path with a null byte
-        raise VideoError(path, "missing", "there is no such file") from error
+        raise VideoError(subject, "missing", f"there is no such file{f': {it}' if folder else ''}") from error
     except OSError as error:
-        raise VideoError(path, "unreadable", str(error.strerror)) from error
+        raise VideoError(subject, "unreadable", f"{f'{it}: ' if folder else ''}{error.strerror}") from error
 
 
 def _first_video_stream(container: InputContainer, path: Path) -> VideoStream:

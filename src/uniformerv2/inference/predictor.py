@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniformerv2.checkpoint import load_model
-from uniformerv2.data.decoding import Decoder, VideoError, open_video
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.clips import ClipReader, VideoSource, VideoViews
+from uniformerv2.data.decoding import Decoder, VideoError
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.inference.batches import compute_in_batches
@@ -99,15 +101,6 @@ class Prediction:
         return json.dumps(self.to_dict(top_k=top_k), ensure_ascii=False)
 
 
-class _Views(NamedTuple):
-    """A video made ready: pixels [V, T, C, h, w] before normalisation, and how it came about."""
-
-    pixels: Tensor
-    frame_indices: tuple[tuple[int, ...], ...]
-    decode_seconds: float
-    preprocess_seconds: float
-
-
 class Predictor:
     """Classifies videos with one model.
 
@@ -122,6 +115,7 @@ class Predictor:
         decoder: See ``open_video``.
         views_per_batch: Views that the network sees at once, of as many videos as it takes to fill a batch. None: 1 on
             a CPU, where more gain nothing, else 8.
+        timeout_seconds: How long one video may take to read; None: the limit ``seconds_per_video``.
 
     Raises:
         ValueError: An argument outside what is allowed.
@@ -139,6 +133,7 @@ class Predictor:
         precision: Precision = "auto",
         decoder: Decoder = "auto",
         views_per_batch: int | None = None,
+        timeout_seconds: float | None = None,
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision is 'auto', 'fp32', 'bf16' or 'int8', got {precision!r}.")
@@ -153,7 +148,11 @@ class Predictor:
         if precision == "int8" and self.device.type != "cpu":
             raise ValueError(f"precision 'int8' is for a CPU, got the device {str(self.device)!r}; take 'bf16'.")
         self.model = model.to(self.device).eval()
-        self.preprocessing = _preprocessing_of(model, preprocessing, num_clips=num_clips, num_crops=num_crops)
+        self.reader = ClipReader(
+            preprocessing=_preprocessing_of(model, preprocessing, num_clips=num_clips, num_crops=num_crops),
+            decoder=decoder,
+            timeout_seconds=timeout_seconds,
+        )
         self.class_names = _class_names(model)
         self.is_multi_label = model.info.is_multi_label
         self.is_bf16 = precision == "bf16" or (precision == "auto" and gains_from_bf16(model, self.device))
@@ -161,8 +160,16 @@ class Predictor:
         clip_shape = (self.preprocessing.num_frames, 3, *self.preprocessing.input_size)
         self._dtype = model.norm.weight.dtype
         self._network = Int8Network(self.model, clip_shape) if precision == "int8" else self.model
-        self.decoder = decoder
         self.views_per_batch = views_per_batch or (1 if self.device.type == "cpu" else GPU_VIEWS)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a video goes through before the network; another may be set."""
+        return self.reader.preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value: Preprocessing) -> None:
+        self.reader = replace(self.reader, preprocessing=value)
 
     def __call__(self, video: Video) -> Prediction:
         """Classify one video.
@@ -205,9 +212,9 @@ class Predictor:
 
     def _prepared(
         self, videos: Iterable[Video], decoder: ThreadPoolExecutor, *, num_ahead: int
-    ) -> Iterator[tuple[Video, _Views | VideoError]]:
+    ) -> Iterator[tuple[Video, VideoViews | VideoError]]:
         """Videos in order, made ready; ``num_ahead`` more are begun before one is given."""
-        begun: deque[tuple[Video, Future[_Views | VideoError]]] = deque()
+        begun: deque[tuple[Video, Future[VideoViews | VideoError]]] = deque()
         for video in videos:
             begun.append((video, decoder.submit(self._prepare_or_fail, video)))
             if len(begun) > num_ahead:
@@ -216,29 +223,24 @@ class Predictor:
         for first, views in begun:
             yield first, views.result()
 
-    def _prepare_or_fail(self, video: Video) -> _Views | VideoError:
+    def _prepare_or_fail(self, video: Video) -> VideoViews | VideoError:
         try:
             return self._prepare(video)
         except VideoError as error:
             return error
 
-    def _prepare(self, video: Video) -> _Views:
-        start = perf_counter()
+    def _prepare(self, video: Video) -> VideoViews:
         if isinstance(video, str | Path):
-            with open_video(video, decoder=self.decoder) as reader:
-                indices = self.preprocessing.indices(len(reader))
-                frames = reader.frames([index for clip in indices for index in clip])
-        else:
-            array = _as_frames(video)
-            indices = self.preprocessing.indices(len(array))
-            frames = array[torch.tensor([index for clip in indices for index in clip])]
-        decoded = perf_counter()
-        clips = frames.unflatten(0, (len(indices), -1))
-        pixels = torch.cat([self.preprocessing.resize_and_crop(clip) for clip in clips])
-        return _Views(pixels, tuple(map(tuple, indices)), decoded - start, perf_counter() - decoded)
+            path = str(video)
+            return self.reader.views(VideoSource(0, VideoRecord(path), path, path))
+        start = perf_counter()
+        array = _as_frames(video)
+        indices = self.preprocessing.indices(len(array))
+        clips = [self.preprocessing.resize_and_crop(array[clip]) for clip in indices]
+        return VideoViews(torch.cat(clips), tuple(map(tuple, indices)), None, 0.0, perf_counter() - start)
 
-    def _predict(self, videos: Iterable[tuple[Video, _Views | VideoError]]) -> Iterator[Prediction | VideoError]:
-        pairs = ((pair, pair[1].pixels if isinstance(pair[1], _Views) else None) for pair in videos)
+    def _predict(self, videos: Iterable[tuple[Video, VideoViews | VideoError]]) -> Iterator[Prediction | VideoError]:
+        pairs = ((pair, pair[1].pixels if isinstance(pair[1], VideoViews) else None) for pair in videos)
         for done in compute_in_batches(pairs, self.logits, views_per_batch=self.views_per_batch):
             video, views = done.item
             if isinstance(views, VideoError):

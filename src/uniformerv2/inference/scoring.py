@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Final, Literal, get_args
 
@@ -23,7 +22,6 @@ from torch import Tensor
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import VideoSample
 from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset
-from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.data.worker_pool import available_cores
@@ -50,7 +48,7 @@ class VideoScorer:
         is_multi_label: A video may have several classes: probabilities are sigmoids, not a softmax.
         keep_view_scores: Keep the scores of each view.
         num_workers: Processes that decode; None: see ``decoding_workers``.
-        timeout_seconds: How long a video may take to decode; None: for ever.
+        timeout_seconds: How long a video may take to read; None: the limit ``seconds_per_video``.
 
     Raises:
         ValueError: An unknown average.
@@ -64,7 +62,7 @@ class VideoScorer:
         is_multi_label: bool = False,
         keep_view_scores: bool = False,
         num_workers: int | None = None,
-        timeout_seconds: float | None = 60.0,
+        timeout_seconds: float | None = None,
     ) -> None:
         if average not in get_args(Average):
             raise ValueError(f"average is {average!r}; it must be 'softmax' or 'logits'.")
@@ -91,26 +89,25 @@ class VideoScorer:
             [records[index] for index in indices],
             self.predictor.preprocessing,
             num_classes=len(self.predictor.class_names) if self.is_multi_label else None,
-            decoder=self.predictor.decoder,
+            decoder=self.predictor.reader.decoder,
             timeout_seconds=self.timeout_seconds,
         )
         predictor = self.predictor
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="duration") as thread:
-            samples = self._timed_samples(dataset, [records[index] for index in indices], thread)
-            done = compute_in_batches(samples, predictor.logits, views_per_batch=predictor.views_per_batch)
-            for index, video in zip(indices, done, strict=True):
-                record, (sample, seconds) = records[index], video.item
-                scores = self._nothing() if video.rows is None else self._score(video.rows)
-                yield VideoScores(
-                    index=index,
-                    path=record.path,
-                    id=record.id,
-                    label=-1 if record.label is None else record.label,
-                    error="; ".join(f"{failure.kind}: {failure.detail}" for failure in sample.failures),
-                    duration_seconds=seconds.result() if seconds else None,
-                    **{name: getattr(record, name) for name in SEGMENT},
-                    **scores,
-                )
+        samples = ((sample, sample.video if sample.readable else None) for sample in self._samples(dataset))
+        done = compute_in_batches(samples, predictor.logits, views_per_batch=predictor.views_per_batch)
+        for index, video in zip(indices, done, strict=True):
+            record, sample = records[index], video.item
+            scores = self._nothing() if video.rows is None else self._score(video.rows)
+            yield VideoScores(
+                index=index,
+                path=record.path,
+                id=record.id,
+                label=-1 if record.label is None else record.label,
+                error="; ".join(f"{failure.kind}: {failure.detail}" for failure in sample.failures),
+                duration_seconds=sample.duration_seconds,
+                **{name: getattr(record, name) for name in SEGMENT},
+                **scores,
+            )
 
     def fingerprint(self, records: Sequence[VideoRecord]) -> dict[str, Any]:
         """What decides the scores, in plain values: the same for two runs of which one can go on with the other."""
@@ -127,7 +124,7 @@ class VideoScorer:
             "average": self.average,
             "multi_label": self.is_multi_label,
             "precision": self.predictor.precision,
-            "decoder": self.predictor.decoder,
+            "decoder": self.predictor.reader.decoder,
             "view_scores": self.keep_view_scores,
         }
 
@@ -144,23 +141,18 @@ class VideoScorer:
                 for batch in loader:
                     num_given += 1
                     yield VideoSample(
-                        batch.video[0], batch.label[0], num_given - 1, bool(batch.readable[0]), batch.failures
+                        batch.video[0],
+                        batch.label[0],
+                        num_given - 1,
+                        readable=bool(batch.readable[0]),
+                        failures=batch.failures,
+                        duration_seconds=batch.duration_seconds[0],
                     )
             except TooManyFailuresError:  # of a share without a readable video, which the loader gives up: list it
                 for position in range(num_given, len(dataset)):
                     sample = dataset[position]
                     assert isinstance(sample, VideoSample)
                     yield sample
-
-    def _timed_samples(
-        self, dataset: VideoDataset, records: Sequence[VideoRecord], thread: ThreadPoolExecutor
-    ) -> Iterator[tuple[tuple[VideoSample, Future[float | None] | None], Tensor | None]]:
-        """Each video with its duration, which is looked up while the network works, and its views if it has any."""
-        for record, sample in zip(records, self._samples(dataset), strict=True):
-            if sample.readable:
-                yield (sample, thread.submit(_duration_seconds, record)), sample.video
-            else:
-                yield (sample, None), None
 
     def _score(self, logits: Tensor) -> dict[str, Any]:
         """[V, K] -> the scores of a video."""
@@ -202,21 +194,6 @@ def middle_view(preprocessing: Preprocessing) -> int:
     last = preprocessing.crop_order == "first_last_middle"
     crop = 0 if preprocessing.num_crops == 1 else 1 + last
     return (preprocessing.num_clips - 1) // 2 * preprocessing.num_crops + crop
-
-
-def _duration_seconds(record: VideoRecord) -> float | None:
-    """Of the record's segment; None where nothing tells."""
-    if record.start_seconds is not None and record.end_seconds is not None:
-        return record.end_seconds - record.start_seconds
-    try:
-        with open_video(record.path) as reader:
-            fps, whole = reader.fps, reader.info.duration_seconds
-    except VideoError:
-        return None
-    if record.start_frame is not None and record.end_frame is not None and fps:
-        return (record.end_frame - record.start_frame) / fps
-    start, end = record.start_seconds or 0.0, record.end_seconds
-    return ((whole if end is None else min(end, whole)) - start if whole else None) or None
 
 
 def _weights_digest(model: UniFormerV2) -> str:

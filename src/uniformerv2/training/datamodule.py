@@ -91,7 +91,7 @@ class VideoDataModule(lightning.LightningDataModule):
         root: str | Path | None = None,
         seed: int = 0,
         decoder: Decoder = "auto",
-        timeout_seconds: float | None = 60.0,
+        timeout_seconds: float | None = None,
         max_failed: float = 0.01,
     ) -> None:
         super().__init__()
