@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from uniformerv2.core.files import write_text
 from uniformerv2.data.labels import label_map, label_names
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.model import arming
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.convert import CLIP_FORMATS, Converted, convert
 from uniformerv2.model.embedding import inflate
 from uniformerv2.model.files import naming, read_checkpoint, read_json, to_json, write_tensors
 from uniformerv2.model.presets import ModelCard, fetch_weights, model_card
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.runs import is_of_training, model_folder, network_of_training, random_network
 
 __all__ = ["create_model", "from_pretrained", "load_model", "push_to_hub", "save_model"]
 
@@ -78,8 +78,8 @@ def load_model(
     tell (heads where a head has not 64 channels, frames, which layers are fused) is an override.
 
     Args:
-        source: A folder that ``save_model`` wrote; a checkpoint file (official, MMAction2, CLIP); a name of
-            ``list_models()``; ``"hf:user/repository"``.
+        source: A folder that ``save_model`` wrote, or that of a training; a checkpoint file (official, MMAction2,
+            CLIP, or ``checkpoints/*.ckpt`` of a training); a name of ``list_models()``; ``"hf:user/repository"``.
         num_classes: Check that the head has as many rows; with ``new_head``, the rows of the new one.
         head_map: Rows of the head to keep, in order: numbers, or a name such as "kinetics710_to_kinetics400".
         new_head: Replace the head by a random one of ``num_classes`` rows.
@@ -178,7 +178,7 @@ def _load(source: str | Path, overrides: Mapping[str, Any]) -> UniFormerV2:
         return _load_folder(Path(folder), overrides)
     path = Path(source)
     if path.is_dir():
-        return _load_folder(path, overrides)
+        return _load_folder(model_folder(path), overrides)
     if path.is_file():
         if path.name == WEIGHTS and (path.parent / CONFIG).is_file():
             return _load_folder(path.parent, overrides)
@@ -215,6 +215,12 @@ def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
 
 def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     content = read_checkpoint(path)
+    if is_of_training(content):
+        if overrides:
+            raise ValueError(
+                f"{path} is of a training, which says what its network is: leave out {', '.join(overrides)}."
+            )
+        return network_of_training(path, content, load=load_model)
     with naming(path):
         converted = convert(content)
         if converted.format == "native":
@@ -263,7 +269,7 @@ def _fill(config: UniFormerV2Config, info: CheckpointInfo, state: Mapping[str, T
     Raises:
         ValueError: Tensors are missing, unknown, or of another shape.
     """
-    model = UniFormerV2(config, info=info) if config.backbone is None else arming.rebuild(config, info)
+    model = random_network(config, info)
     own = model.state_dict()
     problems = [f"missing {key}" for key in own if key not in state]
     problems += [f"unknown {key}" for key in state if key not in own]

@@ -232,7 +232,7 @@ def test_convert_writes_a_folder_and_never_over_another(model, tmp_path, capsys)
     assert load_model(out).num_classes == 5
     assert (
         "kinetics400 has 400 classes, the head 5"
-        in call(capsys, "convert", model, tmp_path / "b", "--labels", "kinetics400", code=2).err
+        in call(capsys, "convert", model, tmp_path / "b", "--head-classes", "kinetics400", code=2).err
     )
     assert "no file or folder" in call(capsys, "convert", tmp_path / "no.pth", tmp_path / "c", code=2).err
     (tmp_path / "bad.pth").write_bytes(b"bad")

@@ -18,7 +18,7 @@ from uniformerv2 import UniFormerV2Config, load_model, save_model
 from uniformerv2.cli import main
 from uniformerv2.commands.fit import check_untaken, with_recipe_files
 from uniformerv2.commands.options import UsageError
-from uniformerv2.training.build import random_network
+from uniformerv2.runs import random_network
 from uniformerv2.training.optim import Optimization
 from uniformerv2.training.recipes import recipe_path
 

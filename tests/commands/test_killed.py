@@ -53,7 +53,7 @@ def running_test(tmp_path, *, devices):
     (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{path},0\n" for path in paths) * 2500)
     model, dump = save_model(make(TINY), tmp_path / "model"), tmp_path / "dump.jsonl"
     words = ["--device", "cpu", "--devices", devices, "--workers", 1, "--clips", 1, "--crops", 1, "--dump", dump]
-    with started("test", tmp_path / "list.csv", model, *words) as process:
+    with started("test", tmp_path / "list.csv", "--model", model, *words) as process:
         deadline = time.monotonic() + SECONDS
         for journal in (journal_folder(dump) / f"{rank}.jsonl" for rank in range(devices)):
             while not (journal.exists() and journal.read_bytes().count(b"\n") > 3):

@@ -44,7 +44,7 @@ def pictures(page):
 @pytest.mark.parametrize("suffix", [".pkl", ".csv"])
 def test_segments_of_one_video_have_frames_of_their_own(model, videos, tmp_path, capsys, suffix):
     dump = tmp_path / f"dump{suffix}"
-    call(capsys, "test", videos, model, "--dump", dump, "--report", tmp_path / "now", *FEW)
+    call(capsys, "test", videos, "--model", model, "--dump", dump, "--report", tmp_path / "now", *FEW)
     shown = pictures(tmp_path / "now" / "report.html")
     assert len(set(shown)) == len(shown) == 3
     found = [(video.start_seconds, video.end_seconds) for video in read_dump(dump).videos]
@@ -104,7 +104,7 @@ def test_the_views_of_averaged_logits_are_no_figure(model, videos, tmp_path, cap
     """The page's accuracy with all views would be another one than the headline."""
     for average in ("softmax", "logits"):
         words = ["--clips", 3, "--average", average, "--view-scores", "--dump", tmp_path / f"{average}.npz"]
-        call(capsys, "test", videos, model, *words, "--report", tmp_path / average, *FEW)
+        call(capsys, "test", videos, "--model", model, *words, "--report", tmp_path / average, *FEW)
         assert (tmp_path / average / "figures" / "views.svg").exists() == (average == "softmax")
     call(capsys, "evaluate", tmp_path / "logits.npz", "--report", tmp_path / "later", "--resamples", 0)
     assert not (tmp_path / "later" / "figures" / "views.svg").exists()
@@ -124,7 +124,7 @@ def test_the_command_of_a_dump_gives_its_scores_again(videos, tmp_path, capsys):
     for name in "abcd":
         (videos.parent / f"{name}.mp4").write_bytes((videos.parent / "one.mp4").read_bytes())
     words = ["--split", "test", *which, *shapes, *head, *how, "--preprocessing", "mmaction2", "--root", videos.parent]
-    call(capsys, "test", videos, weights, *words, "--dump", tmp_path / "first.pkl", *FEW)
+    call(capsys, "test", videos, "--model", weights, *words, "--dump", tmp_path / "first.pkl", *FEW)
     first = read_dump(tmp_path / "first.pkl")
     again = shlex.split(first.info["command"])
     assert [Path(video.path).name for video in first.videos] == ["c.mp4"]

@@ -94,7 +94,7 @@ def videos(tmp_path):
 
 def test_a_table_for_people(model, videos, tmp_path, capsys):
     dump = tmp_path / "dump.pkl"
-    printed = call(capsys, "test", videos, model, "--clips", 2, "--crops", 3, "--dump", dump, *FEW).out
+    printed = call(capsys, "test", videos, "--model", model, "--clips", 2, "--crops", 3, "--dump", dump, *FEW).out
     assert re.search(r"videos +7 of .*list\.csv \(all\); classes are matched by name", printed)
     assert "2 clips x 3 crops of 4 frames, 32 x 32; mean of probabilities" in printed
     assert re.search(r"6 views +6 views, readable only +1 view", printed)
@@ -106,45 +106,45 @@ def test_a_table_for_people(model, videos, tmp_path, capsys):
     assert max(map(len, printed.splitlines())) < 400
     found = read_dump(dump)
     assert [video.label for video in found.videos] == [0, 1, 2, 3, 4, 0, 1]
-    again = call(capsys, "test", videos, model, "--clips", 2, "--crops", 3, "--dump", dump, *FEW).out
+    again = call(capsys, "test", videos, "--model", model, "--clips", 2, "--crops", 3, "--dump", dump, *FEW).out
     assert "is the dump of this very test; nothing is measured anew" in again
     assert printed.partition("\n\n")[2] == again.partition("\n\n")[2]
     assert (
         "is the dump of another test: num_clips was 2, is 1"
-        in call(capsys, "test", videos, model, "--dump", dump, *FEW, code=2).err
+        in call(capsys, "test", videos, "--model", model, "--dump", dump, *FEW, code=2).err
     )
 
 
 def test_json_is_one_line_and_nothing_else(model, videos, capsys):
-    content, values = measured(call(capsys, "test", videos, model, "--json", *FEW))
+    content, values = measured(call(capsys, "test", videos, "--model", model, "--json", *FEW))
     assert set(values) == {"top1", "mean_class_accuracy", "loss", "calibration_error"}
     assert content["metrics"]["num_unreadable"] == 1
     assert [item["path"] for item in content["unreadable"]] == [str(videos.parent / "4.mp4")]
     assert content["dump"] is None
-    bare, same = measured(call(capsys, "test", videos, model, "--json", "--workers", 0, "--resamples", 0))
+    bare, same = measured(call(capsys, "test", videos, "--model", model, "--json", "--workers", 0, "--resamples", 0))
     assert same == values
     assert bare["metrics"]["all_videos"]["top1"]["low"] is None
 
 
 def test_classes_in_another_order_are_matched_by_name(model, videos, tmp_path, capsys):
-    _, wanted = measured(call(capsys, "test", videos, model, "--json", *FEW))
+    _, wanted = measured(call(capsys, "test", videos, "--model", model, "--json", *FEW))
     order = ("violin", "Dunk", "skate", "archery", "surfing")
     places = [[name.lower() for name in order].index(name.strip("[]")) for name in NAMES]
     rows = [f"{index}.mp4 {places[index % 5]}\n" for index in range(7)]
     (videos.parent / "numbers.txt").write_text("".join(rows))
     (tmp_path / "names.txt").write_text("\n".join(order) + "\n")
     numbers = videos.parent / "numbers.txt"
-    printed = call(capsys, "test", numbers, model, "--classes", tmp_path / "names.txt", "--json", *FEW)
+    printed = call(capsys, "test", numbers, "--model", model, "--classes", tmp_path / "names.txt", "--json", *FEW)
     assert measured(printed)[1] == wanted
     assert "matched by name, their order differs" in printed.err
-    printed = call(capsys, "test", numbers, model, "--json", *FEW)
+    printed = call(capsys, "test", numbers, "--model", model, "--json", *FEW)
     assert "class numbers are taken as the checkpoint's" in printed.err
     assert measured(printed)[1] != wanted
     (tmp_path / "other.txt").write_text("violin\ndunk\nski\narchery\nsurfing\n")
-    printed = call(capsys, "test", numbers, model, "--classes", tmp_path / "other.txt", code=2)
+    printed = call(capsys, "test", numbers, "--model", model, "--classes", tmp_path / "other.txt", code=2)
     assert "The checkpoint has no class 'ski' (1 of the 5 classes of the list)" in printed.err
     kept = ["--only-classes", "violin", "dunk", "archery", "surfing", "--json", *FEW]
-    printed = call(capsys, "test", numbers, model, "--classes", tmp_path / "other.txt", *kept)
+    printed = call(capsys, "test", numbers, "--model", model, "--classes", tmp_path / "other.txt", *kept)
     assert json.loads(printed.out)["metrics"]["num_videos"] == 6
 
 
@@ -173,16 +173,19 @@ def test_a_checkpoint_without_names_is_told_them(videos, tmp_path, capsys):
     save_model(make(TINY), tmp_path / "nameless")
     assert (
         "say which class is which with --head-classes"
-        in call(capsys, "test", videos, tmp_path / "nameless", code=2).err
+        in call(capsys, "test", videos, "--model", tmp_path / "nameless", code=2).err
     )
     (tmp_path / "head.txt").write_text("\n".join(NAMES))
     words = ["--head-classes", tmp_path / "head.txt", "--json", *FEW]
-    assert measured(call(capsys, "test", videos, tmp_path / "nameless", *words))[0]["metrics"]["num_videos"] == 7
-    printed = call(capsys, "test", videos, tmp_path / "nameless", "--head-classes", "kinetics400", code=2)
+    assert (
+        measured(call(capsys, "test", videos, "--model", tmp_path / "nameless", *words))[0]["metrics"]["num_videos"]
+        == 7
+    )
+    printed = call(capsys, "test", videos, "--model", tmp_path / "nameless", "--head-classes", "kinetics400", code=2)
     assert "kinetics400 has 400 names, the checkpoint 5 classes" in printed.err
     assert (
         "No label space is called 'kinetics'"
-        in call(capsys, "test", videos, tmp_path / "nameless", "--head-classes", "kinetics", code=2).err
+        in call(capsys, "test", videos, "--model", tmp_path / "nameless", "--head-classes", "kinetics", code=2).err
     )
 
 
@@ -190,15 +193,19 @@ def test_a_recipe_says_which_videos_and_how_many_views(model, videos, tmp_path, 
     protocol = {"num_frames": 4, "image_size": 32, "num_clips": 2, "num_crops": 3}
     recipe = tmp_path / "own.yaml"
     recipe.write_text(yaml.safe_dump({"data": {"val": str(videos), "preprocessing": protocol}}))
-    printed = call(capsys, "test", recipe, model, *FEW).out
+    printed = call(capsys, "test", recipe, "--model", model, *FEW).out
     assert "2 clips x 3 crops" in printed
-    assert "1 clip x 3 crops" in call(capsys, "test", recipe, model, "--clips", 1, "--max-videos", 2, *FEW).out
+    assert (
+        "1 clip x 3 crops" in call(capsys, "test", recipe, "--model", model, "--clips", 1, "--max-videos", 2, *FEW).out
+    )
     recipe.write_text(yaml.safe_dump({"data": {"val": str(videos), "preprocessing": {"num_frames": 16}}}))
-    assert "The recipe has num_frames 16, the checkpoint 4" in call(capsys, "test", recipe, model, code=2).err
-    assert "give --data LIST" in call(capsys, "test", "uniformerv2_b16_ssv2_16x224", model, code=2).err
+    assert (
+        "The recipe has num_frames 16, the checkpoint 4" in call(capsys, "test", recipe, "--model", model, code=2).err
+    )
+    assert "give --data LIST" in call(capsys, "test", "uniformerv2_b16_ssv2_16x224", "--model", model, code=2).err
     assert (
         "Did you mean 'uniformerv2_b16_ssv2_16x224'"
-        in call(capsys, "test", "uniformerv2_b16_ssv2_16x223", model, code=2).err
+        in call(capsys, "test", "uniformerv2_b16_ssv2_16x223", "--model", model, code=2).err
     )
 
 
@@ -212,14 +219,14 @@ def test_only_some_videos(model, videos, tmp_path, capsys):
         (["--split", "all"], 4),
         (["--split", "all", "--max-videos", 3], 3),
     ):
-        printed = call(capsys, "test", folder / "marked.csv", model, "--json", *words, *FEW)
+        printed = call(capsys, "test", folder / "marked.csv", "--model", model, "--json", *words, *FEW)
         assert json.loads(printed.out)["metrics"]["num_videos"] == number
-    printed = call(capsys, "test", folder / "marked.csv", model, "--split", "vall", code=2)
+    printed = call(capsys, "test", folder / "marked.csv", "--model", model, "--split", "vall", code=2)
     assert "is of the split 'vall'; there are 'test', 'train', 'val'" in printed.err
 
 
 def test_nothing_readable_is_a_failure(model, videos, capsys):
-    printed = call(capsys, "test", videos, model, "--only-classes", "skate", "--json", *FEW, code=1)
+    printed = call(capsys, "test", videos, "--model", model, "--only-classes", "skate", "--json", *FEW, code=1)
     assert json.loads(printed.out)["metrics"]["num_unreadable"] == 1
 
 
@@ -227,7 +234,7 @@ def test_nothing_readable_is_a_failure(model, videos, capsys):
     ("words", "said"),
     [
         (["absent.csv"], "There is no file or folder absent.csv"),
-        (["--clips", "0"], "--clips is 0"),
+        (["--clips", "0"], "--clips must be at least 1, got 0"),
         (["--dump", "x.txt"], "A dump is called"),
         (["--dump", "x.csv", "--view-scores"], "no room for the scores of each view"),
         (["--view-scores"], "give --dump FILE"),
@@ -238,7 +245,7 @@ def test_nothing_readable_is_a_failure(model, videos, capsys):
 )
 def test_wrong_words(model, videos, capsys, words, said):
     source = words if not words[0].startswith("-") else [str(videos), *words]
-    assert said in call(capsys, "test", source[0], model, *source[1:], code=2).err
+    assert said in call(capsys, "test", source[0], "--model", model, *source[1:], code=2).err
 
 
 def test_a_folder_of_a_training_and_its_checkpoints(model, videos, tmp_path, capsys):
@@ -249,18 +256,24 @@ def test_a_folder_of_a_training_and_its_checkpoints(model, videos, tmp_path, cap
     state = {f"network.{name}": value for name, value in network.state_dict().items()}
     torch.save({"pytorch-lightning_version": "2", "state_dict": state}, run / "checkpoints" / "last.ckpt")
     checkpoint = run / "checkpoints" / "last.ckpt"
-    assert "has neither" in call(capsys, "test", videos, checkpoint, code=2).err
+    assert "has neither" in call(capsys, "test", videos, "--model", checkpoint, code=2).err
     content = {"model": {"network": TINY.to_dict()}, "data": {"classes": list(NAMES), "preprocessing": {}}}
     content["data"]["preprocessing"] = {"num_frames": 4, "image_size": 32}
     (run / "config.yaml").write_text(json.dumps(content))
-    _, wanted = measured(call(capsys, "test", videos, model, "--json", *FEW))
-    assert measured(call(capsys, "test", videos, checkpoint, "--json", *FEW))[1] == wanted
+    _, wanted = measured(call(capsys, "test", videos, "--model", model, "--json", *FEW))
+    assert measured(call(capsys, "test", videos, "--model", checkpoint, "--json", *FEW))[1] == wanted
     state.pop("network.head.bias")
     torch.save({"pytorch-lightning_version": "2", "state_dict": state}, checkpoint)
-    assert "does not fit the network" in call(capsys, "test", videos, checkpoint, code=2).err
+    assert "does not fit the network" in call(capsys, "test", videos, "--model", checkpoint, code=2).err
     (run / "run.json").write_text("{}")
+    assert "is not finished" in call(capsys, "test", videos, "--model", run, code=2).err
     save_model(network, run / "model")
-    assert "say which class is which" in call(capsys, "test", videos, run, code=2).err
+    assert "say which class is which" in call(capsys, "test", videos, "--model", run, code=2).err
+    first = str(videos.parent / "0.mp4")
+    top = [
+        json.loads(call(capsys, "predict", first, "--model", it, "--json").out)["top"] for it in (run, run / "model")
+    ]
+    assert top[0] == top[1]
 
 
 def test_five_percent_damaged_are_listed_and_counted_exactly(model, tmp_path, capsys):
@@ -276,12 +289,12 @@ def test_five_percent_damaged_are_listed_and_counted_exactly(model, tmp_path, ca
     (folder / "all.csv").write_text("".join(["path,label\n", *rows]))
     (folder / "good.csv").write_text("".join(["path,label\n", *rows[:9], *rows[10:23], *rows[24:]]))
     dump = tmp_path / "dump.pkl"
-    content, _ = measured(call(capsys, "test", folder / "all.csv", model, "--dump", dump, "--json", *FEW))
+    content, _ = measured(call(capsys, "test", folder / "all.csv", "--model", model, "--dump", dump, "--json", *FEW))
     assert content["metrics"]["num_unreadable"] == 2
     assert [item["path"] for item in content["unreadable"]] == [str(folder / name) for name in ("9.mp4", "23.mp4")]
     assert [video.index for video in read_dump(dump).videos if video.error] == [9, 23]
     assert len(read_dump(dump).videos) == 40
-    _, wanted = measured(call(capsys, "test", folder / "good.csv", model, "--json", *FEW))
+    _, wanted = measured(call(capsys, "test", folder / "good.csv", "--model", model, "--json", *FEW))
     found = {name: item["value"] for name, item in content["metrics"]["readable"].items()}
     assert found == pytest.approx(wanted, abs=1e-12)
     hits = wanted["top1"] * 38
@@ -302,7 +315,7 @@ def test_the_protocol_of_activitynet(videos, tmp_path, capsys):
         (videos.parent / f"{index}.mp4").rename(videos.parent / f"v_v_{index}.mp4")
     (tmp_path / "activity_net.v1-3.min.json").write_text(json.dumps({"version": "1.3", "database": database}))
     words = ["--root", videos.parent, "--clips", 10, "--crops", 3, "--dump", tmp_path / "d.npz", "--view-scores"]
-    printed = call(capsys, "test", tmp_path / "activity_net.v1-3.min.json", model, *words, "--json", *FEW)
+    printed = call(capsys, "test", tmp_path / "activity_net.v1-3.min.json", "--model", model, *words, "--json", *FEW)
     assert "10 clips x 3 crops" in printed.err
     assert json.loads(printed.out)["metrics"]["num_views"] == 30
     found = read_dump(tmp_path / "d.npz").videos
@@ -318,7 +331,7 @@ def test_several_classes_and_the_mean_of_logits(model, videos, tmp_path, capsys)
     for average in ("softmax", "logits"):
         dumps[average] = tmp_path / f"{average}.pkl"
         words = ["--clips", 2, "--average", average, "--dump", dumps[average], "--view-scores", "--json", *FEW]
-        _, values = measured(call(capsys, "test", videos.parent / "several.csv", model, *words))
+        _, values = measured(call(capsys, "test", videos.parent / "several.csv", "--model", model, *words))
         assert set(values) == {"mean_ap", "loss", "calibration_error"}
     mean, logits = (read_dump(dumps[average]) for average in ("softmax", "logits"))
     assert mean.is_multi_label
@@ -332,17 +345,17 @@ def test_several_classes_and_the_mean_of_logits(model, videos, tmp_path, capsys)
 def test_a_report_of_a_test(model, videos, tmp_path, capsys):
     """Of one process and of several without a dump, with a video that cannot be read; and again over the older one."""
     page = tmp_path / "report" / "report.html"
-    several = start("test", videos, model, "--devices", 2, "--report", tmp_path / "two", "--json", *FEW[:2])
-    printed = call(capsys, "test", videos, model, "--clips", 2, "--report", page.parent, "--json", *FEW)
+    several = start("test", videos, "--model", model, "--devices", 2, "--report", tmp_path / "two", "--json", *FEW[:2])
+    printed = call(capsys, "test", videos, "--model", model, "--clips", 2, "--report", page.parent, "--json", *FEW)
     assert f"Report: {page}" in printed.err
     assert json.loads(printed.out)["report"] == str(page)
     html = page.read_text(encoding="utf-8")
     assert "7 videos · 5 classes · 2 clips × 1 crop a video · 1 could not be read" in html
     assert 'id="failures"' in html
     assert html.count('<img src="data:image/jpeg') == 6  # every readable video is a mistake or a hit
-    assert f"uniformerv2 test {videos} {model} --clips 2 --report {page.parent}" in html
+    assert f"uniformerv2 test {videos} --model {model} --clips 2 --report {page.parent}" in html
     (page.parent / "notes.txt").write_text("mine")
-    call(capsys, "test", videos, model, "--multi-label", "--report", page.parent, *FEW)
+    call(capsys, "test", videos, "--model", model, "--multi-label", "--report", page.parent, *FEW)
     again = page.read_text(encoding="utf-8")
     assert "Mean average precision" in again
     assert "7 videos · 5 classes · 1 view a video" in again
@@ -361,7 +374,7 @@ def test_a_report_never_mixes_with_something_else(verb, model, videos, tmp_path,
     for path in (file, folder / "report.html", folder / "figures" / "confusion.png"):
         path.write_text("<!doctype html> mine")
     dump = write_dump(tmp_path / "dump.pkl", make_evaluation())
-    words = [verb, videos, model, *FEW] if verb == "test" else [verb, dump]
+    words = [verb, videos, "--model", model, *FEW] if verb == "test" else [verb, dump]
     said = call(capsys, *words, "--report", folder, code=2).err
     assert f"--report: {folder} holds something else than a report" in said
     assert f"--report: {file} is a file" in call(capsys, *words, "--report", file, code=2).err
@@ -395,7 +408,7 @@ def test_evaluate_makes_the_report_of_a_dump(tmp_path, capsys):
 
 def test_three_processes_and_two_give_the_numbers_of_one(model, videos, tmp_path, capsys):
     """Ours are started by --devices, two others as torchrun or a cluster would."""
-    words = ["test", videos, model, "--clips", 2, "--resamples", 20, "--workers", 0, "--device", "cpu"]
+    words = ["test", videos, "--model", model, "--clips", 2, "--resamples", 20, "--workers", 0, "--device", "cpu"]
     three = start(*words, "--devices", 3, "--dump", tmp_path / "three.pkl", "--json")
     two = [
         start(*words, "--dump", tmp_path / "two.pkl", RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
@@ -420,7 +433,7 @@ def test_a_killed_test_goes_on_where_it_was(model, videos, tmp_path, capsys):
     rows = "".join(f"{index}.mp4,{NAMES[index]}\n" for index in range(4)) * 250
     (videos.parent / "long.csv").write_text("path,label\n" + rows)
     dump = tmp_path / "dump.jsonl"
-    words = ["test", videos.parent / "long.csv", model, "--dump", dump, *FEW]
+    words = ["test", videos.parent / "long.csv", "--model", model, "--dump", dump, *FEW]
     process = start(*words)
     journal = journal_folder(dump) / "0.jsonl"
     while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 5):
@@ -434,12 +447,12 @@ def test_a_killed_test_goes_on_where_it_was(model, videos, tmp_path, capsys):
     assert 5 <= done < 1000
     assert json.loads(printed.out)["metrics"]["num_videos"] == 1000
     found = read_dump(dump)
-    call(capsys, *words[:4], tmp_path / "whole.jsonl", *words[5:])
+    call(capsys, *words[:5], tmp_path / "whole.jsonl", *words[6:])
     assert_same(found, read_dump(tmp_path / "whole.jsonl"))
 
 
 def test_a_process_that_fails_ends_the_others(model, videos, tmp_path):
-    process = start("test", videos, model, "--devices", 2, "--head-classes", "nowhere")
+    process = start("test", videos, "--model", model, "--devices", 2, "--head-classes", "nowhere")
     _, said = process.communicate(timeout=280)
     assert process.returncode == 2
     assert "No label space is called 'nowhere'" in said
@@ -448,8 +461,8 @@ def test_a_process_that_fails_ends_the_others(model, videos, tmp_path):
 
 def test_evaluate_measures_dumps_again(model, videos, tmp_path, capsys):
     first, second = tmp_path / "first.pkl", tmp_path / "second.npz"
-    _, values = measured(call(capsys, "test", videos, model, "--json", "--dump", first, "--clips", 3, *FEW))
-    call(capsys, "test", videos, model, "--dump", second, "--preprocessing", "mmaction2", "--crops", 3, *FEW)
+    _, values = measured(call(capsys, "test", videos, "--model", model, "--json", "--dump", first, "--clips", 3, *FEW))
+    call(capsys, "test", videos, "--model", model, "--dump", second, "--preprocessing", "mmaction2", "--crops", 3, *FEW)
     content = json.loads(call(capsys, "evaluate", first, "--json", "--resamples", 20).out)
     assert {name: item["value"] for name, item in content["metrics"]["first.pkl"]["all_videos"].items()} == values
 
@@ -464,7 +477,7 @@ def test_evaluate_measures_dumps_again(model, videos, tmp_path, capsys):
 
 def test_evaluate_compares_two_dumps(model, videos, tmp_path, capsys):
     first, second = tmp_path / "first.pkl", tmp_path / "second.pkl"
-    call(capsys, "test", videos, model, "--dump", first, *FEW)
+    call(capsys, "test", videos, "--model", model, "--dump", first, *FEW)
     before = read_dump(first)
     right = tuple(
         replace(video, scores=np.eye(5, dtype=np.float32)[video.label] * video.is_readable) for video in before.videos

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from uniformerv2.checkpoint import load_model, save_model
 from uniformerv2.commands.options import UsageError, model_overrides
-from uniformerv2.data.labels import label_names
+from uniformerv2.data.annotations.text_lists import named_classes
 
 __all__ = ["run"]
 
@@ -25,11 +25,11 @@ def run(options: argparse.Namespace) -> int:
     """
     try:
         model = load_model(options.checkpoint, **model_overrides(options))
-        names = tuple(label_names(options.labels)) if options.labels else model.info.class_names
+        names = named_classes(options.head_classes) if options.head_classes else model.info.class_names
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
-    if options.labels and len(names) != model.num_classes:
-        raise UsageError(f"{options.labels} has {len(names)} classes, the head {model.num_classes}.")
+    if options.head_classes and len(names) != model.num_classes:
+        raise UsageError(f"{options.head_classes} has {len(names)} classes, the head {model.num_classes}.")
     model.info = replace(model.info, class_names=names)
     folder = save_model(model, options.folder)
     count = sum(weight.numel() for weight in model.parameters())

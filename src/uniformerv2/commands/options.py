@@ -10,6 +10,7 @@ from typing import Any, Final
 __all__ = [
     "DECODERS",
     "HUB_PREFIX",
+    "MODEL_HELP",
     "PRECISIONS",
     "UsageError",
     "add_model_overrides",
@@ -27,6 +28,7 @@ PRECISIONS: Final = ("auto", "fp32", "bf16", "int8")
 DECODERS: Final = ("auto", "pyav", "torchcodec")
 """As ``data.decoding.Decoder``."""
 HUB_PREFIX: Final = "hf:"
+MODEL_HELP: Final = "a model folder or that of a training, a checkpoint file, a name of the zoo, or hf:user/name"
 
 
 class UsageError(ValueError):

@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 from rich.console import Console
 
+from uniformerv2.checkpoint import load_model
 from uniformerv2.commands.options import UsageError, model_overrides
 from uniformerv2.commands.processes import Place, ProcessGroup, own_place
 from uniformerv2.commands.progress import Progress
@@ -32,7 +33,6 @@ from uniformerv2.commands.score_table import (
 from uniformerv2.commands.tested_videos import (
     TestVideos,
     in_head_order,
-    load_checkpoint,
     read_classes,
     read_videos,
     recipe_views,
@@ -80,7 +80,7 @@ def run_process(options: argparse.Namespace) -> int:
     """The share of this process; the first one prints."""
     place = own_place()
     console = table_console(stderr=options.json, quiet=place.rank > 0)
-    model = load_checkpoint(options.checkpoint, model_overrides(options))
+    model = _load(options)
     if options.head_classes:
         _name_head(model, options.head_classes)
     videos = read_videos(
@@ -97,6 +97,13 @@ def run_process(options: argparse.Namespace) -> int:
                 progress.advance(is_bad=not video.is_readable)
     evaluation = test.finish()
     return 0 if evaluation is None else _show(console, options, evaluation, videos)
+
+
+def _load(options: argparse.Namespace) -> UniFormerV2:
+    try:
+        return load_model(options.model, **model_overrides(options))
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
 
 
 def _test_run(
@@ -184,7 +191,7 @@ def _device(device: str, place: Place) -> str:
 def _info(options: argparse.Namespace, videos: TestVideos, scorer: VideoScorer) -> dict[str, Any]:
     """What the dump says beside the scores; nothing that differs between two runs of the same test."""
     preprocessing = scorer.predictor.preprocessing
-    words = ["uniformerv2", "test", options.videos, options.checkpoint]
+    words = ["uniformerv2", "test", options.videos, "--model", options.model]
     words += ["--clips", str(preprocessing.num_clips), "--crops", str(preprocessing.num_crops)]
     words += ["--precision", scorer.predictor.precision]
     for name in IN_COMMAND:
@@ -196,7 +203,7 @@ def _info(options: argparse.Namespace, videos: TestVideos, scorer: VideoScorer) 
     words += ["--multi-label"] if options.multi_label else []
     model = scorer.predictor.model
     return {
-        "checkpoint": options.checkpoint,
+        "checkpoint": options.model,
         "source": model.info.source,
         "data": f"{videos.source} ({videos.split})",
         "preprocessing": preprocessing.to_dict(),
@@ -222,7 +229,7 @@ def _announce(
     precision = {"bf16": "bfloat16", "fp32": "float32", "int8": "8-bit integers"}[predictor.precision]
     height, width = preprocessing.input_size
     lines = [
-        f"checkpoint  {options.checkpoint}, {len(predictor.class_names)} classes; {predictor.device}, {precision}",
+        f"checkpoint  {options.model}, {len(predictor.class_names)} classes; {predictor.device}, {precision}",
         f"videos      {len(test.records)} of {videos.source} ({videos.split}); {matched}",
         f"views       {views} of {preprocessing.num_frames} frames, {height} x {width}; mean of {mean}",
     ]

@@ -1,4 +1,4 @@
-"""What the words of ``uniformerv2 test`` name: the videos, the checkpoint, and which class is which."""
+"""What the words of ``uniformerv2 test`` name: the videos, and which class is which."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from typing import Any, Final
 
 import yaml
 
-from uniformerv2.checkpoint import load_model
 from uniformerv2.commands.options import UsageError
 from uniformerv2.data.annotations import VideoRecord, read_folder, read_records
 from uniformerv2.data.annotations.auto import detect_format
 from uniformerv2.data.annotations.folder import has_split_folders
-from uniformerv2.data.annotations.text_lists import read_class_names
-from uniformerv2.data.labels import LABEL_SPACES, RENAMED, ClassNames, class_names_of
+from uniformerv2.data.annotations.text_lists import named_classes
+from uniformerv2.data.labels import LABEL_SPACES, RENAMED, ClassNames
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.model.config import UniFormerV2Config
-from uniformerv2.model.files import read_checkpoint
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.class_match import SAVED_NAMES
 from uniformerv2.training.recipes import recipe_path
 
-__all__ = ["TestVideos", "in_head_order", "load_checkpoint", "read_classes", "read_videos", "recipe_views"]
+__all__ = ["TestVideos", "in_head_order", "read_classes", "read_videos", "recipe_views"]
 
 YAML: Final = frozenset({".yaml", ".yml"})
 SHOWN: Final = 3
@@ -73,8 +69,6 @@ def read_videos(
     """
     path = Path(word)
     if path.exists() and path.suffix not in YAML:
-        if data is not None:
-            raise UsageError(f"{word} and --data {data} both name the videos; give one of them, or a recipe's name.")
         return _chosen(word, _read(word, root, classes), split)
     recipe = _read_recipe(word)
     section = recipe.get("data") or {}
@@ -109,45 +103,15 @@ def recipe_views(recipe: Mapping[str, Any], own: Preprocessing) -> dict[str, int
 
 
 def read_classes(word: str | Sequence[str]) -> tuple[str, ...]:
-    """Class names in order: of a label space, or of a file as ``read_class_names`` reads it.
+    """Class names in order: of a label space, or of a file with a name a line.
 
     Raises:
         UsageError: Neither.
     """
     try:
-        if isinstance(word, str) and word not in LABEL_SPACES and Path(word).is_file():
-            return read_class_names(word)
-        return class_names_of(word).names
+        return named_classes(word)
     except (ValueError, OSError) as error:
         raise UsageError(f"{error} Or give a file with a class name a line.") from error
-
-
-def load_checkpoint(source: str, overrides: Mapping[str, Any]) -> UniFormerV2:
-    """What ``load_model`` takes, the folder of a training run, or a checkpoint that Lightning wrote in a training.
-
-    Args:
-        source: As typed.
-        overrides: For ``load_model``.
-
-    Raises:
-        UsageError: There is no such checkpoint, or it cannot be used alone.
-    """
-    path = Path(source)
-    if (path / "run.json").is_file():
-        if not (path / "model").is_dir():
-            raise UsageError(
-                f"The training in {path} is not finished: go on with it (train --resume), or test what it has so far, "
-                f"{path / 'checkpoints' / 'best.ckpt'}."
-            )
-        path = path / "model"
-    try:
-        if path.suffix == ".ckpt" and path.is_file():
-            content = read_checkpoint(path)
-            if "pytorch-lightning_version" in content:
-                return _of_training(path, content)
-        return load_model(str(path) if path.exists() else source, **overrides)
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
 
 
 def in_head_order(records: Sequence[VideoRecord], model: UniFormerV2) -> tuple[list[VideoRecord], str]:
@@ -218,9 +182,6 @@ def _numbered(records: Sequence[VideoRecord], head_names: Sequence[str]) -> tupl
 def _read_recipe(word: str) -> dict[str, Any]:
     try:
         return yaml.safe_load(recipe_path(word).read_text(encoding="utf-8")) or {}
-    except FileNotFoundError as error:
-        near = f": {error}" if Path(word).name == word and not Path(word).suffix else "."
-        raise UsageError(f"There is no file or folder {word}, and no recipe of this name{near}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{word} is no YAML: {error}") from error
 
@@ -288,57 +249,3 @@ def _mapped(record: VideoRecord, keys: Sequence[Any], places: Mapping[Any, int])
     """The label with the numbers that ``places`` gives its names, or its numbers."""
     label = tuple(places[key] for key in keys)
     return label if isinstance(record.label, tuple) else next(iter(label), None)
-
-
-def _of_training(path: Path, content: Mapping[str, Any]) -> UniFormerV2:
-    """The network of ``OUT/checkpoints/x.ckpt``, of which ``OUT`` says what it is made of.
-
-    Raises:
-        UsageError: It does not.
-    """
-    folder = path.resolve().parent.parent
-    if (folder / "run.json").is_file():
-        network = _of_run(folder)
-    elif (folder / "config.yaml").is_file():
-        network = _of_config(folder / "config.yaml")
-    else:
-        raise UsageError(
-            f"{path} holds weights alone; what the network is made of stands in run.json or config.yaml of the folder "
-            f"above, and {folder} has neither. Give the model folder of the training, or put the file back."
-        )
-    state = content["state_dict"]
-    own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-    try:
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        raise UsageError(f"{path} does not fit the network of {folder}: {error}") from error
-    if content.get(SAVED_NAMES):
-        network.info = replace(network.info, class_names=tuple(content[SAVED_NAMES]))
-    return network.eval()
-
-
-def _of_run(folder: Path) -> UniFormerV2:
-    """With random weights, from what ``uniformerv2 train`` noted."""
-    from uniformerv2.training.run import RunFolder  # brings Lightning
-
-    plan, network, _ = RunFolder(folder).read()
-    fields = {"num_frames": plan.num_frames, "image_size": plan.image_size}
-    views = {"num_clips": plan.num_clips, "num_crops": plan.num_crops}
-    preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **fields, **views}).to_dict()
-    network.info = replace(network.info, preprocessing=preprocessing, class_names=tuple(plan.class_names))
-    return network
-
-
-def _of_config(path: Path) -> UniFormerV2:
-    """With random weights, from what ``uniformerv2 fit`` noted."""
-    from uniformerv2.training.build import random_network  # brings Lightning
-
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    model, data = content["model"], content["data"]
-    if model.get("network"):
-        network = random_network(UniFormerV2Config.from_dict(model["network"]))
-    else:
-        network = load_model(model["weights"], head_map=model.get("head_map"))
-    names = read_classes(data["classes"]) if data.get("classes") else ()
-    network.info = replace(network.info, preprocessing=data["preprocessing"], class_names=names)
-    return network

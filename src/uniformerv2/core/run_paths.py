@@ -27,6 +27,11 @@ class RunPaths:
         return self.path / "run.json"
 
     @property
+    def config(self) -> Path:
+        """What ``fit`` was told, as Lightning saves it."""
+        return self.path / "config.yaml"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of ``best`` and ``last``."""
         return self.path / "checkpoints"

@@ -8,13 +8,13 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule
 
 from uniformerv2.checkpoint import load_model
-from uniformerv2.model.arming import rebuild
-from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
+from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.runs import random_network
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.sharding import ShardedVideoClassifier
 
-__all__ = ["build_classifier", "build_network", "random_network", "whole_network"]
+__all__ = ["build_classifier", "build_network", "whole_network"]
 
 
 def build_classifier(
@@ -70,11 +70,6 @@ def build_network(
     fields = {} if network is None else network.to_dict()
     num_classes = fields.pop("num_classes", None)
     return load_model(weights, num_classes=num_classes, head_map=head_map, new_head=new_head, **fields)
-
-
-def random_network(config: UniFormerV2Config, info: CheckpointInfo | None = None) -> UniFormerV2:
-    """A network with random weights, armed or not, from its configuration."""
-    return UniFormerV2(config, info=info) if config.backbone is None else rebuild(config, info)
 
 
 def whole_network(network: UniFormerV2) -> UniFormerV2:

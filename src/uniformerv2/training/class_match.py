@@ -7,10 +7,7 @@ from typing import Final
 
 from uniformerv2.data.labels import ClassNames, in_order, whole_number
 
-__all__ = ["SAVED_NAMES", "check_names", "check_saved_names"]
-
-SAVED_NAMES: Final = "class_names"
-"""Where a checkpoint of a training keeps the names of the classes, in the order of the head."""
+__all__ = ["check_names", "check_saved_names"]
 
 SHOWN: Final = 5
 

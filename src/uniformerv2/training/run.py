@@ -34,7 +34,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.files import read_json, write_json
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.build import random_network
+from uniformerv2.runs import random_network
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.feature_key import FeatureSettings
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier

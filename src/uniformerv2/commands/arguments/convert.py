@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     parser.add_argument("checkpoint", metavar="IN", help="a file, a name of the zoo, or hf:user/name")
     parser.add_argument("folder", metavar="OUT", type=Path, help="the folder to write")
-    parser.add_argument("--labels", metavar="SPACE", help="class names by label space, e.g. kinetics400")
+    parser.add_argument(
+        "--head-classes", metavar="SPACE|FILE", help="names of the checkpoint's classes, e.g. kinetics400"
+    )
     parser.add_argument("--force", action="store_true", help="replace a model that is in the folder already")
     parser.add_argument("--json", action="store_true", help="print what was written as one line of JSON")
     add_model_overrides(parser)

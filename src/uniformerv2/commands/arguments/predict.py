@@ -9,6 +9,7 @@ from pathlib import Path
 
 from uniformerv2.commands.options import (
     DECODERS,
+    MODEL_HELP,
     PRECISIONS,
     UsageError,
     add_model_overrides,
@@ -26,9 +27,7 @@ __all__ = ["add_arguments", "check", "expand"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, a folder of videos, or a pattern in quotes")
-    parser.add_argument(
-        "--model", required=True, help="a folder, a checkpoint file, a name of the zoo, or hf:user/name"
-    )
+    parser.add_argument("--model", required=True, help=MODEL_HELP)
     parser.add_argument("--clips", type=int, metavar="K", help="clips of a video; the checkpoint's number if not given")
     parser.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip")
     parser.add_argument("--topk", type=int, default=5, metavar="N", help="classes to print (default: 5)")

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from uniformerv2.commands.options import (
     DECODERS,
+    MODEL_HELP,
     PRECISIONS,
     UsageError,
     add_model_overrides,
     check_at_least,
     check_dump,
+    check_exists,
     check_model,
     check_report,
 )
+from uniformerv2.training.recipes import recipe_path
 
 __all__ = ["add_arguments", "check"]
 
@@ -24,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "videos", metavar="DATA|RECIPE", help="list, folder, folder of lists; a recipe's name or a YAML"
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, file, name of the zoo, hf:user/name, *.ckpt")
+    parser.add_argument("--model", required=True, help=MODEL_HELP)
     parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores: .pkl .parquet .jsonl .npz .csv")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a page of figures and examples there")
     parser.add_argument("--view-scores", action="store_true", help="keep the scores of each view in the dump")
@@ -68,9 +71,27 @@ def check(options: argparse.Namespace) -> None:
     """
     check_at_least(1, options, "clips", "max_videos", "devices", "views_per_batch")
     check_at_least(0, options, "workers", "resamples", "seed")
-    check_model(options.checkpoint)
+    _check_data(options)
+    for path in filter(None, (options.data, options.root)):
+        check_exists(Path(path))
+    check_model(options.model)
     if options.dump is None and options.view_scores:
         raise UsageError("--view-scores stand in a dump: give --dump FILE.")
     check_dump(options.dump, view_scores=options.view_scores)
     check_report(options.report)
     options.is_dump_wanted = options.dump is not None
+
+
+def _check_data(options: argparse.Namespace) -> None:
+    word = options.videos
+    if Path(word).exists():
+        if options.data is not None and Path(word).suffix not in {".yaml", ".yml"}:
+            raise UsageError(
+                f"{word} and --data {options.data} both name the videos; give one of them, or a recipe's name."
+            )
+        return
+    try:
+        recipe_path(word)
+    except FileNotFoundError as error:
+        near = f": {error}" if Path(word).name == word and not Path(word).suffix else "."
+        raise UsageError(f"There is no file or folder {word}, and no recipe of this name{near}") from error

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.annotations.rows import Row, is_number, read_text
-from uniformerv2.data.labels import class_names_of, whole_number
+from uniformerv2.data.labels import LABEL_SPACES, class_names_of, whole_number
 from uniformerv2.data.suffixes import VIDEO_SUFFIXES
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "find_separator",
     "is_header",
     "lines_of",
+    "named_classes",
     "read_class_names",
     "refuse_unknown_header",
     "split_at_blanks",
@@ -181,3 +182,14 @@ def split_at_blanks(line: str) -> tuple[str, list[str]]:
     if all(map(is_number, rest)):
         return path, rest
     return path, [" ".join(rest)]
+
+
+def named_classes(word: str | Sequence[str]) -> tuple[str, ...]:
+    """Class names in order: of a label space, of a file as ``read_class_names`` reads it, or as they are given.
+
+    Raises:
+        ValueError: None of these.
+    """
+    if isinstance(word, str) and word not in LABEL_SPACES and Path(word).is_file():
+        return read_class_names(word)
+    return class_names_of(word).names

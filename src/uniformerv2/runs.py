@@ -1,0 +1,129 @@
+"""The networks of a training: its folder, and the ``.ckpt`` files that Lightning writes while it runs.
+
+``uniformerv2 train`` notes what its network is made of in ``run.json``, ``uniformerv2 fit`` in ``config.yaml``; both
+write the result into ``model``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from uniformerv2.core.run_paths import RunPaths
+from uniformerv2.data.annotations.text_lists import named_classes
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
+from uniformerv2.model.files import read_json
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["SAVED_NAMES", "is_of_training", "model_folder", "network_of_training", "random_network"]
+
+CONFIG: Final = "config.json"
+SAVED_NAMES: Final = "class_names"
+"""Where a checkpoint of a training keeps the names of the classes, in the order of the head."""
+
+
+def random_network(config: UniFormerV2Config, info: CheckpointInfo | None = None) -> UniFormerV2:
+    """A network with random weights, armed or not, from its configuration."""
+    if config.backbone is None:
+        return UniFormerV2(config, info=info)
+    from uniformerv2.model.arming import rebuild  # brings timm, which takes longer to import than a prediction
+
+    return rebuild(config, info)
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder of the result where a training wrote this one, else the folder itself.
+
+    Raises:
+        ValueError: The training is not finished.
+    """
+    run = RunPaths(folder)
+    if (folder / CONFIG).is_file():
+        return folder
+    if (run.model / CONFIG).is_file():
+        return run.model
+    if run.record.is_file() or run.config.is_file() or run.checkpoints.is_dir():
+        raise ValueError(
+            f"The training in {folder} is not finished: go on with it (--resume, of fit --ckpt_path last), or take "
+            f"what it has so far, {run.best if run.best.is_file() else run.last}."
+        )
+    return folder
+
+
+def is_of_training(content: Mapping[str, Any]) -> bool:
+    """Whether Lightning wrote this checkpoint."""
+    return "pytorch-lightning_version" in content
+
+
+def network_of_training(path: Path, content: Mapping[str, Any], *, load: Callable[..., UniFormerV2]) -> UniFormerV2:
+    """The network of ``OUT/checkpoints/x.ckpt``, of which ``OUT`` says what it is made of.
+
+    Args:
+        path: The file.
+        content: What it holds.
+        load: ``load_model``, for a configuration that names weights instead of an architecture.
+
+    Raises:
+        ValueError: The folder does not say it, or the weights do not fit.
+    """
+    run = RunPaths(path.resolve().parent.parent)
+    if run.record.is_file():
+        network = _of_run(run)
+    elif run.config.is_file():
+        network = _of_config(run.config, load)
+    else:
+        raise ValueError(
+            f"{path} holds weights alone; what the network is made of stands in run.json or config.yaml of the folder "
+            f"above, and {run.path} has neither. Give the model folder of the training, or put the file back."
+        )
+    state = content["state_dict"]
+    own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the network of {run.path}: {error}") from error
+    if content.get(SAVED_NAMES):
+        network.info = replace(network.info, class_names=tuple(content[SAVED_NAMES]))
+    return network
+
+
+def _of_run(run: RunPaths) -> UniFormerV2:
+    """With random weights, from what ``uniformerv2 train`` noted.
+
+    Raises:
+        ValueError: It noted something else.
+    """
+    content = read_json(run.record)
+    try:
+        plan, info = content["plan"], CheckpointInfo(**content["info"])
+        fields = {name: plan[name] for name in ("num_frames", "image_size", "num_clips", "num_crops")}
+        preprocessing = Preprocessing.from_dict({**info.preprocessing, **fields}).to_dict()
+        info = replace(info, preprocessing=preprocessing, class_names=tuple(plan["class_names"]))
+        return random_network(UniFormerV2Config.from_dict(content["network"]), info)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{run.record} was not written by uniformerv2 train: {error!r}.") from error
+
+
+def _of_config(path: Path, load: Callable[..., UniFormerV2]) -> UniFormerV2:
+    """With random weights, from what ``uniformerv2 fit`` noted.
+
+    Raises:
+        ValueError: It noted something else.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        model, data = content["model"], content["data"]
+        if model.get("network"):
+            network = random_network(UniFormerV2Config.from_dict(model["network"]))
+        else:
+            network = load(model["weights"], head_map=model.get("head_map"))
+        names = named_classes(data["classes"]) if data.get("classes") else ()
+        network.info = replace(network.info, preprocessing=data["preprocessing"], class_names=names)
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} was not written by uniformerv2 fit: {error!r}.") from error
+    return network
