@@ -19,11 +19,19 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-__all__ = ["declared_packets"]
+__all__ = ["EmptyBoxesError", "declared_packets"]
 
 _INSIDE: Final = frozenset({b"trak", b"edts", b"mdia", b"minf", b"stbl", b"traf"})
 _LARGEST_HEADER: Final = 2**26
 """Bytes of a compressed ``moov`` (QuickTime's ``cmov``) once unpacked; a larger one counts as so many packets."""
+
+
+_MOST_EMPTY: Final = 10_000
+"""Boxes of a header alone beside each other; a writer leaves a few, and millions of them cost seconds to pass over."""
+
+
+class EmptyBoxesError(ValueError):
+    """There are more boxes without content than any writer leaves."""
 
 
 def declared_packets(file: BinaryIO) -> int:
@@ -31,6 +39,9 @@ def declared_packets(file: BinaryIO) -> int:
 
     Args:
         file: Read from its beginning; left anywhere.
+
+    Raises:
+        EmptyBoxesError: It is of little else.
     """
     end = file.seek(0, io.SEEK_END)
     return sum(_packets(file, name, start, stop) for name, start, stop in _boxes(file, 0, end) if name in _COUNTED)
@@ -104,7 +115,12 @@ def _number(file: BinaryIO, position: int) -> int:
 
 
 def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, first byte of the content and one past its last, of each box between two places."""
+    """Name, first byte of the content and one past its last, of each box between two places.
+
+    Raises:
+        EmptyBoxesError: Too many of them have none.
+    """
+    num_empty = 0
     while position + 8 <= end:
         file.seek(position)
         header = file.read(16)
@@ -114,5 +130,8 @@ def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int
         stop = position + length if length else end
         if stop < start:
             return
+        num_empty += stop == start
+        if num_empty > _MOST_EMPTY:
+            raise EmptyBoxesError(f"it holds more than {_MOST_EMPTY} empty boxes")
         yield header[4:8], start, min(stop, end)
         position = stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Final, Literal
 
 from uniformerv2.core.limits import get_limits
 
@@ -37,6 +37,15 @@ _ADVICE: dict[VideoErrorKind, str] = {
     "too large": "Take it off the list, or make it smaller: ffmpeg -i IN -vf scale=-2:480 OUT.mp4",
     "timeout": "Fetch it again or re-encode it (ffmpeg -i IN OUT.mp4), or allow more: --limit seconds_per_video=N",
 }
+
+_IMAGES: Final = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+}
+"""What the files of an image format begin with."""
 
 
 class VideoError(Exception):
@@ -77,6 +86,8 @@ def why_not_opened(file: BinaryIO, reason: str) -> tuple[VideoErrorKind, str]:
         return "truncated", f"{missing} of the bytes that its header promises are not there"
     if _signature(file):
         return "corrupt", f"its container cannot be read ({reason})"
+    if image := _image(file):
+        return "not a video", f"this is an image ({image}); images are read as the numbered frames of a folder"
     return "not a video", f"it is none of the containers that are read here ({reason})"
 
 
@@ -98,6 +109,17 @@ def _signature(file: BinaryIO) -> Literal["mp4", "matroska", "avi"] | None:
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
     return None
+
+
+def _image(file: BinaryIO) -> str:
+    """The kind of an image, by its first bytes; empty where it is none that is known."""
+    file.seek(0)
+    head = file.read(16)
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[:2] == b"BM" and int.from_bytes(head[2:6], "little") == os.fstat(file.fileno()).st_size:
+        return "BMP"
+    return next((name for start, name in _IMAGES.items() if head.startswith(start)), "")
 
 
 def missing_bytes(file: BinaryIO) -> int:

@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from uniformerv2.core.limits import get_limits
-from uniformerv2.data.mp4_tables import declared_packets
+from uniformerv2.data.mp4_tables import EmptyBoxesError, declared_packets
 from uniformerv2.data.video_error import (
     VideoError,
     VideoErrorKind,
@@ -93,8 +93,8 @@ class VideoFile:
         self._container: InputContainer | None = None
         self._file = open_regular(path)
         try:
+            self._check_packets(self._declared_packets())
             missing = missing_bytes(self._file)
-            self._check_packets(declared_packets(self._file))
             self.restart()
             if missing:
                 raise VideoError(path, "truncated", f"{missing} of the bytes that its header promises are not there")
@@ -242,6 +242,12 @@ class VideoFile:
             return None
         keyframes = tuple(number for number, key in enumerate(keys) if key in seek_points)
         return FrameIndex(tuple(keys), tuple(keys), tuple(sorted(seek_points)), keyframes, timed=True)
+
+    def _declared_packets(self) -> int:
+        try:
+            return declared_packets(self._file)
+        except EmptyBoxesError as error:
+            raise VideoError(self.path, "corrupt", str(error)) from error
 
     def _check_packets(self, count: int) -> None:
         check_limit(self.path, "packets_per_file", count, what=f"a file of {count} packets")
