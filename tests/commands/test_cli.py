@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
@@ -19,7 +24,9 @@ from uniformerv2 import __version__, cli
 from uniformerv2.checkpoint import load_model, save_model
 from uniformerv2.commands.arguments.predict import expand
 from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.predict import _show
 from uniformerv2.data.annotations import read_records
+from uniformerv2.inference.predictor import Prediction, Timings
 from uniformerv2.model.config import CheckpointInfo
 
 
@@ -114,6 +121,42 @@ def test_predict_ends_quietly_when_nobody_reads_on(model, video, buffered):
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == 141
+
+
+def test_predict_says_what_a_reader_should_know(model, tmp_path, capsys):
+    """On the terminal, in JSON and in CSV."""
+    still = write_video(tmp_path / "still.mp4", num_frames=1)
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
+    words = ("predict", still, tmp_path / "a.jpg", "--model", model, "--threshold", 0.99, "--csv", tmp_path / "t.csv")
+    picture, unsure = "It is a single picture", "No class is sure: the highest score, "
+    first, second = map(json.loads, call(capsys, *words, "--json", code=1).out.splitlines())
+    assert first["is_sure"] is False
+    assert [note.partition(":")[0] for note in first["notes"]] == ["No class is sure", picture]
+    assert first["top"]
+    assert "this is an image (JPEG)" in second["error"]
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["is_sure"] for row in rows} == {"false", ""}
+    assert rows[0]["notes"].startswith(unsure)
+    assert picture in rows[0]["notes"]
+    (tmp_path / "t.csv").unlink()
+    printed = call(capsys, *words, code=1).out
+    assert picture in printed
+    assert unsure in printed
+    (line,) = call(capsys, "predict", still, "--model", model, "--json").out.splitlines()
+    assert json.loads(line)["is_sure"] is None
+    assert "from 0 to 1, got 2.0" in call(capsys, "predict", still, "--model", model, "--threshold", 2, code=2).err
+
+
+def test_predict_draws_bars_in_any_encoding():
+    scores = np.array([0.01, 0.99], np.float32)
+    result = Prediction("a", scores, scores[None], ("run", "jump"), ((0, 1, 2),), Timings(0, 0, 0))
+    for encoding, bar in (("ascii", "#" * 30), ("utf-8", "\u2588" * 30)):
+        file = io.TextIOWrapper(io.BytesIO(), encoding)
+        options = argparse.Namespace(topk=2, threshold=None)
+        _show(Console(file=file, width=100), Path("a.mp4"), result, options)
+        file.flush()
+        assert bar in file.buffer.getvalue().decode(encoding)
 
 
 def test_predict_goes_on_after_a_broken_video(model, video, tmp_path, capsys):

@@ -8,7 +8,7 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
-from typing import TextIO
+from typing import Final, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,11 +18,14 @@ from uniformerv2.checkpoint import load_model
 from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError, model_overrides
 from uniformerv2.data.decoding import VideoError
+from uniformerv2.inference.notes import is_sure, notes_of
 from uniformerv2.inference.predictor import Prediction, Predictor
 
 __all__ = ["run"]
 
 BAR_WIDTH = 30
+CSV_COLUMNS: Final = ("video", "rank", "class", "index", "score", "error", "is_sure", "notes")
+"""``is_sure`` is empty without ``--threshold``."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,15 +49,15 @@ def run(options: argparse.Namespace) -> int:
     with _csv_file(options.csv) if options.csv else nullcontext() as file:
         table = csv.writer(file) if file else None
         if table:
-            table.writerow(["video", "rank", "class", "index", "score", "error"])
+            table.writerow(CSV_COLUMNS)
         for video, result in zip(videos, predictor.stream(videos), strict=True):
             failures += isinstance(result, VideoError)
             if table:
-                table.writerows(_rows(video, result, options.topk))
+                table.writerows(_rows(video, result, options))
             if options.json:
-                sys.stdout.write(_json_line(video, result, options.topk) + "\n")
+                sys.stdout.write(_json_line(video, result, options) + "\n")
             else:
-                _show(console, video, result, options.topk)
+                _show(console, video, result, options)
     if failures:
         sys.stderr.write(f"{failures} of {len(videos)} videos could not be read.\n")
     return 1 if failures else 0
@@ -79,36 +82,42 @@ def _csv_file(path: Path) -> TextIO:
     return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")  # file names as the disk has them
 
 
-def _show(console: Console, video: Path, result: Prediction | VideoError, top_k: int) -> None:
+def _show(console: Console, video: Path, result: Prediction | VideoError, options: argparse.Namespace) -> None:
     if isinstance(result, VideoError):
         console.print(f"\n[red]{escape(str(result))}[/]")  # which names the file
         return
     table = Table(box=None, show_header=False, padding=(0, 1))
     full, least = ("█", "▏") if console.encoding.startswith("utf") else ("#", ".")
-    for item in result.top(top_k):
+    for item in result.top(options.topk):
         bar = full * round(item.score * BAR_WIDTH) if item.score * BAR_WIDTH >= 0.5 else least
         table.add_row(escape(item.name), f"{item.score:6.4f}", f"[cyan]{bar}[/]")
     timings, num_views = result.timings, len(result.view_scores)
     console.print(f"\n[bold]{escape(str(video))}[/]")
     console.print(table)
+    for note in notes_of(result, threshold=options.threshold):
+        console.print(f"  [yellow]{escape(note)}[/]")
     console.print(
         f"  [dim]{num_views} view{'s' * (num_views > 1)}: decode {timings.decode_seconds:.2f} s, "
         f"resize and crop {timings.preprocess_seconds:.2f} s, network {timings.compute_seconds:.2f} s[/]"
     )
 
 
-def _json_line(video: Path, result: Prediction | VideoError, top_k: int) -> str:
+def _json_line(video: Path, result: Prediction | VideoError, options: argparse.Namespace) -> str:
     import json
 
     if isinstance(result, VideoError):
         return json.dumps({"video": str(video), "error": str(result), "kind": result.kind}, ensure_ascii=False)
-    return result.to_json(top_k=top_k)
+    threshold = options.threshold
+    more = {"is_sure": is_sure(result, threshold), "notes": notes_of(result, threshold=threshold)}
+    return json.dumps({**result.to_dict(top_k=options.topk), **more}, ensure_ascii=False)
 
 
-def _rows(video: Path, result: Prediction | VideoError, top_k: int) -> list[list[object]]:
+def _rows(video: Path, result: Prediction | VideoError, options: argparse.Namespace) -> list[list[object]]:
     if isinstance(result, VideoError):
-        return [[video, "", "", "", "", str(result)]]
+        return [[video, "", "", "", "", str(result), "", ""]]
+    sure, notes = is_sure(result, options.threshold), " ".join(notes_of(result, threshold=options.threshold))
+    said = "" if sure is None else str(sure).lower()
     return [
-        [video, rank, item.name, item.index, f"{item.score:.6f}", ""]
-        for rank, item in enumerate(result.top(top_k), start=1)
+        [video, rank, item.name, item.index, f"{item.score:.6f}", "", said, notes]
+        for rank, item in enumerate(result.top(options.topk), start=1)
     ]

@@ -72,6 +72,7 @@ class Prediction:
         class_names: In the order of the scores; numbers where the checkpoint has no names.
         frame_indices: The frames of each clip, K lists of T.
         timings: Where the time went.
+        duration_seconds: Of the video; None where nothing tells, as of frames given as an array.
     """
 
     video: str
@@ -80,6 +81,7 @@ class Prediction:
     class_names: tuple[str, ...]
     frame_indices: tuple[tuple[int, ...], ...]
     timings: Timings
+    duration_seconds: float | None = None
 
     def top(self, k: int = 5) -> list[ClassScore]:
         """The ``k`` most probable classes, best first; all of them where there are fewer."""
@@ -255,6 +257,7 @@ class Predictor:
                     class_names=self.class_names,
                     frame_indices=views.frame_indices,
                     timings=Timings(views.decode_seconds, views.preprocess_seconds, done.seconds),
+                    duration_seconds=views.duration_seconds,
                 )
 
     @torch.inference_mode()

@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, metavar="K", help="clips of a video; the checkpoint's number if not given")
     parser.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip")
     parser.add_argument("--topk", type=int, default=5, metavar="N", help="classes to print (default: 5)")
+    parser.add_argument(
+        "--threshold", type=float, metavar="P", help="say that no class is sure where no score is at least P"
+    )
     parser.add_argument("--json", action="store_true", help="one line of JSON a video")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write path, rank, class and score as CSV")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
@@ -47,6 +50,8 @@ def check(options: argparse.Namespace) -> None:
         UsageError: No video, no such model, no class to print, or a file that must not be written.
     """
     check_at_least(1, options, "topk", "clips")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise UsageError(f"--threshold is a score from 0 to 1, got {options.threshold}.")
     check_model(options.model)
     options.videos, options.passed_over = expand(options.videos)
     check_output(options.csv, option="--csv", suffixes=(".csv",), inputs=options.videos)
