@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import sys
@@ -14,9 +15,11 @@ from textwrap import shorten
 import torch
 
 from uniformerv2 import ModelCard, UniFormerV2, UniFormerV2Config, list_models, model_card, summarize
+from uniformerv2.core.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "uniformerv2"
+LIMITS_PAGE = ROOT / "docs" / "limits_and_safety.md"
 
 HEAD = """# Model zoo
 
@@ -113,6 +116,22 @@ def tree(*, modules: bool) -> str:
     return "\n".join(lines)
 
 
+def limits_table() -> str:
+    """The limits: name, default, and what the docstring of ``Limits`` says of each."""
+    described = re.findall(
+        r"^    (\w+): (.+?)(?=^    \w+: |\Z)", inspect.getdoc(Limits).split("Attributes:\n")[1], re.M | re.S
+    )
+    lines = ["| limit | default | what |", "| --- | ---: | --- |"]
+    lines += [f"| `{name}` | {getattr(Limits(), name):,} | {' '.join(text.split())} |" for name, text in described]
+    return "\n".join(lines)
+
+
+def between(page: Path, name: str, text: str) -> str:
+    """A page with other text between its markers."""
+    begin = rf"(<!-- begin {name}: .+? -->\n).*?(?=<!-- end {name} -->)"
+    return re.sub(begin, lambda match: match[1] + text + "\n", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
 def pages() -> dict[Path, str]:
     """Every page that is made from the code, as it should be."""
     parts = [HEAD, "## The authors'\n", *rows("official"), "\n## MMAction2's\n", *rows("mmaction2"), "\n## Notes\n"]
@@ -122,6 +141,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "model_zoo.md": "\n".join([*parts, *notes()]) + "\n",
         ROOT / "docs" / "house.md": f"{HOUSE}\n```text\n{tree(modules=True)}\n```\n",
+        LIMITS_PAGE: between(LIMITS_PAGE, "limits", limits_table()),
         ROOT / "README.md": before + start.partition("src")[0] + tree(modules=False) + "\n" + end + after,
     }
 
