@@ -49,7 +49,7 @@ class Limits:
     seconds_per_video: int = 60
     checkpoint_bytes: int = 32 * 2**30
     dump_bytes: int = 5 * 2**28
-    text_bytes: int = 2**28
+    text_bytes: int = 2**29
     download_bytes: int = 32 * 2**30
     download_seconds: int = 24 * 3600
     depth: int = 256
