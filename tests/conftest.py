@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(os.environ.get("UNIFORMERV2_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def pytest_configure() -> None:
+    """Children end on Ctrl-C however the tests are started: ``nohup make test &`` has SIGINT ignored.
+
+    What is ignored stays so in the programs that a process starts; what is handled, even by nothing, does not.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def shared_path(relative: str) -> Path:

@@ -43,6 +43,8 @@ VERBS: dict[str, tuple[str, str]] = {
 
 PARSED_BY_LIGHTNING: Final = frozenset({"fit", "validate"})
 """Verbs that parse most of their words themselves."""
+LOADING: Final = frozenset({"predict", "convert", "train", "fit", "validate", "test", "ablate", "benchmark"})
+"""Verbs that import PyTorch: seconds pass before anything else is seen."""
 DEBUG: Final = "UNIFORMERV2_DEBUG"
 LOWERED: Final = (
     "--batch-size",
@@ -187,6 +189,9 @@ def _call(verb: str, words: list[str]) -> int:
         parser.parse_args(words, options)
     with _limits():
         arguments.check(options)
+        if verb in LOADING and getattr(options, "json", False) is not True and os.environ.get("RANK", "0") == "0":
+            sys.stderr.write("loading ...\n")
+            sys.stderr.flush()
         return int(importlib.import_module(f"uniformerv2.commands.{VERBS[verb][0]}").run(options))
 
 

@@ -100,18 +100,18 @@ def test_decoders_on_the_same_frames_and_absent_ones_are_named(tmp_path, clips, 
     assert all(row["ratio_to_first"] == 1 for row in report.rows if row["reader"] == "open_video, PyAV")
 
 
-def test_every_reader_gives_the_same_frames(clips):
-    pictures = {}
-    for name, (package, read) in decoders.READERS.items():
-        if decoders.importlib.util.find_spec(package):
-            frames = read(str(clips / "one" / "0.mp4"), [3, 11])
-            frames = frames.numpy() if hasattr(frames, "numpy") else frames
-            pictures[name] = frames.transpose(0, 2, 3, 1) if frames.shape[1] == 3 else frames
-    first = pictures.pop("open_video, PyAV").astype(int)
-    assert pictures
-    for name, frames in pictures.items():
-        assert frames.shape == first.shape, name
-        assert abs(frames - first).mean() < 2, name
+@pytest.mark.parametrize("name", list(decoders.READERS)[1:])
+def test_every_reader_gives_the_same_frames(clips, name):
+    def pictures(name):
+        frames = decoders.READERS[name][1](str(clips / "one" / "0.mp4"), [3, 11])
+        frames = frames.numpy() if hasattr(frames, "numpy") else frames
+        return (frames.transpose(0, 2, 3, 1) if frames.shape[1] == 3 else frames).astype(int)
+
+    if reason := decoders.why_absent(decoders.READERS[name][0]):
+        pytest.skip(reason)
+    found, wanted = pictures(name), pictures("open_video, PyAV")
+    assert found.shape == wanted.shape
+    assert abs(found - wanted).mean() < 2
 
 
 def test_the_loader_and_a_worker_s_memory(tmp_path, clips, capsys):

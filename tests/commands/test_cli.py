@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from uniformerv2.commands.arguments.predict import expand
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.predict import _show
 from uniformerv2.data.annotations import read_records
-from uniformerv2.inference.predictor import Prediction, Timings
+from uniformerv2.inference.predictor import Prediction, Predictor, Timings
 from uniformerv2.model.config import CheckpointInfo
 
 
@@ -174,6 +175,70 @@ def test_predict_goes_on_after_a_broken_video(model, video, tmp_path, capsys):
     lines = call(capsys, "predict", tmp_path / "broken.mp4", video, "--model", model, "--json", code=1).out.splitlines()
     assert json.loads(lines[0])["kind"] == "not a video"
     assert "scores" in json.loads(lines[1])
+
+
+def test_rows_of_finished_videos_are_written_at_once(model, video, tmp_path, monkeypatch):
+    """What SIGTERM leaves of a run, and what a pipe sees: looked at while the second video is still to come."""
+    table, lines, seen = tmp_path / "out.csv", tmp_path / "out.jsonl", []
+    stream = Predictor.stream
+
+    def watched(self, videos):
+        for result in stream(self, videos):
+            seen.append((table.read_text(), lines.read_text()))
+            yield result
+
+    monkeypatch.setattr(Predictor, "stream", watched)
+    with lines.open("w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        words = ["predict", str(video), str(video), "--model", str(model), "--json", "--csv", str(table)]
+        assert cli.main(words) == 0
+    (_, nothing), (rows, line) = seen
+    assert nothing == ""
+    assert [row["rank"] for row in csv.DictReader(rows.splitlines())] == ["1", "2", "3", "4", "5"]
+    assert json.loads(line)["video"] == str(video)
+
+
+@pytest.mark.parametrize("verb", ["predict", "test"])
+def test_verbs_run_the_merged_network(model, video, tmp_path, monkeypatch, capsys, verb):
+    made, init = [], Predictor.__init__
+    monkeypatch.setattr(
+        Predictor, "__init__", lambda self, network, *a, **k: made.append(network) or init(self, network, *a, **k)
+    )
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"path,label\n{video},surfing\n")
+    words = [video, "--json"] if verb == "predict" else [listed, "--workers", 0, "--resamples", 0, "--json"]
+    printed = call(capsys, verb, *words, "--model", model)
+    assert [network.is_fused for network in made] == [True]
+    if verb == "predict":
+        found = {item["name"]: item["score"] for item in json.loads(printed.out)["top"]}
+        whole = Predictor(load_model(model), device="cpu", precision="fp32")(video)
+        for item in whole.top(5):
+            assert found[item.name] == pytest.approx(item.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["table.txt", "a video.mp4", "a video.csv"])
+def test_a_file_that_is_read_or_of_another_kind_is_not_written(model, video, tmp_path, capsys, name):
+    """``--csv a.mp4 b.mp4`` must not make a table of a video."""
+    link = tmp_path / "a video.csv"
+    link.symlink_to(video)
+    before = video.read_bytes()
+    said = call(capsys, "predict", "--model", model, "--csv", tmp_path / name, video, link, code=2).err
+    reads = name == "a video.csv"
+    assert ("which this command reads" if reads else "--csv writes a file that ends with .csv") in said
+    assert video.read_bytes() == before
+    assert not (tmp_path / "table.txt").exists()
+
+
+@pytest.mark.parametrize("verb", ["predict", "test"])
+def test_a_decoder_without_its_libraries_is_one_sentence(model, video, tmp_path, monkeypatch, capsys, verb):
+    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace(ffmpeg_major_version=None))
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"path,label\n{video},surfing\n")
+    words = [video if verb == "predict" else listed, "--model", model, "--decoder", "torchcodec"]
+    said = call(capsys, verb, *words, code=2).err.splitlines()[-1]
+    assert (
+        said == f"uniformerv2 {verb}: torchcodec finds no FFmpeg libraries: install FFmpeg, or take the decoder 'pyav'."
+    )
 
 
 def test_predict_expands_folders_and_patterns(model, tmp_path, capsys):

@@ -642,7 +642,7 @@ def test_mutants_give_frames_or_a_video_error(odd, tmp_path, number, capfd):
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("num_wanted", [8, None], ids=["8 frames", "all frames"])
 def test_speed_is_within_a_quarter_of_torchcodec(shared, decoder, num_wanted):
-    torchcodec = pytest.importorskip("torchcodec.decoders")
+    torchcodec = pytest.importorskip("torchcodec.decoders", exc_type=(ImportError, RuntimeError))
     clips = sorted(shared("data/ucf101_6class").glob("*/*.mp4"))
     clips = random.Random(0).sample(clips, 60)
 

@@ -16,9 +16,10 @@ import torch
 from uniformerv2.benchmark.clips import evenly_chosen
 from uniformerv2.core.optional import require
 from uniformerv2.data.decoding import open_video
+from uniformerv2.data.frame_sources import torchcodec_decoder
 from uniformerv2.data.transforms import Preprocessing
 
-__all__ = ["READERS", "SPARSE", "measure_decoding"]
+__all__ = ["READERS", "SPARSE", "measure_decoding", "why_absent"]
 
 Reader = Callable[[str, Sequence[int]], object]
 
@@ -69,6 +70,18 @@ READERS: Final[dict[str, tuple[str, Reader]]] = {
 """Name -> the package it needs, how it reads. The first is what the others are compared with."""
 
 
+def why_absent(package: str) -> str | None:
+    """Why a decoder cannot be measured; None where it can."""
+    if not importlib.util.find_spec(package):
+        return f"{package} is not installed"
+    if package == "torchcodec":
+        try:
+            torchcodec_decoder()
+        except ModuleNotFoundError as error:
+            return str(error)
+    return None
+
+
 def measure_decoding(
     sets: dict[str, str | Path], *, num_clips: int, repeats: int
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -85,12 +98,8 @@ def measure_decoding(
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # what PyTorch does with the pixels is part of a reader's cost
-    readers = {name: read for name, (package, read) in READERS.items() if importlib.util.find_spec(package)}
-    absent = {
-        name: f"{package} is not installed"
-        for name, (package, _) in READERS.items()
-        if not importlib.util.find_spec(package)
-    }
+    absent = {name: reason for name, (package, _) in READERS.items() if (reason := why_absent(package))}
+    readers = {name: read for name, (_, read) in READERS.items() if name not in absent}
     rows: list[dict[str, Any]] = []
     for set_name, data in sets.items():
         paths = [record.path for record in evenly_chosen(data, num_clips)]

@@ -7,7 +7,6 @@ time of a clip, in all processes together, hardly depends on what else the machi
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
 import time
@@ -24,6 +23,7 @@ import torch
 
 from uniformerv2.benchmark.clips import evenly_chosen
 from uniformerv2.benchmark.clock import fresh_processes
+from uniformerv2.benchmark.decoders import why_absent
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset
@@ -54,10 +54,10 @@ def measure_loading(
     """
     decoders: list[Decoder] = ["pyav"]
     absent = {}
-    if importlib.util.find_spec("torchcodec"):
-        decoders.append("torchcodec")
+    if reason := why_absent("torchcodec"):
+        absent["torchcodec"] = reason
     else:
-        absent["torchcodec"] = "torchcodec is not installed: pip install 'uniformerv2[torchcodec]'"
+        decoders.append("torchcodec")
     rows = []
     for name, data in sets.items():
         records = evenly_chosen(data, num_clips)

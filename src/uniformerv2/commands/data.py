@@ -10,6 +10,7 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from uniformerv2.commands.console import write_line
 from uniformerv2.commands.data_tables import show_checks, show_prepared
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
@@ -274,4 +275,4 @@ def _local_paths(records: Iterable[VideoRecord]) -> list[str]:
 
 def _write_json(row: VideoCheck | PreparedVideo, options: argparse.Namespace) -> None:
     if options.json:
-        sys.stdout.write(json.dumps(asdict(row)) + "\n")
+        write_line(json.dumps(asdict(row)))

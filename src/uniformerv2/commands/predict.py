@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from uniformerv2.checkpoint import load_model
-from uniformerv2.commands.console import make_console
+from uniformerv2.commands.console import make_console, write_line
 from uniformerv2.commands.options import UsageError, model_overrides
 from uniformerv2.data.decoding import VideoError
 from uniformerv2.inference.notes import is_sure, notes_of
@@ -48,14 +48,15 @@ def run(options: argparse.Namespace) -> int:
     failures = 0
     with _csv_file(options.csv) if options.csv else nullcontext() as file:
         table = csv.writer(file) if file else None
-        if table:
+        if file and table:
             table.writerow(CSV_COLUMNS)
         for video, result in zip(videos, predictor.stream(videos), strict=True):
             failures += isinstance(result, VideoError)
-            if table:
+            if file and table:
                 table.writerows(_rows(video, result, options))
+                file.flush()  # a run that is stopped has the rows of every video that it finished
             if options.json:
-                sys.stdout.write(_json_line(video, result, options) + "\n")
+                write_line(_json_line(video, result, options))
             else:
                 _show(console, video, result, options)
     if failures:
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 def _predictor(options: argparse.Namespace) -> Predictor:
     try:
         return Predictor(
-            load_model(options.model, **model_overrides(options)),
+            load_model(options.model, **model_overrides(options)).fuse(),
             options.preprocessing,
             num_clips=options.clips,
             num_crops=options.crops,

@@ -101,7 +101,7 @@ def run_process(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace) -> UniFormerV2:
     try:
-        return load_model(options.model, **model_overrides(options))
+        return load_model(options.model, **model_overrides(options)).fuse()
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
 
@@ -177,7 +177,7 @@ def _scorer(
         )
     except UsageError:
         raise
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         raise UsageError(str(error)) from error
 
 

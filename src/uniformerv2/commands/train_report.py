@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def test_and_report(
     Returns:
         The numbers, and the page.
     """
-    predictor = Predictor(network, num_clips=plan.num_clips, num_crops=plan.num_crops)
+    predictor = Predictor(copy.deepcopy(network).fuse(), num_clips=plan.num_clips, num_crops=plan.num_crops)
     scorer = VideoScorer(
         predictor, is_multi_label=plan.is_multi_label, keep_view_scores=True, num_workers=plan.num_workers
     )

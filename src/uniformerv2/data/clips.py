@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +16,15 @@ from torch import Tensor
 
 from uniformerv2.core.limits import get_limits
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.augmentation import Label, TrainAugmentation
 from uniformerv2.data.decoding import Decoder, VideoError, VideoErrorKind, VideoReader, open_video
+from uniformerv2.data.frame_sources import torchcodec_decoder
 from uniformerv2.data.segments import segment_frames, segment_seconds
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.data.video_error import check_limit
 from uniformerv2.data.watch import Watch
+
+if TYPE_CHECKING:  # brings torchvision, which takes as long to import as torch; testing needs none of it
+    from uniformerv2.data.augmentation import Label, TrainAugmentation
 
 __all__ = [
     "ClipReader",
@@ -168,6 +171,8 @@ class ClipReader:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
+        if self.decoder == "torchcodec":
+            torchcodec_decoder()  # said here, not for each video by a worker process
         if self.timeout_seconds is not None and not self.timeout_seconds > 0:
             raise ValueError(f"timeout_seconds is {self.timeout_seconds}; it must be above 0, or None")
         if self.repeats < 1 or (self.repeats > 1 and self.augmentation is None):

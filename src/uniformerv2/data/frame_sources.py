@@ -241,11 +241,13 @@ def torchcodec_decoder() -> Any:
     """Import ``VideoDecoder`` of torchcodec.
 
     Raises:
-        RuntimeError: torchcodec does not find FFmpeg's libraries.
+        ModuleNotFoundError: torchcodec is not installed, or does not find FFmpeg's libraries.
     """
     torchcodec = require("torchcodec", extra="torchcodec")
     if torchcodec.ffmpeg_major_version is None:
-        raise RuntimeError("torchcodec finds no FFmpeg libraries: install FFmpeg, or take decoder='pyav'")
+        raise ModuleNotFoundError(
+            "torchcodec finds no FFmpeg libraries: install FFmpeg, or take the decoder 'pyav'.", name="torchcodec"
+        )
     return torchcodec.decoders.VideoDecoder
 
 

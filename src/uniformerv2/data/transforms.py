@@ -21,8 +21,6 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from uniformerv2.core.limits import get_limits
 from uniformerv2.data.resizing import resize_as_opencv, resize_without_rounding
@@ -269,7 +267,9 @@ class Preprocessing:
             return resize_as_opencv(frames, size)
         if self.resize == "bilinear_float":
             return resize_without_rounding(frames, size)
-        return F.resize(frames, list(size), interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+        from torchvision.transforms.v2 import InterpolationMode, functional  # takes longer to import than a prediction
+
+        return functional.resize(frames, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
 
 
 _MMACTION2: dict[str, Any] = {
