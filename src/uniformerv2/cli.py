@@ -21,6 +21,7 @@ from uniformerv2 import __version__
 from uniformerv2.commands.options import UsageError
 from uniformerv2.core.limits import Limits, get_limits, parse_limits, set_limits
 from uniformerv2.core.memory import is_out_of_memory
+from uniformerv2.core.processes import nothing_from_here
 from uniformerv2.core.streams import prepare_streams
 
 __all__ = ["VERBS", "main"]
@@ -187,7 +188,7 @@ def _call(verb: str, words: list[str]) -> int:
         options, options.rest = parser.parse_known_args(words, options)
     else:
         parser.parse_args(words, options)
-    with _limits():
+    with _limits(), nothing_from_here():
         arguments.check(options)
         if verb in LOADING and getattr(options, "json", False) is not True and os.environ.get("RANK", "0") == "0":
             sys.stderr.write("loading ...\n")

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
+import re
+import sys
 from collections import Counter
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -11,14 +15,19 @@ import pytest
 import torch
 
 from tests.data.clips_on_disk import write_folder
+from uniformerv2.core.limits import set_limits
+from uniformerv2.data import loader as loader_module
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import SampleKey
 from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset, balanced_weights
 from uniformerv2.data.epoch_sampler import EpochSampler
-from uniformerv2.data.loader import VideoLoader
+from uniformerv2.data.loader import VideoLoader, WorkerDiedError
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.data.worker_pool import available_cores
+from uniformerv2.data.worker_pool import NEEDS_GUARD, available_cores
+
+with suppress(ImportError):  # not on Windows
+    import resource
 
 PREPROCESSING = Preprocessing(num_frames=2, image_size=16)
 AUGMENTATION = TrainAugmentation(image_size=16)
@@ -243,6 +252,47 @@ class TestFailures:
         lines = str(loader.report).splitlines()
         assert len(lines) == 12
         assert lines[-1] == "  and 2 more"
+
+
+class DiesAtStart(VideoDataset):
+    """As a script does that has no guard, or that came from standard input."""
+
+    def __setstate__(self, state):
+        sys.exit(1)
+
+
+class WithoutSharedMemory(VideoDataset):
+    """The system refuses to make a file of a batch, as where /dev/shm is full."""
+
+    def __getitem__(self, key):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return super().__getitem__(key)
+
+
+class TestWorkersThatEnd:
+    def last_words(self, dataset):
+        with pytest.raises(WorkerDiedError) as error:
+            list(VideoLoader(dataset, batch_size=2, num_workers=1))
+        return str(error.value)
+
+    def test_one_that_ends_as_it_begins_needs_a_guard(self, records):
+        assert self.last_words(DiesAtStart(records, PREPROCESSING)).endswith(NEEDS_GUARD)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs a system that limits files")
+    def test_shared_memory_that_is_full_is_one_sentence_with_the_way_out(self, records):
+        words = self.last_words(WithoutSharedMemory(records, PREPROCESSING))
+        assert re.fullmatch(r"The shared memory \(/dev/shm\).* is too small .*: make it larger .* 0\)\.", words)
+
+    def test_shared_memory_that_is_full_from_the_start_too(self, records, monkeypatch):
+        def full(_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(loader_module, "_WatchedIterator", full)
+        assert "--workers 0" in self.last_words(VideoDataset(records, PREPROCESSING))
+
+    def test_workers_have_the_limits_that_hold_when_they_start(self, records):
+        with set_limits(pixels_per_frame=10), pytest.raises(TooManyFailuresError, match="too large: a frame of"):
+            list(VideoLoader(VideoDataset(records, PREPROCESSING), batch_size=2, num_workers=1))
 
 
 class TestArguments:

@@ -40,14 +40,14 @@ def refused(path, words, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "words"),
+    ("name", "words"),
     [
-        ("gif_16000.gif", "corrupt", "above the limit pixels_per_frame=67108864: --limit pixels_per_frame"),
-        ("mov_3x50M_frames.mov", "too large", "a file of 150000000 packets is above the limit packets_per_file"),
+        ("gif_16000.gif", "a frame of 16000 x 16000 pixels is above the limit pixels_per_frame=67108864"),
+        ("mov_3x50M_frames.mov", "a file of 150000000 packets is above the limit packets_per_file"),
     ],
 )
-def test_a_bomb_is_refused_before_it_is_unpacked(shared, name, kind, words):
-    assert refused(shared(f"cases/hostile/{name}"), words).kind == kind
+def test_a_bomb_is_refused_before_it_is_unpacked(shared, name, words):
+    assert refused(shared(f"cases/hostile/{name}"), words).kind == "too large"
 
 
 def test_frames_above_the_limit_are_refused_and_those_at_it_are_not(video, tmp_path):

@@ -12,7 +12,8 @@ from contextlib import suppress
 
 import pytest
 
-from uniformerv2.data.worker_pool import Lost, run_isolated
+from uniformerv2.core.limits import get_limits, set_limits
+from uniformerv2.data.worker_pool import NEEDS_GUARD, Lost, run_isolated, worker_context
 
 
 def behave(task):
@@ -116,4 +117,53 @@ def test_a_script_without_main_guard_is_told_so_and_does_not_multiply(tmp_path):
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "A script that starts workers needs if __name__ == '__main__':" in done.stderr.strip().splitlines()[-1]
+    assert done.stderr.strip().splitlines()[-1].endswith(NEEDS_GUARD)
+
+
+PROCESSES = """
+import multiprocessing, sys
+import beside
+from uniformerv2.core.processes import nothing_from_here
+from uniformerv2.data.worker_pool import run_isolated, worker_context
+
+if __name__ == "__main__":
+    server = worker_context(preload="uniformerv2.core.limits")
+    print([answer for _, answer in run_isolated(beside.look, ["grp"], num_workers=1, timeout_seconds=60)])
+    with nothing_from_here():
+        spawned = multiprocessing.get_context("spawn").Process(target=beside.look, args=("grp",))
+        spawned.start()
+    spawned.join()
+    print(spawned.exitcode)
+"""
+BESIDE = """
+import importlib
+
+def look(name):
+    return importlib.import_module(name).__name__
+"""
+
+
+def test_processes_import_nothing_of_the_current_folder_and_what_lies_beside_the_script(tmp_path):
+    """An empty random.py breaks whatever imports it; any other module of the folder would leave a file."""
+    data, scripts = tmp_path / "data", tmp_path / "scripts"
+    data.mkdir()
+    scripts.mkdir()
+    for name in ("grp", "tempfile", "signal", "multiprocessing", "uniformerv2", "beside"):
+        (data / f"{name}.py").write_text(f"open({str(data / 'ran')!r}, 'a').write({name!r})")
+    (data / "random.py").touch()
+    (scripts / "run.py").write_text(PROCESSES)
+    (scripts / "beside.py").write_text(BESIDE)
+    command = [sys.executable, scripts / "run.py"]
+    done = subprocess.run(command, cwd=data, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("['grp']\n0\n", "")
+    assert not (data / "ran").exists()
+
+
+def test_a_worker_has_the_limits_that_hold_when_it_starts():
+    worker_context()  # the server from which it comes has started before
+    with set_limits(depth=123):
+        assert list(run_isolated(depth_limit, ["a"], num_workers=1, timeout_seconds=60)) == [("a", 123)]
+
+
+def depth_limit(_):
+    return get_limits().depth

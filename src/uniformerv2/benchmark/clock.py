@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,8 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
+
+from uniformerv2.data.worker_pool import worker_context
 
 __all__ = ["Times", "fresh_processes", "peak_bytes", "time_in_turns"]
 
@@ -115,11 +116,7 @@ def peak_bytes(
 
 def fresh_processes() -> Any:
     """Processes that inherit nothing of this one: from a server that has imported PyTorch, where there is one."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["uniformerv2.benchmark.growth", "uniformerv2.data.loader"])
-    return context
+    return worker_context(preload="uniformerv2.benchmark.growth")
 
 
 def _growth_of_this_process(make: Callable[[], Run], imports: Callable[[], object] | None, num_threads: int) -> int:

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any, Final
 
 from uniformerv2.commands.options import UsageError
+from uniformerv2.core.processes import nothing_from_here
 from uniformerv2.data.worker_pool import end_with_parent
 
 __all__ = ["Place", "ProcessGroup", "own_place"]
@@ -82,8 +83,9 @@ class ProcessGroup:
             UsageError: One of them was called wrongly.
             ChildProcessError: One of them failed.
         """
-        for process in self._processes:
-            process.start()
+        with nothing_from_here():
+            for process in self._processes:
+                process.start()
         try:
             running = dict(enumerate(self._processes))
             while running:

@@ -12,26 +12,30 @@ worker decodes and transforms with one thread.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import math
-import multiprocessing
+import shutil
+import signal
 import time
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
+from functools import partial
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from uniformerv2.core.limits import Limits, get_limits
 from uniformerv2.data.clips import TooManyFailuresError, VideoFailure
 from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
 from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.shards import ShardDataset
-from uniformerv2.data.worker_pool import available_cores, begin_worker, start_server
+from uniformerv2.data.worker_pool import NEEDS_GUARD, available_cores, begin_worker, worker_context
 
 __all__ = ["EpochReport", "VideoLoader", "WorkerDiedError"]
 
@@ -149,8 +153,6 @@ class VideoLoader:
             sampler=self.sampler if isinstance(self.sampler, EpochSampler) else None,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
-            multiprocessing_context=_worker_context() if num_workers else None,
-            worker_init_fn=_begin_worker,
             persistent_workers=num_workers > 0,
             prefetch_factor=prefetch_batches if num_workers else None,
             timeout=WATCH_FACTOR * dataset.reader.seconds_per_video if num_workers else 0,
@@ -175,8 +177,10 @@ class VideoLoader:
                 if self._num_batches == len(self) and self._failures:  # a trainer does not ask for the end
                     logger.warning("%s", self.report)
                 yield batch
-        except Exception:
+        except Exception as error:
             self.close()  # left to the garbage collector, workers wait for five seconds
+            if isinstance(error, RuntimeError) and "</torch_" in str(error):  # PyTorch's names of shared memory
+                raise WorkerDiedError(_shared_memory_advice()) from error
             raise
 
     def close(self) -> None:
@@ -263,14 +267,21 @@ class _WatchedLoader(DataLoader[Any]):
         if not self.num_workers:
             return super()._get_iterator()
         self.check_worker_number_rationality()
-        start_server()
-        return _WatchedIterator(self)
+        self.multiprocessing_context = worker_context(preload="uniformerv2.data.loader")
+        self.worker_init_fn = partial(_begin_worker, limits=get_limits())
+        try:
+            return _WatchedIterator(self)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise WorkerDiedError(_shared_memory_advice()) from error
+            raise WorkerDiedError(f"A process that reads videos does not start ({error}). {NEEDS_GUARD}") from error
 
 
 class _WatchedIterator(_MultiProcessingDataLoaderIter):
     def __init__(self, loader: _WatchedLoader) -> None:
         super().__init__(loader)
         weakref.finalize(self, _kill, self._workers)  # they do not hear the SIGTERM that PyTorch would send
+        self._has_answered = False
 
     def _get_data(self) -> Any:
         deadline = time.monotonic() + self._timeout if self._timeout else math.inf
@@ -278,13 +289,31 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
             try:
                 is_there, data = self._try_get_data()
             except (RuntimeError, OSError, EOFError) as error:  # it is dead, or what it had sent is gone with it
-                raise WorkerDiedError(
-                    f"A process that reads videos is gone ({error}). Most often the memory was full and the system "
-                    "ended it: take fewer of them (num_workers, --workers), or a smaller batch."
-                ) from error
+                raise WorkerDiedError(self._why_one_is_gone(error)) from error
             if is_there:
+                self._has_answered = True
                 return data
         raise TimeoutError(f"No batch came for {self._timeout:g} seconds; 'uniformerv2 data check' finds such videos")
+
+    def _why_one_is_gone(self, error: Exception) -> str:
+        codes = [worker.exitcode for worker in self._workers if worker.exitcode is not None]
+        if -getattr(signal, "SIGBUS", 0) in codes:
+            return _shared_memory_advice()
+        if not self._has_answered and any(code > 0 for code in codes):
+            return f"A process that reads videos ended as it began, for the reason that it wrote above. {NEEDS_GUARD}"
+        return (
+            f"A process that reads videos is gone ({error}). Most often the memory was full and the system "
+            "ended it: take fewer of them (num_workers, --workers), or a smaller batch."
+        )
+
+
+def _shared_memory_advice() -> str:
+    shared = Path("/dev/shm")
+    size = f", which has {shutil.disk_usage(shared).total / 2**20:,.0f} MB," if shared.is_dir() else ""
+    return (
+        f"The shared memory (/dev/shm){size} is too small for the batches of the processes that read videos: make it "
+        "larger (docker run --shm-size=8g), or take none of them (num_workers=0, --workers 0)."
+    )
 
 
 class _Stream(IterableDataset[Any]):
@@ -297,8 +326,8 @@ class _Stream(IterableDataset[Any]):
         return iter(self.shards)
 
 
-def _begin_worker(worker: int) -> None:
-    begin_worker()  # PyTorch's own watch looks at the system's parent, which is the forkserver
+def _begin_worker(worker: int, limits: Limits) -> None:
+    begin_worker(limits)  # PyTorch's own watch looks at the system's parent, which is the forkserver
 
 
 def _kill(workers: Sequence[BaseProcess]) -> None:
@@ -306,12 +335,3 @@ def _kill(workers: Sequence[BaseProcess]) -> None:
     for worker in workers:
         if worker.is_alive():
             worker.kill()
-
-
-def _worker_context() -> BaseContext:
-    """Where workers come from: a server that has imported what they need, in a few milliseconds each."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "uniformerv2.data.loader"])
-    return context

@@ -109,8 +109,23 @@ class VideoFile:
             VideoError: FFmpeg finds no video that it can decode.
         """
         self._close_container()
-        self._file.seek(0)
         for_decoder = {"max_pixels": str(get_limits().pixels_per_frame)}
+        container, stream = self._open(for_decoder)
+        if not stream.codec_context.width:  # FFmpeg forgets the size of what it may not decode, and tells it otherwise
+            container.close()
+            container, stream = self._open({"skip_frame": "all"})
+            self._check_size(stream)
+            container.close()
+            container, stream = self._open(for_decoder)
+        self._check_size(stream)
+        self._container, self._stream = container, stream
+        context = stream.codec_context
+        context.options = for_decoder
+        context.thread_count = self._num_threads
+        context.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
+
+    def _open(self, for_decoder: dict[str, str]) -> tuple[InputContainer, VideoStream]:
+        self._file.seek(0)
         for_container = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
         try:
             container = av.open(
@@ -122,14 +137,7 @@ class VideoFile:
             raise VideoError(self.path, "unreadable", str(error.strerror)) from error
         # A timestamp that FFmpeg makes up where the file has none does not identify a frame.
         container.flags &= ~cast("int", Flags.gen_pts.value)
-        self._stream = _first_video_stream(container, self.path)
-        self._container = container
-        context = self._stream.codec_context
-        size = f"a frame of {context.width} x {context.height} pixels"
-        check_limit(self.path, "pixels_per_frame", context.width * context.height, what=size)
-        context.options = for_decoder
-        context.thread_count = self._num_threads
-        context.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
+        return container, _first_video_stream(container, self.path)
 
     def close(self) -> None:
         """Free the decoder with its threads, and the file."""
@@ -249,6 +257,10 @@ class VideoFile:
         except EmptyBoxesError as error:
             raise VideoError(self.path, "corrupt", str(error)) from error
 
+    def _check_size(self, stream: VideoStream) -> None:
+        width, height = stream.codec_context.width, stream.codec_context.height
+        check_limit(self.path, "pixels_per_frame", width * height, what=f"a frame of {width} x {height} pixels")
+
     def _check_packets(self, count: int) -> None:
         check_limit(self.path, "packets_per_file", count, what=f"a file of {count} packets")
 
@@ -261,9 +273,6 @@ class VideoFile:
         if not frames:
             kind: VideoErrorKind = "unsupported" if isinstance(self._failure, av.error.PatchWelcomeError) else "corrupt"
             reason = str(self._failure.strerror) if self._failure else "the decoder gives no reason"
-            if not self._stream.codec_context.width:  # FFmpeg forgets the size of what it may not decode
-                limit = get_limits().pixels_per_frame
-                reason += f"; if its frames are above the limit pixels_per_frame={limit}: --limit pixels_per_frame=N"
             raise VideoError(self.path, kind, f"no frame can be decoded ({reason})")
         times = tuple(pts for pts, _ in frames if pts is not None)
         if len(times) < len(frames) or any(after <= before for before, after in pairwise(times)):

@@ -19,11 +19,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from typing import Any, Final, Generic, Literal, TypeVar
 
-__all__ = ["Lost", "available_cores", "begin_worker", "end_with_parent", "run_isolated", "start_server"]
+from uniformerv2.core.limits import Limits, get_limits, set_limits
+from uniformerv2.core.processes import nothing_from_here
+
+__all__ = [
+    "NEEDS_GUARD",
+    "Lost",
+    "available_cores",
+    "begin_worker",
+    "end_with_parent",
+    "run_isolated",
+    "worker_context",
+]
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -32,6 +44,10 @@ _START_SECONDS: Final = 120.0
 _READY: Final = "ready"
 _SLOW_IMPORT: Final = "uniformerv2.data.decoding"
 """Brings torch and av. Imported once by the process that forks the workers, so that a new one costs milliseconds."""
+NEEDS_GUARD: Final = (
+    "A script that starts workers must be a file, with if __name__ == '__main__': around its own work; "
+    "with num_workers=0 it needs neither."
+)
 
 
 @dataclass(frozen=True)
@@ -52,24 +68,40 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def start_server() -> None:
-    """Start the process that workers are forked from, where there is none yet, with SIGTERM blocked in it and in them.
+def worker_context(*, preload: str = _SLOW_IMPORT) -> BaseContext:
+    """Where workers come from: processes that never are a copy of this one, which may have threads and open decoders.
+
+    They are forked from a server (where there is none, as on Windows, each is started anew), which is started here, if
+    there is none yet, with SIGTERM blocked in it and in them. It imports nothing of the current folder, and of the
+    user's script nothing either: a worker does, by the path of this process.
 
     A cluster, or ``kill`` with a group of processes, sends SIGTERM to all of them at once. What it means is decided in
     the main process, which may first finish what it is in and needs its workers for that.
+
+    Args:
+        preload: The module that the server imports, so that a worker costs milliseconds.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
-        return
-    multiprocessing.resource_tracker.ensure_running()  # now, as starting it would unblock SIGTERM
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it is inherited, and nothing is lost by it
-    try:
-        multiprocessing.forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([preload])
+    with nothing_from_here():
+        multiprocessing.resource_tracker.ensure_running()  # now, as starting it would unblock SIGTERM
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it is inherited, and nothing is lost
+        try:
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
 
 
-def begin_worker() -> None:
-    """Make this process one that ends when its parent ends or kills it, and not by signals that go to both of them."""
+def begin_worker(limits: Limits) -> None:
+    """Make this process one that ends when its parent ends or kills it, and not by signals that go to both of them.
+
+    Args:
+        limits: Those of the parent, which may have been set after the server was started.
+    """
+    set_limits(**asdict(limits))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_with_parent()
@@ -163,15 +195,14 @@ class _Worker(Generic[Task, Answer]):
     """One process with one task; the clock starts when the process says that it is ready."""
 
     def __init__(self, function: Callable[[Task], Answer], task: Task, timeout_seconds: float) -> None:
-        context = _context()
-        start_server()
+        context: Any = worker_context()
         self.pipe, theirs = context.Pipe()
         self.task = task
         self.is_alive = True
         self._is_ready = False
         self._timeout_seconds = timeout_seconds
         self.deadline = time.monotonic() + _START_SECONDS
-        self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, function, get_limits()), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -194,10 +225,7 @@ class _Worker(Generic[Task, Answer]):
             self.is_alive = False
             died = self._how_it_died()
             if not self._is_ready:
-                raise ChildProcessError(
-                    f"A worker process does not start ({died}). A script that starts workers needs "
-                    "if __name__ == '__main__': around its own work."
-                ) from None
+                raise ChildProcessError(f"A worker process does not start ({died}). {NEEDS_GUARD}") from None
             return _Finished(Lost("crashed", died))
         if not self._is_ready:
             assert message == _READY
@@ -232,18 +260,9 @@ class _Worker(Generic[Task, Answer]):
         return f"the decoder's process ended with code {code}"
 
 
-def _context() -> Any:
-    """A way to start processes that never forks this one, which may have threads and open decoders."""
-    if sys.platform == "win32":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", _SLOW_IMPORT])
-    return context
-
-
-def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
+def _serve(pipe: Connection, function: Callable[[Any], Any], limits: Limits) -> None:
     """The life of a worker: it ends when the parent closes the pipe, or dies."""
-    begin_worker()  # a function that hangs sees no closed pipe
+    begin_worker(limits)  # a function that hangs sees no closed pipe
     try:
         pipe.send(_READY)
         while True:
