@@ -357,7 +357,7 @@ def test_pushed_to_the_hub_is_our_folder(monkeypatch, tmp_path):
     assert push_to_hub(make(TINY), "me/model", private=True) == "https://hub/me/model/commit/1"
     assert seen == {"token": None, "repository": ("me/model", True, True), "config": TINY}
     folder = save_model(make(TINY), tmp_path / "snapshot")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: str(folder))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(folder))
     assert load_model("hf:me/model").config == from_pretrained("me/model").config == TINY
 
 

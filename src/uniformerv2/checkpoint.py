@@ -24,15 +24,26 @@ from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.convert import CLIP_FORMATS, Converted, convert
 from uniformerv2.model.embedding import inflate
 from uniformerv2.model.files import naming, read_checkpoint, read_json, to_json, write_tensors
+from uniformerv2.model.hub import fetch_folder_from_hub
 from uniformerv2.model.presets import ModelCard, fetch_weights, model_card
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.runs import is_of_training, model_folder, network_of_training, random_network
+from uniformerv2.ops.functional import interpolate_positions
+from uniformerv2.runs import filled_network, is_of_training, model_folder, network_of_training
 
 __all__ = ["create_model", "from_pretrained", "load_model", "push_to_hub", "save_model"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 HUB_PREFIX = "hf:"
 IMAGE_VIT = ("embedding.", "blocks.")
+POSITIONS = "embedding.positions"
+FREE = frozenset(
+    {
+        *("image_size", "num_frames", "drop_path_rate", "global_drop_path_rate", "global_dropout"),
+        *("classifier_dropout", "drop_path_per"),
+    }
+)
+"""Fields of a configuration with which the same weights are the same network."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +94,9 @@ def load_model(
         num_classes: Check that the head has as many rows; with ``new_head``, the rows of the new one.
         head_map: Rows of the head to keep, in order: numbers, or a name such as "kinetics710_to_kinetics400".
         new_head: Replace the head by a random one of ``num_classes`` rows.
-        **overrides: Fields of ``UniFormerV2Config``, for instance ``num_frames=8, num_heads=4``.
+        **overrides: Fields of ``UniFormerV2Config``, for instance ``num_frames=8``. With another ``image_size`` learnt
+            positions are interpolated. Where the architecture is known (our folder, the zoo) the fields of the clip
+            and the rates of training alone may change; of a foreign file all may, for instance ``num_heads=4``.
 
     Returns:
         The model, in eval mode, float32, on the CPU.
@@ -171,11 +184,8 @@ def push_to_hub(model: UniFormerV2, repository: str, *, private: bool = False, t
 
 def _load(source: str | Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     if str(source).startswith(HUB_PREFIX):
-        from huggingface_hub import snapshot_download
-
-        repository = str(source).removeprefix(HUB_PREFIX)
-        folder = snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS])
-        return _load_folder(Path(folder), overrides)
+        folder = fetch_folder_from_hub(str(source).removeprefix(HUB_PREFIX), (CONFIG, WEIGHTS))
+        return _load_folder(folder, overrides)
     path = Path(source)
     if path.is_dir():
         return _load_folder(model_folder(path), overrides)
@@ -199,18 +209,30 @@ def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     if content.get("format") != "uniformerv2" or "model" not in content:
         raise ValueError(f"{folder / CONFIG} was not written by uniformerv2.")
     with naming(folder / CONFIG):
-        config = UniFormerV2Config.from_dict({**content["model"], **overrides})
-    size = {name: overrides[name] for name in ("num_frames", "image_size") if name in overrides}
-    info = CheckpointInfo(
-        preprocessing={**content.get("preprocessing", {}), **size},
-        class_names=tuple(content.get("class_names", ())),
-        is_multi_label=bool(content.get("is_multi_label", False)),
-        licence=content.get("licence", "unknown"),
-        source=content.get("source", "unknown"),
-        metrics=content.get("metrics", {}),
-        versions=content.get("versions", {}),
-    )
-    return _fill(config, info, read_checkpoint(folder / WEIGHTS), folder)
+        stored = UniFormerV2Config.from_dict(content["model"])
+        config = _overridden(stored, overrides)
+        info = CheckpointInfo.from_dict({"source": "unknown", **content})
+        if info.class_names and len(info.class_names) != config.num_classes:
+            raise ValueError(f"class_names has {len(info.class_names)} names, the head {config.num_classes} classes.")
+        size = {name: overrides[name] for name in ("num_frames", "image_size") if name in overrides}
+        info = replace(info, preprocessing=_explicit({**info.preprocessing, **size}, config))
+    return _fill(config, info, read_checkpoint(folder / WEIGHTS), folder, grid=stored.grid)
+
+
+def _overridden(stored: UniFormerV2Config, overrides: Mapping[str, Any]) -> UniFormerV2Config:
+    """The architecture of known weights with overrides: sizes of the clip, and rates that only training knows.
+
+    Raises:
+        ValueError: Another value would make another network of the same weights, whose scores mean nothing.
+    """
+    config = UniFormerV2Config.from_dict({**stored.to_dict(), **overrides})
+    for name in sorted(overrides.keys() - FREE):
+        if getattr(config, name) != getattr(stored, name):
+            raise ValueError(
+                f"{name} is {getattr(stored, name)!r} in these weights, {overrides[name]!r} was asked for: leave it "
+                f"out. What may be another: {', '.join(sorted(FREE))}."
+            )
+    return config
 
 
 def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
@@ -225,6 +247,7 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
         converted = convert(content)
         if converted.format == "native":
             raise ValueError(f"This is one of our files without its {CONFIG}: give the folder that holds both.")
+        stored = UniFormerV2Config.from_dict(converted.config)
         config = UniFormerV2Config.from_dict({**converted.config, **overrides})
     assumed = [f"{name}={getattr(config, name)}" for name in converted.undetermined if name not in overrides]
     if assumed:
@@ -232,12 +255,13 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     if converted.dropped:
         logger.info("%s: not needed and left out: %s.", path.name, ", ".join(converted.dropped))
     info = CheckpointInfo(preprocessing=_file_preprocessing(converted, config), source=path.name)
-    return _fill_converted(config, info, converted, path)
+    return _fill_converted(config, info, converted, path, grid=stored.grid)
 
 
 def _load_card(card: ModelCard, overrides: Mapping[str, Any]) -> UniFormerV2:
     path = fetch_weights(card)
-    config = UniFormerV2Config.from_dict({**card.config, **overrides})
+    stored = UniFormerV2Config.from_dict(card.config)
+    config = _overridden(stored, overrides)
     metrics = (
         {} if card.top1 is None else {"published_top1": card.top1, "published_top5": card.top5, "views": card.views}
     )
@@ -248,41 +272,62 @@ def _load_card(card: ModelCard, overrides: Mapping[str, Any]) -> UniFormerV2:
         source=card.url,
         metrics=metrics,
     )
-    return _fill_converted(config, info, convert(read_checkpoint(path)), path)
+    with naming(path):
+        converted = convert(read_checkpoint(path))
+    return _fill_converted(config, info, converted, path, grid=stored.grid)
 
 
-def _fill_converted(config: UniFormerV2Config, info: CheckpointInfo, converted: Converted, path: Path) -> UniFormerV2:
+def _fill_converted(
+    config: UniFormerV2Config, info: CheckpointInfo, converted: Converted, path: Path, *, grid: tuple[int, int]
+) -> UniFormerV2:
     """Fill a model from a foreign file; an image tower leaves the armour as it was made."""
     if converted.format not in CLIP_FORMATS:
-        return _fill(config, info, converted.state, path)
+        return _fill(config, info, converted.state, path, grid=grid)
     state = dict(converted.state)
     state["embedding.weight"] = inflate(state["embedding.weight"].squeeze(2), config.tubelet_kernel_size)
     logger.warning("%s holds an image ViT: %s are random.", path.name, ", ".join(converted.absent))
     fresh = UniFormerV2(config).state_dict()
     armour = {key: value for key, value in fresh.items() if ".local." in key or not key.startswith(IMAGE_VIT)}
-    return _fill(config, info, {**armour, **state}, path)
+    return _fill(config, info, {**armour, **state}, path, grid=grid)
 
 
-def _fill(config: UniFormerV2Config, info: CheckpointInfo, state: Mapping[str, Tensor], path: Path) -> UniFormerV2:
-    """A model with exactly these tensors.
+def _fill(
+    config: UniFormerV2Config,
+    info: CheckpointInfo,
+    state: Mapping[str, Tensor],
+    path: Path,
+    *,
+    grid: tuple[int, int],
+) -> UniFormerV2:
+    """A model with exactly these tensors, whose positions are interpolated where its frames have another size.
+
+    Args:
+        config: The architecture.
+        info: What travels with the weights.
+        state: The tensors.
+        path: Where they come from, for messages.
+        grid: Patches H, W that the positions of ``state`` are for.
 
     Raises:
-        ValueError: Tensors are missing, unknown, or of another shape.
+        ValueError: As ``filled_network``.
     """
-    model = random_network(config, info)
-    own = model.state_dict()
-    problems = [f"missing {key}" for key in own if key not in state]
-    problems += [f"unknown {key}" for key in state if key not in own]
-    problems += [
-        f"{key} is {tuple(value.shape)}, the configuration needs {tuple(own[key].shape)}"
-        for key, value in state.items()
-        if key in own and value.shape != own[key].shape
-    ]
-    if problems:
-        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
-        raise ValueError(f"{path} does not fit its configuration: {shown}.")
-    model.load_state_dict(dict(state))
-    return model
+    state = {name: _at_grid(tensor, grid, config) if name == POSITIONS else tensor for name, tensor in state.items()}
+    return filled_network(config, info, state, path)
+
+
+def _at_grid(positions: Tensor, grid: tuple[int, int], config: UniFormerV2Config) -> Tensor:
+    """The positions of a published architecture for the frames of ``config``; an armed image ViT does it as it runs.
+
+    Raises:
+        ValueError: The new size is not of whole patches.
+    """
+    if config.backbone is not None or config.grid == grid or positions.ndim != 2:
+        return positions
+    for side in (config.image_size,) if isinstance(config.image_size, int) else config.image_size:
+        if side % config.patch_size:
+            nearest = round(side / config.patch_size) * config.patch_size
+            raise ValueError(f"image_size must be a multiple of {config.patch_size}, got {side}; near is {nearest}.")
+    return interpolate_positions(positions, grid, config.grid)
 
 
 def _map_head(model: UniFormerV2, head_map: str | Sequence[int]) -> None:

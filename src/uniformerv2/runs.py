@@ -11,16 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+from torch import Tensor
+
 from uniformerv2.core.run_paths import RunPaths
 from uniformerv2.data.annotations.text_lists import named_classes
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
-from uniformerv2.model.files import read_json
+from uniformerv2.model.files import is_finite, naming, read_json
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["SAVED_NAMES", "is_of_training", "model_folder", "network_of_training", "random_network"]
+__all__ = ["SAVED_NAMES", "filled_network", "is_of_training", "model_folder", "network_of_training", "random_network"]
 
 CONFIG: Final = "config.json"
+FLOATS: Final = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 SAVED_NAMES: Final = "class_names"
 """Where a checkpoint of a training keeps the names of the classes, in the order of the head."""
 
@@ -32,6 +36,66 @@ def random_network(config: UniFormerV2Config, info: CheckpointInfo | None = None
     from uniformerv2.model.arming import rebuild  # brings timm, which takes longer to import than a prediction
 
     return rebuild(config, info)
+
+
+def filled_network(
+    config: UniFormerV2Config, info: CheckpointInfo, state: Mapping[str, Tensor], path: Path
+) -> UniFormerV2:
+    """A network with exactly these tensors.
+
+    Args:
+        config: The architecture.
+        info: What travels with the weights.
+        state: The tensors.
+        path: Where they come from, for messages.
+
+    Raises:
+        ValueError: Tensors are missing, unknown, of another shape or kind, or hold what is no finite number; or the
+            architecture can't be built.
+    """
+    with naming(path):
+        with torch.device("meta"):  # shapes are compared before memory for them is asked for
+            _check_fits(random_network(config, info).state_dict(), state)
+        network = random_network(config, info)
+    _fill(network, state, path)
+    return network
+
+
+def _fill(network: UniFormerV2, state: Mapping[str, Tensor], path: Path) -> None:
+    """Put tensors into a network.
+
+    Raises:
+        ValueError: They do not fit, or hold what is no finite number.
+    """
+    with naming(path):
+        _check_fits(network.state_dict(), state)
+    network.load_state_dict(state)
+    for name, tensor in network.state_dict().items():
+        if not is_finite(tensor):
+            raise ValueError(f"{path}: {name} holds what is no finite number (NaN or infinite): the file is damaged.")
+
+
+def _check_fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Whether a state dict is that of a network.
+
+    Raises:
+        ValueError: It is not; the message names ten tensors.
+    """
+    problems = [f"missing {key}" for key in own if key not in state]
+    problems += [f"unknown {key}" for key in state if key not in own]
+    problems += [
+        f"{key} is {tuple(value.shape)}, the configuration needs {tuple(own[key].shape)}"
+        for key, value in state.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    problems += [
+        f"{key} holds {str(value.dtype).removeprefix('torch.')}, no {'floats' if is_float else 'whole numbers'}"
+        for key, value in state.items()
+        if key in own and value.dtype not in (FLOATS if (is_float := own[key].is_floating_point()) else {torch.int64})
+    ]
+    if problems:
+        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
+        raise ValueError(f"The weights do not fit the configuration: {shown}.")
 
 
 def model_folder(folder: Path) -> Path:
@@ -70,45 +134,43 @@ def network_of_training(path: Path, content: Mapping[str, Any], *, load: Callabl
         ValueError: The folder does not say it, or the weights do not fit.
     """
     run = RunPaths(path.resolve().parent.parent)
+    state = content.get("state_dict")
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} is no checkpoint of a training: its state_dict is no mapping of names to tensors.")
+    own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
     if run.record.is_file():
-        network = _of_run(run)
+        network = filled_network(*_of_run(run), own, path)
     elif run.config.is_file():
-        network = _of_config(run.config, load)
+        network = _of_config(run.config, load, own, path)
     else:
         raise ValueError(
             f"{path} holds weights alone; what the network is made of stands in run.json or config.yaml of the folder "
             f"above, and {run.path} has neither. Give the model folder of the training, or put the file back."
         )
-    state = content["state_dict"]
-    own = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-    try:
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit the network of {run.path}: {error}") from error
     if content.get(SAVED_NAMES):
         network.info = replace(network.info, class_names=tuple(content[SAVED_NAMES]))
     return network
 
 
-def _of_run(run: RunPaths) -> UniFormerV2:
-    """With random weights, from what ``uniformerv2 train`` noted.
+def _of_run(run: RunPaths) -> tuple[UniFormerV2Config, CheckpointInfo]:
+    """What ``uniformerv2 train`` noted.
 
     Raises:
         ValueError: It noted something else.
     """
     content = read_json(run.record)
     try:
-        plan, info = content["plan"], CheckpointInfo(**content["info"])
+        plan, info = content["plan"], CheckpointInfo.from_dict(content["info"])
         fields = {name: plan[name] for name in ("num_frames", "image_size", "num_clips", "num_crops")}
         preprocessing = Preprocessing.from_dict({**info.preprocessing, **fields}).to_dict()
         info = replace(info, preprocessing=preprocessing, class_names=tuple(plan["class_names"]))
-        return random_network(UniFormerV2Config.from_dict(content["network"]), info)
-    except (KeyError, TypeError) as error:
+        return UniFormerV2Config.from_dict(content["network"]), info
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{run.record} was not written by uniformerv2 train: {error!r}.") from error
 
 
-def _of_config(path: Path, load: Callable[..., UniFormerV2]) -> UniFormerV2:
-    """With random weights, from what ``uniformerv2 fit`` noted.
+def _of_config(path: Path, load: Callable[..., UniFormerV2], state: Mapping[str, Tensor], source: Path) -> UniFormerV2:
+    """With these tensors, of what ``uniformerv2 fit`` noted.
 
     Raises:
         ValueError: It noted something else.
@@ -119,9 +181,11 @@ def _of_config(path: Path, load: Callable[..., UniFormerV2]) -> UniFormerV2:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         model, data = content["model"], content["data"]
         if model.get("network"):
-            network = random_network(UniFormerV2Config.from_dict(model["network"]))
+            config = UniFormerV2Config.from_dict(model["network"])
+            network = filled_network(config, CheckpointInfo(), state, source)
         else:
             network = load(model["weights"], head_map=model.get("head_map"))
+            _fill(network, state, source)
         names = named_classes(data["classes"]) if data.get("classes") else ()
         network.info = replace(network.info, preprocessing=data["preprocessing"], class_names=names)
     except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:

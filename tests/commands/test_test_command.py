@@ -264,7 +264,10 @@ def test_a_folder_of_a_training_and_its_checkpoints(model, videos, tmp_path, cap
     assert measured(call(capsys, "test", videos, "--model", checkpoint, "--json", *FEW))[1] == wanted
     state.pop("network.head.bias")
     torch.save({"pytorch-lightning_version": "2", "state_dict": state}, checkpoint)
-    assert "does not fit the network" in call(capsys, "test", videos, "--model", checkpoint, code=2).err
+    assert (
+        "do not fit the configuration: missing head.bias"
+        in call(capsys, "test", videos, "--model", checkpoint, code=2).err
+    )
     (run / "run.json").write_text("{}")
     assert "is not finished" in call(capsys, "test", videos, "--model", run, code=2).err
     save_model(network, run / "model")

@@ -40,6 +40,7 @@ class Limits:
         depth: Blocks of a network.
         width: Channels of a network, and rows of a head.
         image_size: Height or width of a network's input, in pixels.
+        patches_per_frame: Tokens that a network makes of a frame.
         frames_per_video: Frames of a clip times clips times crops.
     """
 
@@ -55,6 +56,7 @@ class Limits:
     depth: int = 256
     width: int = 2**16
     image_size: int = 4096
+    patches_per_frame: int = 2**16
     frames_per_video: int = 2**14
 
     def __post_init__(self) -> None:

@@ -19,8 +19,9 @@ from torch import nn
 
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.convert import to_timm_vit
+from uniformerv2.model.download import DownloadError, is_offline
 from uniformerv2.model.files import read_checkpoint
-from uniformerv2.model.image_vits import TimmViT, check_supported, take_apart
+from uniformerv2.model.image_vits import TimmViT, build_vit, check_supported, take_apart
 from uniformerv2.model.timm_weights import TimmWeights
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
@@ -185,8 +186,18 @@ def rebuild(config: UniFormerV2Config, info: CheckpointInfo | None = None) -> Un
 
     Returns:
         A network whose state dict has the same names and shapes as the one the configuration comes from.
+
+    Raises:
+        ValueError: The backbone is no image ViT of timm's registry, or another one than the other fields say.
     """
-    source = timm.create_model(str(config.backbone), pretrained=False, num_classes=0, **config.backbone_args)
+    source = build_vit(str(config.backbone), config.backbone_args)
+    check_supported(source)
+    found = _image_fields(source, {})
+    for name in sorted(OF_THE_IMAGE_VIT & found.keys() - {"backbone"}):
+        if getattr(config, name) != found[name]:
+            raise ValueError(
+                f"{name} is {getattr(config, name)}, but {config.backbone} with these backbone_args has {found[name]}."
+            )
     return UniFormerV2(config, image_vit=take_apart(source, config), info=info)
 
 
@@ -201,10 +212,7 @@ def _load_image_vit(
     if pretrained and weights is not None:
         raise ValueError("Give pretrained=True (timm's weights) or weights= (a file), not both.")
     if isinstance(vit, str):
-        overlay = TimmWeights.of(vit).overlay() if pretrained and ":" not in vit else None  # hf-hub: is timm's affair
-        source = timm.create_model(
-            vit, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay, **backbone_args
-        )
+        source = _named(vit, pretrained=pretrained, backbone_args=backbone_args)
         check_supported(source)
     else:
         check_supported(vit)
@@ -214,6 +222,25 @@ def _load_image_vit(
     if weights is not None:
         _load_weights(source, Path(weights), size)
     return source
+
+
+def _named(name: str, *, pretrained: bool, backbone_args: Mapping[str, Any]) -> TimmViT:
+    """A model of timm's, or what its prefixes ``hf-hub:`` and ``local-dir:`` name.
+
+    Raises:
+        DownloadError: It would have to be fetched in offline mode.
+        ValueError: timm knows no such name.
+    """
+    if name.startswith("hf-hub:") and is_offline():
+        raise DownloadError(f"{name} is on the Hugging Face hub, and offline mode is on (UNIFORMERV2_OFFLINE).")
+    if ":" not in name and not pretrained and not timm.is_model(name.partition(".")[0]):
+        stem = name.partition(".")[0]
+        near = (timm.list_models(f"{stem}*") or timm.list_models(f"*{stem}*"))[:3]
+        raise ValueError(f"timm has no model called {name!r}." + (f" Near are {', '.join(near)}." if near else ""))
+    overlay = TimmWeights.of(name).overlay() if pretrained and ":" not in name else None
+    return timm.create_model(
+        name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay, **backbone_args
+    )
 
 
 def _load_weights(vit: TimmViT, path: Path, size: int | tuple[int, int] | None) -> None:
@@ -272,9 +299,9 @@ def _check_rebuildable(vit: TimmViT, backbone_args: Mapping[str, Any]) -> None:
     told = f"timm's '{fields['backbone']}' with {fields['backbone_args']}"
     try:
         with torch.device("meta"):
-            again = timm.create_model(fields["backbone"], pretrained=False, num_classes=0, **fields["backbone_args"])
-    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{told} can't be made, so that a checkpoint could not be loaded again: {error}") from error
+            again = build_vit(fields["backbone"], fields["backbone_args"])
+    except ValueError as error:
+        raise ValueError(f"A checkpoint could not be loaded again: {error}") from error
     if _traits(again) != _traits(vit):
         raise ValueError(
             f"{told} is another model than the one given, so that a checkpoint could not be loaded again: pass the "

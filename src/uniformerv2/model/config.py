@@ -8,16 +8,31 @@ Source:
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
+
+from uniformerv2.core.limits import get_limits
 
 __all__ = ["ActivationName", "CheckpointInfo", "FusionName", "UniFormerV2Config"]
 
 ActivationName = Literal["quick_gelu", "gelu"]
 DrawPer = Literal["video", "token"]
 FusionName = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
+
+_WHOLE: Final = (
+    *("patch_size", "dim", "depth", "num_heads", "num_frames", "num_classes", "tubelet_size", "tubelet_kernel_size"),
+    *("num_local_steps", "local_kernel_size", "global_num_heads"),
+)
+_HUGE: Final = 2**53
+"""No factor or rate is near it; an integer of JSON may have thousands of digits."""
+
+_FINITE: Final = (
+    *("mlp_ratio", "local_reduction", "global_mlp_ratio", "drop_path_rate", "global_drop_path_rate"),
+    "classifier_dropout",
+)
 
 
 @dataclass(frozen=True)
@@ -86,22 +101,74 @@ class UniFormerV2Config:
     backbone_args: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_types()
         self._resolve()
         for name, allowed in (("activation", ActivationName), ("fusion", FusionName), ("drop_path_per", DrawPer)):
             _check_choice(name, getattr(self, name), get_args(allowed))
         _check_choice("tubelet_size", self.tubelet_size, (1, 2))
         _check_choice("num_local_steps", self.num_local_steps, (0, 1, 2))
-        for name in ("patch_size", "dim", "depth", "num_heads", "num_frames"):
+        for name in ("patch_size", "dim", "depth", "num_heads", "num_frames", "local_kernel_size", "global_num_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not isinstance(self.image_size, int) and len(self.image_size) != 2:
-            raise ValueError(f"image_size is one number, or height and width, got {self.image_size}.")
+        self._check_ranges()
+        self._check_limits()
+        self._check_stages()
+
+    def _check_types(self) -> None:
+        for name in _WHOLE:
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}.")
+        for name in _FINITE:
+            if not _is_finite(getattr(self, name)):
+                raise ValueError(f"{name} must be a finite number, got {getattr(self, name)!r}.")
+        size, stages, dropout = self.image_size, self.fusion_stages, self.global_dropout
+        sides = size if isinstance(size, tuple | list) else (size,) * 2
+        if len(sides) != 2 or any(type(side) is not int for side in sides):
+            raise ValueError(f"image_size is one number, or height and width, got {size!r}.")
+        if not isinstance(stages, tuple | list) or any(type(stage) is not int for stage in stages):
+            raise ValueError(f"fusion_stages are numbers of blocks, got {stages!r}.")
+        if not isinstance(dropout, tuple | list) or not all(map(_is_finite, dropout)):
+            raise ValueError(f"global_dropout is one rate or one per stage, got {dropout!r}.")
+        if not isinstance(self.use_gate, bool):
+            raise ValueError(f"use_gate is True or False, got {self.use_gate!r}.")
+        if not isinstance(self.backbone, str | None) or not isinstance(self.backbone_args, Mapping):
+            raise ValueError(
+                f"backbone is a name and backbone_args a mapping, got {self.backbone!r} and {self.backbone_args!r}."
+            )
+
+    def _check_ranges(self) -> None:
         if min(self.grid) < 1:
             raise ValueError(f"image_size must be at least one patch of {self.patch_size}, got {self.image_size}.")
         if self.num_classes < 0:
             raise ValueError(f"num_classes must be 0 (no head) or more, got {self.num_classes}.")
-        if self.tubelet_kernel_size % 2 == 0:
+        if self.tubelet_kernel_size < 1 or self.tubelet_kernel_size % 2 == 0:
             raise ValueError(f"tubelet_kernel_size must be odd, got {self.tubelet_kernel_size}.")
+        for name in ("mlp_ratio", "global_mlp_ratio", "local_reduction"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        rates = {
+            name: getattr(self, name) for name in ("drop_path_rate", "global_drop_path_rate", "classifier_dropout")
+        }
+        for name, rate in (*rates.items(), *(("global_dropout", rate) for rate in self.global_dropout)):
+            if not 0 <= rate <= 1:
+                raise ValueError(f"{name} must be a rate from 0 to 1, got {rate}.")
+
+    def _check_limits(self) -> None:
+        """Refuse before anything is built what no machine should be asked for."""
+        limits, (rows, columns) = get_limits(), self.grid
+        limits.check("depth", self.depth, what=f"depth {self.depth}")
+        hidden = {name: int(self.dim * getattr(self, name)) for name in ("mlp_ratio", "global_mlp_ratio")}
+        hidden["local_reduction"] = int(self.dim / self.local_reduction)
+        for name, value in {"dim": self.dim, "num_classes": self.num_classes, **hidden}.items():
+            of_dim = "" if name in {"dim", "num_classes"} else f", which makes {value} channels,"
+            limits.check("width", value, what=f"{name} {getattr(self, name)}{of_dim}")
+        for side in (self.image_size,) if isinstance(self.image_size, int) else self.image_size:
+            limits.check("image_size", side, what=f"image_size {self.image_size}")
+        limits.check("patches_per_frame", rows * columns, what=f"a frame of {rows} x {columns} patches")
+        for name in ("num_frames", "tubelet_kernel_size", "local_kernel_size"):
+            limits.check("frames_per_video", getattr(self, name), what=f"{name} {getattr(self, name)}")
+
+    def _check_stages(self) -> None:
         stages = self.fusion_stages
         if list(stages) != sorted(set(stages)) or stages[0] < 0 or stages[-1] >= self.depth:
             raise ValueError(f"fusion_stages must rise within 0 to {self.depth - 1}, got {stages}.")
@@ -147,8 +214,10 @@ class UniFormerV2Config:
             values: Fields by name; missing ones take their defaults.
 
         Raises:
-            ValueError: A name that is no field.
+            ValueError: A name that is no field, or no mapping.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"An architecture is a mapping of names to values, got a {type(values).__name__}.")
         known = [item.name for item in fields(cls)]
         for name in values:
             if name not in known:
@@ -182,11 +251,39 @@ class CheckpointInfo:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """What a file says; names that are no field are left out, missing ones take their defaults.
+
+        Args:
+            content: Fields by name, as JSON has them.
+
+        Raises:
+            ValueError: A value of another type, or a class name that occurs twice.
+        """
+        kinds = {"preprocessing": dict, "metrics": dict, "versions": dict, "licence": str, "source": str}
+        values = {name: content[name] for name in (*kinds, "class_names", "is_multi_label") if name in content}
+        for name, value in values.items():
+            if not isinstance(value, kinds.get(name, object)):
+                raise ValueError(f"{name} must be a {kinds[name].__name__}, got {type(value).__name__}.")
+        names = values.setdefault("class_names", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("class_names must be a list of names.")
+        if doubled := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"class_names has {doubled[0]!r} more than once.")
+        if not isinstance(values.get("is_multi_label", False), bool):
+            raise ValueError(f"is_multi_label must be true or false, got {values['is_multi_label']!r}.")
+        return cls(**{**values, "class_names": tuple(names)})
+
     def __post_init__(self) -> None:
         for name in ("preprocessing", "metrics"):  # as they come back from a file: lists, not tuples
             object.__setattr__(self, name, json.loads(json.dumps(dict(getattr(self, name)))))
 
 
+def _is_finite(value: object) -> bool:
+    return type(value) in {int, float} and abs(value) < _HUGE  # type: ignore[arg-type]
+
+
 def _check_choice(name: str, value: object, allowed: Collection[object]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str | int) or value not in allowed:
         raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, got {value!r}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import warnings
@@ -17,18 +16,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from uniformerv2.core.declared import check_items, read_bytes
 from uniformerv2.core.files import write_text, write_whole
+from uniformerv2.core.limits import get_limits
+from uniformerv2.model.archives import ArchiveError, check_archive, check_bare_pickle
 
-__all__ = ["naming", "read_checkpoint", "read_json", "to_json", "write_json", "write_tensors"]
+__all__ = ["is_finite", "naming", "read_checkpoint", "read_json", "to_json", "write_json", "write_tensors"]
 
-END_OF_ZIP: Final = 22
-"""Bytes of the last record of a zip archive without a comment."""
+TIMES_SHARED: Final = 8
+"""Tied weights are stored once; no network ties as many."""
 
 REMEDY: Final = "Where you trust the file, save its state dict alone with the code that wrote it."
-
-
-class _TorchScriptError(Exception):
-    """An archive that is not read; says why."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -46,17 +44,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is damaged, or none of these formats, or holds more than tensors and plain values.
+        ValueError: It is damaged, or none of these formats, or holds more than tensors and plain values, or declares
+            more than the limit ``checkpoint_bytes``.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
+    get_limits().check("checkpoint_bytes", path.stat().st_size, what=f"{path}: a file of this size in bytes")
     is_pytorch = _is_pytorch(path)  # a file that may not be read is an OSError here; one below is damage
     try:
-        if _is_torchscript(path):
+        is_archive = zipfile.is_zipfile(path)
+        if is_archive and check_archive(path) == "TorchScript":
             return _read_torchscript(path)
+        if is_pytorch and not is_archive:
+            check_bare_pickle(path)
         content = torch.load(path, map_location="cpu", weights_only=True) if is_pytorch else load_file(path)
-    except _TorchScriptError as error:
-        raise ValueError(f"{path} is a TorchScript archive {error}. {REMEDY}") from error
+    except ArchiveError as error:
+        raise ValueError(f"{path} is {error}. {REMEDY}") from error
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         what = f" ({found[1]})" if found else ""
@@ -68,7 +71,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged or no checkpoint (safetensors, PyTorch): {detail}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a mapping of names to tensors.")
+    _check_tensors(content, path)
     return dict(content)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; one pass that keeps nothing."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(end.isfinite()) for end in torch.aminmax(tensor.detach()))  # NaN is the least and the greatest
 
 
 @contextmanager
@@ -85,7 +96,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"{path} holds values or tensors that no network has: {error}") from error
 
 
@@ -96,11 +107,17 @@ def read_json(path: Path) -> dict[str, Any]:
         path: The file.
 
     Raises:
-        ValueError: It is not JSON, or no object.
+        FileNotFoundError: There is no such file.
+        ValueError: It is not JSON, or no object, or larger than the limit ``text_bytes``.
     """
+    data = read_bytes(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = data.decode("utf-8")
+        check_items(text, where="it")
+        content = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{path} is no configuration: it is nested too deeply.") from error
+    except ValueError as error:  # a number of thousands of digits is one too
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold an object, got {type(content).__name__}.")
@@ -130,33 +147,29 @@ def _is_pytorch(path: Path) -> bool:
 
 
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
-    _check_runs_nothing(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # deprecated, but nothing else reads these files
         return dict(torch.jit.load(path, map_location="cpu").state_dict())
 
 
-def _check_runs_nothing(path: Path) -> None:
-    """Refuse a TorchScript archive with code that PyTorch runs while it loads: a ``__setstate__`` of its own.
+def _check_tensors(content: Mapping[Any, Any], path: Path) -> None:
+    """Refuse tensors that are more than the bytes that they lie in: strides of 0 make a terabyte of one number.
 
     Raises:
-        _TorchScriptError: It has some, or its directory could be read in two ways.
+        ValueError: A tensor is, or all of them together are many times as large as the file.
     """
-    with path.open("rb") as file:
-        file.seek(-min(path.stat().st_size, END_OF_ZIP), os.SEEK_END)
-        end = file.read()
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        is_plain = end[:4] == b"PK\x05\x06" and end[-2:] == b"\0\0" and len(set(names)) == len(names)
-        code = [name for name in names if not re.search(r"/(data|constants)/\d+$", name)]
-        if not is_plain:
-            raise _TorchScriptError("whose directory could be read in two ways: PyTorch writes none like it")
-        if any(b"__setstate__" in archive.read(name) for name in code):
-            raise _TorchScriptError("with code that would run while it is read (__setstate__)")
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    total, waiting, seen = 0, [content], {id(content)}
+    while waiting:
+        mapping = waiting.pop()
+        for key, value in mapping.items():
+            if isinstance(value, Mapping) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append(value)
+            elif isinstance(value, Tensor):
+                is_plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+                size = value.numel() * value.element_size()
+                if not is_plain or size > value.untyped_storage().nbytes():
+                    raise ValueError(f"{path}: the tensor {key} of shape {tuple(value.shape)} is none that is stored.")
+                total += size
+    if total > TIMES_SHARED * path.stat().st_size:
+        raise ValueError(f"{path}: its tensors share memory and are {total} bytes, many times as large as the file.")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from uniformerv2.core.terminal import without_credentials
 from uniformerv2.model.download import CONVERT_A_COPY, DownloadError, is_offline
 
 # huggingface_hub is imported where it is used: it takes longer to import than all of this package's own files.
 
-__all__ = ["cached_from_hub", "fetch_from_hub"]
+__all__ = ["cached_from_hub", "fetch_folder_from_hub", "fetch_from_hub"]
 
 ANSWER_SECONDS: Final = 5.0
 """The hub answers the first question within this time, or there is no network."""
@@ -48,9 +49,7 @@ def fetch_from_hub(
     try:
         return _download_from_hub(repository, names, cache_dir)
     except (OSError, errors.HTTPError) as error:  # the hub's own errors are an OSError or an HTTPError
-        told = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
-        reason = " ".join(str(told or error).split())
-        raise DownloadError(f"{where} could not be downloaded ({reason}). Instead, {instead}") from error
+        raise DownloadError(f"{where} could not be downloaded ({_reason(error)}). Instead, {instead}") from error
 
 
 def _download_from_hub(repository: str, names: Sequence[str], cache_dir: Path | str | None) -> Path:
@@ -69,6 +68,37 @@ def _download_from_hub(repository: str, names: Sequence[str], cache_dir: Path | 
         if not others:
             raise
         return _download_from_hub(repository, others, cache_dir)
+
+
+def fetch_folder_from_hub(repository: str, names: Sequence[str]) -> Path:
+    """A folder with some files of one state of a repository: the newest; in offline mode the one in the hub's cache.
+
+    Args:
+        repository: ``user/name``.
+        names: Files at the top of the repository.
+
+    Raises:
+        DownloadError: It could not be had.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    offline = is_offline()
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(names), local_files_only=offline))
+    except (OSError, ValueError, errors.HTTPError) as error:
+        where = f"{repository} of the Hugging Face hub"
+        if offline:
+            raise DownloadError(
+                f"{where} is not in the cache and offline mode is on (UNIFORMERV2_OFFLINE, HF_HUB_OFFLINE)."
+            ) from error
+        raise DownloadError(f"{where} could not be downloaded ({_reason(error)}).") from error
+
+
+def _reason(error: Exception) -> str:
+    from huggingface_hub import errors
+
+    told = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
+    return without_credentials(" ".join(str(told or error).split()))
 
 
 def cached_from_hub(repository: str, names: Sequence[str], *, cache_dir: Path | str | None = None) -> Path | None:

@@ -11,8 +11,11 @@ Letters of this file: B videos, T frames, N tokens a frame, C channels, h heads.
 from __future__ import annotations
 
 import copy
-from typing import Any
+import inspect
+from collections.abc import Mapping
+from typing import Any, Final
 
+import timm
 import torch
 from timm.layers import PatchEmbed
 from timm.layers.attention import Attention
@@ -23,13 +26,14 @@ from timm.models.vision_transformer import Block as PlainBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from uniformerv2.core.limits import get_limits
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding, inflate
 from uniformerv2.model.residual import Residual
 from uniformerv2.model.uniformerv2 import ImageViT, block_drop_paths
 from uniformerv2.ops import functional as ops
 
-__all__ = ["SUPPORTED", "TimmViT", "check_supported", "take_apart"]
+__all__ = ["SUPPORTED", "TimmViT", "build_vit", "check_supported", "take_apart"]
 
 SUPPORTED = (
     "plain, AugReg and MAE ViTs, DeiT III, CLIP, SigLIP, DINO, DINOv2 with and without registers (timm's "
@@ -39,6 +43,41 @@ SUPPORTED = (
 TimmViT = Any  # timm gives its models no attribute types
 TimmBlock = Any
 TimmAttention = Any
+
+
+NOT_FROM_A_FILE: Final = frozenset({"self", "num_classes", "device", "dtype"})
+"""Arguments of timm's constructors that are ours to give."""
+
+
+def build_vit(name: str, args: Mapping[str, Any]) -> TimmViT:
+    """A timm model with random weights, from a name and arguments that may come from a stranger's file.
+
+    The name is one of timm's registry: no path, no repository, no file of weights. The arguments are those of the
+    constructors of the supported families, as numbers, names and lists of them. Nothing is read or fetched.
+
+    Args:
+        name: Such as ``"vit_small_patch14_dinov2"``.
+        args: What the constructor is given.
+
+    Raises:
+        ValueError: No such name, another argument, or values with which the model can't be made.
+    """
+    if not timm.is_model(name):
+        raise ValueError(f"backbone must be a name of timm's registry, got {name!r}.")
+    allowed = {key for family in (VisionTransformer, Eva, Beit) for key in inspect.signature(family).parameters}
+    if refused := sorted(args.keys() - (allowed - NOT_FROM_A_FILE)):
+        raise ValueError(f"backbone_args are arguments of an image ViT's constructor, got {', '.join(refused)}.")
+    for key, value in args.items():
+        for item in value if isinstance(value, list | tuple) else (value,):
+            if not isinstance(item, str | bool | int | float | None):
+                raise ValueError(f"backbone_args are numbers and names, got {key} = {value!r}.")
+            limit = {"depth": "depth", "img_size": "image_size"}.get(key, "width")
+            if isinstance(item, int | float) and not abs(item) <= getattr(get_limits(), limit):
+                raise ValueError(f"backbone_args: {key} = {value!r} is above the limit {limit}.")
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, **args)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"timm's '{name}' with {dict(args)} can't be made: {error}") from error
 
 
 def take_apart(vit: TimmViT, config: UniFormerV2Config) -> ImageViT:

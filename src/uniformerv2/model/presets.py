@@ -205,7 +205,7 @@ def model_card(name: str) -> ModelCard:
     zoo = _zoo()
     if name not in zoo:
         nearest = max(zoo, key=lambda known: _likeness(name.lower(), known))
-        hint = f"Did you mean {nearest!r}? " if max(_likeness(name.lower(), nearest)) > 0.4 else ""
+        hint = f"Did you mean {nearest!r}? " if max(_likeness(name.lower(), nearest)) > 0.6 else ""
         raise ValueError(
             f"No model is called {name!r}. {hint}'uniformerv2 models' (list_models()) names all {len(zoo)}."
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch.distributed.checkpoint.stateful import Stateful
 from uniformerv2.core.files import lock_folder, refuse_held
 from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
+from uniformerv2.model.files import read_checkpoint
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
@@ -47,8 +49,29 @@ __all__ = [
 SAVE_EVERY: Final = timedelta(minutes=5)
 """A kill costs no more."""
 
+OF_WRONG_CONTENT: Final = frozenset(
+    {
+        *(ArithmeticError, AssertionError, AttributeError, IndexError, KeyError, OverflowError, RecursionError),
+        *(RuntimeError, TypeError, ValueError, ZeroDivisionError),
+    }
+)
+"""What Lightning, PyTorch and Python raise; errors with a class of their own say by themselves what is wrong."""
+
 PART: Final = ".part"
 """What a checkpoint's name ends with while it is written."""
+
+
+KINDS: Final = {
+    "state_dict": Mapping,
+    "epoch": int,
+    "global_step": int,
+    "loops": Mapping,
+    "callbacks": Mapping,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "pytorch-lightning_version": str,
+}
+"""What Lightning restores a training from."""
 
 
 class CheckpointWriteError(OSError):
@@ -56,7 +79,36 @@ class CheckpointWriteError(OSError):
 
 
 class WholeFileIO(TorchCheckpointIO):
-    """Writes beside the old file, to the disk, and then takes its place."""
+    """Writes beside the old file, to the disk, and then takes its place; reads what runs no code and fits in memory.
+
+    Attributes:
+        loaded: The file that was read last.
+    """
+
+    loaded: Path | None = None
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = True) -> Any:
+        """Read a checkpoint, onto the CPU; Lightning moves it to where it is used.
+
+        Args:
+            path: Where.
+            map_location: Left to Lightning, where ``weights_only`` is False.
+            weights_only: False: the user trusts the file, which may run code.
+
+        Returns:
+            What it holds.
+
+        Raises:
+            ValueError: It is damaged, or no checkpoint of a training.
+        """
+        if weights_only is False or "://" in str(path):
+            return super().load_checkpoint(path, map_location or (lambda storage, _: storage), weights_only)
+        content = read_checkpoint(Path(path))
+        for name, kind in KINDS.items():
+            if not isinstance(content.get(name), kind):
+                raise ValueError(f"{path} is no checkpoint of a training: it holds no {name}.")
+        self.loaded = Path(path)
+        return content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a file; other places than this machine's folders are left to Lightning.
@@ -178,6 +230,7 @@ class ExactResume(lightning.Callback):
 
     def __init__(self) -> None:
         self._state: dict[str, Any] | None = None
+        self._has_started = False
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Called in all processes; one of them writes."""
@@ -195,11 +248,25 @@ class ExactResume(lightning.Callback):
         """After everything that draws, before the first batch."""
         state, self._state = self._state, None
         if state is None:
+            self._has_started = True
             return
         if state["loader"] is not None and isinstance(trainer.train_dataloader, Stateful):
             trainer.train_dataloader.load_state_dict(state["loader"])
         if len(state["random"]) == trainer.world_size:
             _restore(state["random"][trainer.global_rank], pl_module.device)
+        self._has_started = True
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Name the checkpoint where what it holds does not fit the training; Lightning names nothing.
+
+        Raises:
+            ValueError: In the place of what was raised.
+        """
+        path = getattr(trainer.strategy.checkpoint_io, "loaded", None)
+        if self._has_started or path is None or type(exception) not in OF_WRONG_CONTENT or str(path) in str(exception):
+            return
+        reason = str(exception) if isinstance(exception, ValueError) else repr(exception)
+        raise ValueError(f"Training can't go on from {path}: {reason}") from exception
 
 
 def can_resume_from(trainer: Any) -> bool:

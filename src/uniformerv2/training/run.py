@@ -236,7 +236,7 @@ def data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, res
         return VideoDataModule(splits.train, preprocessing, **fields)
     folder = RunFolder(Path(plan.out))
     if resume:
-        saved = torch.load(folder.last, weights_only=True, map_location="cpu")["state_dict"]
+        saved = WholeFileIO().load_checkpoint(folder.last)["state_dict"]
         network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in saved.items()})
     settings = FeatureSettings(
         num_views=plan.cache_views,
