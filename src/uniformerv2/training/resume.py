@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -73,6 +74,8 @@ KINDS: Final = {
 }
 """What Lightning restores a training from."""
 
+VERSION: Final = re.compile(r"\d{1,4}(\.\d{1,4}){1,3}((a|b|rc|\.post|\.dev)\d{1,4})*")
+
 
 class CheckpointWriteError(OSError):
     """A checkpoint could not be written; the one before is untouched."""
@@ -107,6 +110,8 @@ class WholeFileIO(TorchCheckpointIO):
         for name, kind in KINDS.items():
             if not isinstance(content.get(name), kind):
                 raise ValueError(f"{path} is no checkpoint of a training: it holds no {name}.")
+        if not VERSION.fullmatch(content["pytorch-lightning_version"]):
+            raise ValueError(f"{path} is no checkpoint of a training: it is of no version of Lightning.")
         self.loaded = Path(path)
         return content
 
