@@ -284,3 +284,30 @@ def test_an_armed_dinov2_predicts_a_real_clip(shared):
     prediction = Predictor(model, num_clips=2)(clip)
     assert prediction.view_scores.shape == (2, 6)
     assert prediction.scores.sum() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_finite_number_is_no_answer(model, tmp_path, value):
+    """Of the videos whose pixels meet the broken weight, one at a time; never a score of NaN."""
+    videos = [write_video(tmp_path / f"{number}.mp4") for number in range(2)]
+    predictor = Predictor(model, precision="fp32")
+    good, logits, calls = predictor(videos[0]), predictor.logits, []
+
+    def first_broken(pixels):
+        calls.append(logits(pixels))
+        return calls[-1].index_fill(1, torch.tensor([2]), value) if len(calls) == 1 else calls[-1]
+
+    predictor.logits = first_broken
+    error, second = predictor.stream(videos)
+    assert (error.path, error.kind) == (videos[0], "no score")
+    assert "no finite number" in str(error)
+    np.testing.assert_array_equal(second.scores, good.scores)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        replace(good, scores=good.scores * value).to_json()
+
+
+@pytest.mark.parametrize("videos", [["a.mp4", "b.mp4"], ("a.mp4",), [], {"a": 1}, None, 7])
+def test_several_videos_are_for_stream(model, videos):
+    kind = type(videos).__name__
+    with pytest.raises(ValueError, match=rf"takes one video: .*, got a {kind}\. For several: stream\(videos\)"):
+        Predictor(model)(videos)

@@ -81,6 +81,21 @@ def test_a_broken_video_is_listed_and_never_replaced(model, records):
     assert found.videos[2].one_view_scores is None
 
 
+def test_a_score_that_is_no_number_is_listed_and_never_counted(model, records):
+    scorer = scorer_of(model, clips=1, crops=1)
+    logits, calls = scorer.predictor.logits, []
+
+    def first_broken(pixels):
+        calls.append(logits(pixels))
+        return calls[-1] * float("nan") if len(calls) == 1 else calls[-1]
+
+    scorer.predictor.logits = first_broken
+    found = scored(TestRun(scorer, records[:2]))
+    assert [video.is_readable for video in found.videos] == [False, True]
+    assert found.videos[0].error.startswith("no score: ")
+    assert not found.videos[0].scores.any()
+
+
 def test_a_share_without_a_readable_video_is_still_listed(model, records):
     broken = [records[2], records[6], records[2]]
     found = scored(TestRun(scorer_of(model), broken))

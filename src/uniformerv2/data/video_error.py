@@ -22,6 +22,7 @@ VideoErrorKind = Literal[
     "corrupt",
     "too large",
     "timeout",
+    "no score",
 ]
 
 _ADVICE: dict[VideoErrorKind, str] = {
@@ -36,6 +37,7 @@ _ADVICE: dict[VideoErrorKind, str] = {
     "corrupt": "Fetch it again, or re-encode what can be read: ffmpeg -i IN OUT.mp4",
     "too large": "Take it off the list, or make it smaller: ffmpeg -i IN -vf scale=-2:480 OUT.mp4",
     "timeout": "Fetch it again or re-encode it (ffmpeg -i IN OUT.mp4), or allow more: --limit seconds_per_video=N",
+    "no score": "Try --precision fp32; where that changes nothing, the weights are damaged.",
 }
 
 _IMAGES: Final = {

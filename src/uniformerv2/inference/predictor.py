@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -38,6 +38,8 @@ Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 GPU_VIEWS: Final = 8
 """Views of a batch where nothing else is asked for, elsewhere than on a CPU."""
+
+NOT_FINITE: Final = "what the network says of it is no finite number (NaN or infinite)"
 
 FEW_CORES: Final = 2
 """Up to so many, a thread that decodes takes more from a network on the CPU than it saves; see docs/performance.md."""
@@ -100,7 +102,7 @@ class Prediction:
 
     def to_json(self, *, top_k: int = 5) -> str:
         """One line of JSON."""
-        return json.dumps(self.to_dict(top_k=top_k), ensure_ascii=False)
+        return json.dumps(self.to_dict(top_k=top_k), ensure_ascii=False, allow_nan=False)
 
 
 class Predictor:
@@ -183,8 +185,8 @@ class Predictor:
             The prediction.
 
         Raises:
-            VideoError: The video can't be read.
-            ValueError: An array that is no video.
+            VideoError: The video can't be read, or the network says no finite number of it.
+            ValueError: An array that is no video, or a list of videos.
         """
         (result,) = self._predict([(video, self._prepare(video))])
         if isinstance(result, VideoError):
@@ -202,7 +204,7 @@ class Predictor:
             videos: As for a single call.
 
         Yields:
-            A prediction, or for a video that can't be read the ``VideoError`` in its place.
+            A prediction, or for a video that can't be read or scored the ``VideoError`` in its place.
         """
         cores = available_cores()
         if self.device.type == "cpu" and cores <= FEW_CORES:
@@ -247,6 +249,9 @@ class Predictor:
             video, views = done.item
             if isinstance(views, VideoError):
                 yield views
+            elif done.rows is not None and not done.rows.isfinite().all():
+                name = video if isinstance(video, str | Path) else "array"
+                yield VideoError(name, "no score", NOT_FINITE)
             elif done.rows is not None:
                 scores = done.rows.sigmoid() if self.is_multi_label else done.rows.softmax(dim=-1)
                 view_scores = scores.numpy()
@@ -321,7 +326,14 @@ def _preprocessing_of(
     return Preprocessing.from_dict({**fields, **{name: count for name, count in views.items() if count is not None}})
 
 
-def _as_frames(video: Tensor | NDArray[np.uint8] | Sequence[Any]) -> Tensor:
+def _as_frames(video: Any) -> Tensor:
+    if not isinstance(video, Tensor | np.ndarray):
+        raise ValueError(
+            f"A predictor takes one video: a path, or frames as an array, got a {type(video).__name__}. For several: "
+            "stream(videos), which yields a prediction of each."
+        )
+    if isinstance(video, np.ndarray) and video.dtype != np.uint8:
+        raise ValueError(f"Frames are uint8 RGB, [T, 3, H, W] or [T, H, W, 3], got {video.dtype} {video.shape}.")
     frames = torch.as_tensor(video)
     is_video = frames.ndim == 4 and frames.dtype == torch.uint8 and frames.shape[0] > 0
     if is_video and frames.shape[1] == 3:

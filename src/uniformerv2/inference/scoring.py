@@ -27,7 +27,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.inference.batches import compute_in_batches
-from uniformerv2.inference.predictor import Predictor
+from uniformerv2.inference.predictor import NOT_FINITE, Predictor
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
 __all__ = ["Average", "VideoScorer", "decoding_workers", "middle_view"]
@@ -97,13 +97,16 @@ class VideoScorer:
         done = compute_in_batches(samples, predictor.logits, views_per_batch=predictor.views_per_batch)
         for index, video in zip(indices, done, strict=True):
             record, sample = records[index], video.item
-            scores = self._nothing() if video.rows is None else self._score(video.rows)
+            is_scored = video.rows is not None and bool(video.rows.isfinite().all())
+            scores = self._score(video.rows) if video.rows is not None and is_scored else self._nothing()
+            errors = [f"{failure.kind}: {failure.detail}" for failure in sample.failures]
+            errors += [f"no score: {NOT_FINITE}"] if video.rows is not None and not is_scored else []
             yield VideoScores(
                 index=index,
                 path=record.path,
                 id=record.id,
                 label=-1 if record.label is None else record.label,
-                error="; ".join(f"{failure.kind}: {failure.detail}" for failure in sample.failures),
+                error="; ".join(errors),
                 duration_seconds=sample.duration_seconds,
                 **{name: getattr(record, name) for name in SEGMENT},
                 **scores,
