@@ -203,6 +203,7 @@ class _Numbering:
         atoms = {atom for row in rows for atom in _atoms(row.label)}
         # A number among names is a name too, where a class is called so.
         self.are_names = by_name or any(whole_number(atom) is None for atom in atoms)
+        self.known: dict[str | int, int] = {}  # a class has many rows
         self.classes: ClassNames | None = None
         if classes is not None:
             self.classes = class_names_of(classes)
@@ -215,7 +216,10 @@ class _Numbering:
             if row.split in self.labelled:
                 raise row.error(f"{row.path!r} has no label, though other rows have one.")
             return None, None
-        numbers = tuple(dict.fromkeys(self._one(row, atom) for atom in _atoms(row.label)))
+        for atom in _atoms(row.label):
+            if atom not in self.known:
+                self.known[atom] = self._one(row, atom)
+        numbers = tuple(dict.fromkeys(self.known[atom] for atom in _atoms(row.label)))
         names = None if self.classes is None else tuple(self.classes[number] for number in numbers)
         if self.multi:
             return numbers, names
