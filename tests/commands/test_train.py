@@ -30,6 +30,7 @@ from uniformerv2.commands.arguments.train import add_arguments
 from uniformerv2.commands.train import _splits
 from uniformerv2.commands.train_progress import duration
 from uniformerv2.core.files import FolderInUseError
+from uniformerv2.data.check import check_videos
 from uniformerv2.evaluation.dumps import read_dump
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.training.run import RunFolder, train
@@ -153,7 +154,15 @@ def test_a_second_training_in_the_same_folder_is_refused(videos, words, tmp_path
         assert [path.name for path in run.iterdir()] == [".lock"]
 
 
-def test_dry_run_writes_nothing(videos, words, tmp_path, capsys):
+def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
+    """And it opens the videos without reading all of their bytes."""
+    looked = []
+
+    def check(*arguments, **options):
+        looked.extend(check_videos(*arguments, **options))
+        yield from looked
+
+    monkeypatch.setattr("uniformerv2.commands.train.check_videos", check)
     data = list_of(videos, tmp_path / "clips.csv")
     assert main(["train", str(data), *words, "--dry-run", "--trainable", "armour"]) == 0
     result, told = last_line(capsys)
@@ -162,6 +171,7 @@ def test_dry_run_writes_nothing(videos, words, tmp_path, capsys):
     assert 0 < result["estimate"]["num_trainable"] < result["estimate"]["num_parameters"]
     assert "image ViT frozen" in told
     assert not (tmp_path / "run").exists()
+    assert {(one.status, one.checksum) for one in looked} == {("ok", "")}
 
 
 def test_broken_clip_and_missing_class(videos, words, tmp_path, capsys):

@@ -147,7 +147,7 @@ def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list
     if len(paths) > CHECKED:
         return splits, [f"{len(paths)} videos are too many to open each beforehand: see uniformerv2 data check."]
     checks: dict[str, VideoCheck] = {}
-    running = check_videos(splits.every, min_frames=1, num_workers=options.workers or None)
+    running = check_videos(splits.every, min_frames=1, num_workers=options.workers or None, checksums=False)
     with closing(running), Progress("look at videos", len(paths)) as progress:
         for check in running:
             progress.advance(is_bad=check.status != "ok")

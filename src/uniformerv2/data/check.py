@@ -54,7 +54,7 @@ class VideoCheck:
         gop_length: Frames from one keyframe to the next, the longest.
         bytes: Size on disk.
         modified_ns: When it was written, in nanoseconds since 1970; with ``bytes`` it tells a changed file.
-        checksum: SHA-256 of its bytes; of the names and bytes of a folder's files.
+        checksum: SHA-256 of its bytes; of the names and bytes of a folder's files. Empty where nobody asked for it.
         all_decoded: Every frame was decoded, not three.
     """
 
@@ -125,6 +125,7 @@ def check_videos(
     num_workers: int | None = None,
     timeout_seconds: float | None = None,
     known: Mapping[str, VideoCheck] | None = None,
+    checksums: bool = True,
     probe: Callable[[str], VideoCheck] | None = None,
 ) -> Generator[VideoCheck]:
     """Check each different path of the records; addresses with ``://`` are left out.
@@ -136,6 +137,7 @@ def check_videos(
         num_workers: Processes; None: as many as there are cores.
         timeout_seconds: For one video; None: 60, and 600 where ``deep``.
         known: Checks of an earlier run by path (see ``unchanged_checks``), given again without looking.
+        checksums: Read all bytes of each video too, for ``VideoCheck.checksum``.
         probe: Instead of ``probe_video``.
 
     Yields:
@@ -151,7 +153,7 @@ def check_videos(
         num_workers = available_cores()
     if timeout_seconds is None:
         timeout_seconds = 600.0 if deep else 60.0
-    probe = probe or partial(probe_video, deep=deep)
+    probe = probe or partial(probe_video, deep=deep, checksum=checksums)
     todo = [path for path in needs if path not in known]
     for path, answer in run_isolated(probe, todo, num_workers=num_workers, timeout_seconds=timeout_seconds):
         check = _lost(path, answer) if isinstance(answer, Lost) else answer
@@ -199,12 +201,12 @@ def beyond_end(check: VideoCheck, record: VideoRecord) -> str:
     return ""
 
 
-def probe_video(path: str, *, deep: bool) -> VideoCheck:
+def probe_video(path: str, *, deep: bool, checksum: bool = True) -> VideoCheck:
     """Open a video, decode some or all frames, tell what it is. Whatever the video is, this does not raise for it."""
     num_bytes, modified = fingerprint(path)
     check = VideoCheck(path, "ok", bytes=num_bytes, modified_ns=modified, all_decoded=deep)
     try:
-        if num_bytes is not None:
+        if checksum and num_bytes is not None:
             check = replace(check, checksum=_checksum(Path(path)))
         with open_video(path, decoder="pyav") as video:
             check = _described(check, video)
