@@ -20,7 +20,6 @@ import pytest
 from tests.data.made_videos import make_video
 from tests.locks import held_elsewhere
 from uniformerv2.cli import main
-from uniformerv2.commands.progress import Progress
 from uniformerv2.core.files import FolderInUseError, lock_file
 from uniformerv2.data.annotations import read_records
 from uniformerv2.data.check import VideoCheck, find_videos
@@ -442,13 +441,5 @@ def test_a_terminal_gets_a_bar(videos, capsys):
     assert "━" in seen.decode()
     assert "/6" in seen.decode()
     assert main(["data", "check", str(videos)]) == 0
-    assert capsys.readouterr().err == ""  # no terminal, and done before the first line is due
-
-
-def test_lines_tell_progress_where_there_is_no_terminal(capsys):
-    with Progress("check", 40, done=10, every_seconds=0.0) as progress:
-        progress.advance(is_bad=False)
-        progress.advance(is_bad=True)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("check: 11 of 40, ")
-    assert re.fullmatch(r"check: 12 of 40, [\d.]+ a second, 1 bad, about \d+ s left", lines[1])
+    lines = capsys.readouterr().err.splitlines()  # no terminal; most often it is done before the first is due
+    assert all(re.match(r"check: \d of 6, ", line) for line in lines)

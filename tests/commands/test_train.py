@@ -27,8 +27,8 @@ from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
 from uniformerv2.cli import main
 from uniformerv2.commands.arguments.train import add_arguments
+from uniformerv2.commands.progress import duration
 from uniformerv2.commands.train import _splits
-from uniformerv2.commands.train_progress import duration
 from uniformerv2.core.files import FolderInUseError
 from uniformerv2.data.check import check_videos
 from uniformerv2.evaluation.dumps import read_dump

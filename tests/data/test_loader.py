@@ -210,7 +210,7 @@ class TestFailures:
         assert sorted(failure.path for failure in loader.report.failures) == [
             str(tmp_path / f"gone{n}.mp4") for n in range(3)
         ]
-        assert "epoch 0: 3 of 13 samples could not be read" in caplog.text
+        assert "epoch 1: 3 of 13 samples could not be read" in caplog.text
         assert "gone2.mp4: missing: there is no such file" in caplog.text
 
     def test_a_sample_counts_once_however_many_were_tried(self, records, tmp_path):

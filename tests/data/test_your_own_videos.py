@@ -33,4 +33,4 @@ def test_documented_examples_run(tmp_path, monkeypatch, capsys):
     names = {"__name__": "your_own_videos"}
     for block in blocks:
         exec(compile(block, str(DOCS), "exec"), names)
-    assert "epoch 0: 1 of 3 samples could not be read" in capsys.readouterr().out
+    assert "epoch 1: 1 of 3 samples could not be read" in capsys.readouterr().out

@@ -417,6 +417,15 @@ def test_a_resumed_log_is_one_curve(curves):
     assert set(read) == {"train_loss", "val_loss", "val_top1", "learning_rate"}
 
 
+def test_the_training_loss_is_the_mean_of_an_epoch_as_the_console_tells_it(tmp_path):
+    log = tmp_path / "metrics.csv"
+    log.write_text(
+        "epoch,step,train_loss,train_loss_epoch,val_loss\n0,3,9.9,,\n0,4,,1.25,\n0,4,,,0.8\n1,9,8.8,,\n1,9,,0.75,\n1,9,,,0.7\n"
+    )
+    html = write_report(make(), tmp_path / "report", curves=[log]).read_text(encoding="utf-8")
+    assert "Training curves. Last values: train loss 0.75, val loss 0.7." in html
+
+
 def test_examples_leave_out_the_folder_that_all_videos_share(tmp_path):
     evaluation = make(num_videos=12)
     for folders, shown in ((("/data/a", "/data/a"), ">0000.mp4<"), (("/data/ab", "/data/ac"), ">ab/0000.mp4<")):

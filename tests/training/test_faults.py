@@ -111,7 +111,7 @@ class TestFaults:
 
         assert main(command) == 1
         message = capsys.readouterr().err
-        assert f"The loss is nan at step {FAULT_STEP} (epoch 1, learning rate " in message
+        assert f"The loss is nan at step {FAULT_STEP} (epoch 2, learning rate " in message
         assert message.count(".mp4") == BATCH
         assert f"Last good checkpoint: {last_of(command)}." in message
         assert "What helps: a lower learning rate, " in message

@@ -448,7 +448,7 @@ def test_a_loss_that_is_no_number_stops_before_it_does_harm(tmp_path):
     with pytest.raises(NonFiniteLossError) as stopped:
         engine.fit(classifier, loader(Poison(12), batch_size=4))
     message = str(stopped.value)
-    assert "step 2 (epoch 0, learning rate 0.00025)" in message
+    assert "step 2 (epoch 1, learning rate 0.00025)" in message
     assert [f"clip_{index}.mp4" in message for index in range(12)] == [False] * 8 + [True] * 4
     good = tmp_path / "step=2.ckpt"
     assert f"Last good checkpoint: {good}" in message

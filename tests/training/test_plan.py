@@ -17,9 +17,10 @@ from tests.training.fake_clips import NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing, save_model
 from uniformerv2.data.annotations import VideoRecord, read_folder
 from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.model.download import DownloadError
 from uniformerv2.training.choose import Asked, make_plan
-from uniformerv2.training.measure import estimate, largest_batch_size
+from uniformerv2.training.measure import _Trial, estimate, largest_batch_size
 from uniformerv2.training.plan import (
     Rates,
     TrainingPlan,
@@ -129,7 +130,7 @@ class TestSplits:
         ):
             read_splits(data, classes=("run", "swim", "fly"))
         with pytest.raises(
-            ValueError, match=r"clips\.csv:3: the label 1 is outside the classes.*there are 1 class names"
+            ValueError, match=r"clips\.csv:3: The label 1 is outside the classes.*there are 1 class names"
         ):
             read_splits(data, classes=("run",))
 
@@ -393,6 +394,33 @@ class TestCost:
         assert cost.num_parameters == sum(weight.numel() for weight in network.parameters()) == cost.num_trainable
         assert cost.total_seconds > plan.num_steps * cost.step_seconds > 0
         assert cost.memory_bytes > 16 * cost.num_parameters
+
+    def test_a_rough_estimate_takes_two_steps_of_one_clip(self, tmp_path, checkpoint, monkeypatch):
+        """As a dry run makes it; its numbers are of whole batches all the same."""
+        video = str(write_video(tmp_path / "a.mp4"))
+        found = splits()
+        found = replace(found, train=tuple(replace(record, path=video) for record in found.train))
+        plan, network = TestMakePlan().make(checkpoint, found, batch_size=4)
+        sizes, read = [], []
+        step, item = _Trial.step, VideoDataset.__getitem__
+        monkeypatch.setattr(_Trial, "step", lambda trial: (sizes.append(len(trial.video)), step(trial)))
+        monkeypatch.setattr(VideoDataset, "__getitem__", lambda data, key: (read.append(key), item(data, key))[1])
+        monkeypatch.setattr("uniformerv2.training.measure._typical_seconds", self.one_second)
+        preprocessing = Preprocessing(num_frames=NUM_FRAMES, image_size=SIZE)
+        arguments = network, plan, preprocessing, TrainAugmentation(image_size=SIZE), found.train
+        cost = estimate(*arguments, device=CPU, is_rough=True)
+        assert sizes == [1, 1]
+        assert len(read) == 3
+        assert 4 < cost.step_seconds < 5  # one second for each clip, and the reading
+        sizes.clear()
+        assert 1 < estimate(*arguments, device=CPU).step_seconds < 2
+        assert sizes == [4] * 10
+
+    @staticmethod
+    def one_second(work, wait, runs):
+        for _ in range(runs.stop):
+            work()
+        return 1.0
 
 
 def test_run_folder_brings_back_plan_and_architecture(tmp_path, checkpoint):

@@ -84,7 +84,7 @@ def test_a_loss_that_is_no_number_in_one_process_ends_both(videos, tmp_path):
     result = start(out=str(tmp_path), videos=str(videos), devices=2, poisoned=1)
     assert result.returncode != 0
     assert "NonFiniteLossError" in result.stderr
-    assert "step 1 (epoch 0" in result.stderr
+    assert "step 1 (epoch 1" in result.stderr
     assert "another process names its files" in result.stderr
     assert sum(name in result.stderr for name in NAMES) == GLOBAL_BATCH // 2
     assert not (tmp_path / "losses.json").exists()

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.progress import duration
 from uniformerv2.commands.score_table import as_json, table_console
-from uniformerv2.commands.train_progress import TrainProgress, duration
+from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation.ablation_table import VariantHits, VariantRow, markdown, tabulate, write_results
 from uniformerv2.training.ablation import Suite, read_suite

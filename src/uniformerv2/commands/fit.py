@@ -21,6 +21,7 @@ from uniformerv2.core.optional import require
 from uniformerv2.model.precision import computes_bf16
 from uniformerv2.training.build import build_classifier, whole_network
 from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.epoch_loss import EpochLoss
 from uniformerv2.training.resume import ExactResume, HoldFolder, LastCheckpoint, WholeFileIO
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class RecipeCLI(LightningCLI):
             checkpoints = Path(trainer.default_root_dir) / "checkpoints"
             trainer.callbacks = [
                 HoldFolder(checkpoints),
+                EpochLoss(),
                 *trainer.callbacks,
                 ExactResume(),
                 LastCheckpoint(checkpoints),

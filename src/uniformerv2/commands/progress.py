@@ -1,64 +1,149 @@
-"""How far a long run is: a bar on a terminal, a line now and then elsewhere. Both on stderr."""
+"""How far a long run is: a moving bar on a terminal, lines elsewhere, never silent for long. Both on stderr."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "Ticker", "duration"]
+
+EVERY_SECONDS: Final = 2.0
+MOST_SECONDS: Final = 30.0
+SHARE: Final = 30
+"""Between two lines lie 2 seconds in the first minute, later a thirtieth of what has passed, half a minute at most."""
+LOOK_SECONDS: Final = 0.1
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit that makes sense.
+
+    >>> duration(42), duration(200), duration(9000)
+    ('42 s', '3.3 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+class Ticker:
+    """Writes a line whenever none was written for a while, from a thread of its own, as one step may take long.
+
+    Args:
+        line: What is to be said now.
+        every_seconds: Between two lines at first.
+    """
+
+    def __init__(self, line: Callable[[], str], *, every_seconds: float = EVERY_SECONDS) -> None:
+        self._line = line
+        self._every_seconds = every_seconds
+        self._start = self._spoke = time.monotonic()
+        self._lock = threading.Lock()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+
+    def start(self) -> None:
+        """From now on."""
+        self._start = self._spoke = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No line comes after it; stopping twice is harmless."""
+        self._end.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def said(self) -> None:
+        """Something was written elsewhere."""
+        self._spoke = time.monotonic()
+
+    def tick(self) -> None:
+        """Write a line where one is due."""
+        with self._lock:
+            now = time.monotonic()
+            gap = max(self._every_seconds, min(MOST_SECONDS, (now - self._start) / SHARE))
+            if now - self._spoke >= gap and not self._end.is_set():
+                self._spoke = now
+                sys.stderr.write(f"{self._line()}\n")
+
+    def _run(self) -> None:
+        while not self._end.wait(LOOK_SECONDS):
+            self.tick()
 
 
 class Progress:
-    """Count videos as they are done. Use it with ``with``.
+    """Count what is done, or show that something is. Use it with ``with``.
 
     Args:
-        what: What is done to them, the word in front.
-        total: How many there are.
+        what: What is done, the word in front.
+        total: How many there are; None where there is nothing to count.
         done: How many of these were done in an earlier run; they do not count for the rate.
-        every_seconds: Between two lines where stderr is no terminal.
+        every_seconds: Between two lines at first, where stderr is no terminal.
+        has_bar: False: lines on a terminal too, where something else may draw a bar meanwhile.
     """
 
-    def __init__(self, what: str, total: int, *, done: int = 0, every_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        what: str,
+        total: int | None,
+        *,
+        done: int = 0,
+        every_seconds: float = EVERY_SECONDS,
+        has_bar: bool = True,
+    ) -> None:
         self._what = what
         self._total = total
-        self._before = self._done = done
+        self._done = done
         self._num_bad = 0
-        self._every_seconds = every_seconds
-        self._start = self._spoke = time.monotonic()
+        self._start = time.monotonic()
+        self._first: tuple[float, int] | None = None
+        self._ticker = Ticker(self._line, every_seconds=every_seconds)
         self._bar: Bar | None = None
         console = Console(stderr=True)
-        if console.is_terminal:
-            columns: tuple[Any, ...] = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-            columns += (TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-            self._bar = Bar(*columns, console=console, transient=True)
+        if has_bar and console.is_terminal:
+            columns: tuple[Any, ...] = (SpinnerColumn(), TextColumn("{task.description}"))
+            if total is not None:
+                columns += (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+            self._bar = Bar(*columns, TimeElapsedColumn(), console=console, transient=True)
             self._task = self._bar.add_task(what, total=total, completed=done, rate="")
 
     def advance(self, *, is_bad: bool) -> None:
         """One more is done."""
         self._done += 1
         self._num_bad += is_bad
-        now = time.monotonic()
+        self._first = self._first or (time.monotonic(), self._done)
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, rate=self._rate(now))
-        elif now - self._spoke >= self._every_seconds:
-            self._spoke = now
-            left = (self._total - self._done) * (now - self._start) / max(1, self._done - self._before)
-            words = f"{self._done} of {self._total}, {self._rate(now)}, about {left:.0f} s left"
-            sys.stderr.write(f"{self._what}: {words}\n")
+            self._bar.update(self._task, advance=1, rate=self._rate())
+        else:
+            self._ticker.tick()
 
-    def _rate(self, now: float) -> str:
-        rate = (self._done - self._before) / max(now - self._start, 1e-9)
-        return f"{rate:.1f} a second" + (f", {self._num_bad} bad" if self._num_bad else "")
+    def _line(self) -> str:
+        if self._total is None:
+            return f"{self._what}: {duration(time.monotonic() - self._start)} so far"
+        rate = self._rate() or f"{duration(time.monotonic() - self._start)} so far"
+        return f"{self._what}: {self._done} of {self._total}, {rate}"
+
+    def _rate(self) -> str:
+        """From the first that was done on: before it lies what is done once, such as to start processes."""
+        when, count = self._first or (0.0, self._done)
+        bad = [f"{self._num_bad} bad"] if self._num_bad else []
+        if self._done == count or self._total is None:
+            return ", ".join(bad)
+        rate = (self._done - count) / max(time.monotonic() - when, 1e-9)
+        return ", ".join([f"{rate:.1f} a second", *bad, f"about {duration((self._total - self._done) / rate)} left"])
 
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
+        else:
+            self._ticker.start()
         return self
 
     def __exit__(
@@ -66,3 +151,4 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        self._ticker.stop()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from uniformerv2.commands.progress import Progress
-from uniformerv2.commands.train_progress import duration
+from uniformerv2.commands.progress import Progress, duration
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.frozen import CachedDataModule, free_bytes, missing_bytes

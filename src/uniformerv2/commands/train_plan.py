@@ -15,6 +15,7 @@ from rich.table import Table
 
 from uniformerv2.commands.arguments.train import PRECISIONS
 from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.train_cache import on_disk, plan_rows
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -97,21 +98,31 @@ def make(options: argparse.Namespace, out: Path, splits: Splits, broken: list[st
         options.preset = _ask_preset()
     device = best_device()
     try:
-        plan, network = make_plan(
-            asked(options),
-            splits,
-            out=str(out),
-            device=device,
-            num_workers=options.workers,
-            fetch=not options.dry_run,
-        )
+        with Progress("load the network", None, has_bar=False):  # a download has its own
+            plan, network = make_plan(
+                asked(options),
+                splits,
+                out=str(out),
+                device=device,
+                num_workers=options.workers,
+                fetch=not options.dry_run,
+            )
     except NotCacheableError as error:
         raise UsageError(str(error)) from error
     plan = on_disk(plan, network, splits)
     plan = replace(plan, warnings=(*broken, *plan.warnings), videos_digest=_digest(options, splits))
     size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
     preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
-    cost = estimate(network, plan, preprocessing, augmentation_of(plan), splits.train, device=device)
+    with Progress("measure a few steps", None):
+        cost = estimate(
+            network,
+            plan,
+            preprocessing,
+            augmentation_of(plan),
+            splits.train,
+            device=device,
+            is_rough=options.dry_run,
+        )
     to_fetch = weights_to_fetch(plan.backbone, network, weights=plan.weights) if options.dry_run else None
     return Planned(plan, network, cost, to_fetch)
 

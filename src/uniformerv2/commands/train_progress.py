@@ -3,30 +3,86 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from uniformerv2.commands.progress import EVERY_SECONDS, Ticker, duration
 from uniformerv2.core.optional import require
+from uniformerv2.training.epoch_loss import EpochLoss
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
 else:
     lightning = require("lightning.pytorch", extra="train")
 
-__all__ = ["TrainProgress", "duration"]
+__all__ = ["TimeLeft", "TrainProgress"]
+
+RECENT: Final = 50
+"""Steps, and epochs, whose median is taken for the next one."""
 
 
-def duration(seconds: float) -> str:
-    """In the largest unit that makes sense.
+class TimeLeft:
+    """How long a training will take yet, from steps and epochs that ran steadily.
 
-    >>> duration(42), duration(200), duration(9000)
-    ('42 s', '3.3 min', '2.5 h')
+    ::
+
+        epoch  |start| step | step | ... | validation |
+                first   these: median     the last one's
+
+    The first step of an epoch starts what reads videos and is no measure for the others; an epoch is measured with it.
+
+    Attributes:
+        count: Steps of this epoch that were seen.
     """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+    def __init__(self) -> None:
+        self._steps: deque[float] = deque(maxlen=RECENT)
+        self._epochs: deque[float] = deque(maxlen=RECENT)
+        self._validation = 0.0
+        self._epoch_start = self._mark = 0.0
+        self.count = 0
+
+    def epoch_begins(self, now: float) -> None:
+        """No step is done."""
+        self._epoch_start, self.count = now, 0
+
+    def step_done(self, now: float) -> None:
+        """Another one."""
+        if self.count:
+            self._steps.append(now - self._mark)
+        self._mark, self.count = now, self.count + 1
+
+    def epoch_done(self, now: float, *, is_whole: bool) -> float:
+        """After its validation; its seconds.
+
+        Args:
+            now: Seconds of a clock.
+            is_whole: All of its steps were seen.
+        """
+        self._validation = now - self._mark
+        seconds = now - self._epoch_start
+        if is_whole:
+            self._epochs.append(seconds)
+        return seconds
+
+    def seconds(self, *, steps: int, epochs: int, steps_per_epoch: int) -> float | None:
+        """What is left; None where nothing is known yet.
+
+        Args:
+            steps: Left of this epoch; 0 also where its validation is done.
+            epochs: After this one.
+            steps_per_epoch: Of each.
+        """
+        if not self._steps and not self._epochs:
+            return None
+        step = median(self._steps) if self._steps else median(self._epochs) / steps_per_epoch
+        later = list(self._epochs)[1:] or list(self._epochs)  # the first one warms up
+        epoch = median(later) if later else steps_per_epoch * step + self._validation
+        return (steps * step + self._validation if steps else 0.0) + epochs * epoch
 
 
 class TrainProgress(lightning.Callback):
@@ -34,62 +90,72 @@ class TrainProgress(lightning.Callback):
 
     Args:
         monitor: Name of the accuracy.
-        every_seconds: Between two lines where stderr is no terminal.
+        every_seconds: Between two lines at first, where stderr is no terminal.
     """
 
-    def __init__(self, monitor: str, *, every_seconds: float = 30.0) -> None:
+    def __init__(self, monitor: str, *, every_seconds: float = EVERY_SECONDS) -> None:
         self.monitor = monitor
-        self.every_seconds = every_seconds
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
-        self._losses: list[float] = []
+        self._ticker = Ticker(lambda: self._words, every_seconds=every_seconds)
+        self._words = "training starts ..."
+        self._left = TimeLeft()
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Something is to be seen from now on."""
+        if stage != "fit":
+            return
+        if not self._console.is_terminal:
+            self._ticker.start()
+            return
+        columns: tuple[Any, ...] = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+        columns += (TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True)
+        self._task = self._bar.add_task("train", total=None, words=self._words)
+        self._bar.start()
 
     def on_train_start(self, trainer: Any, *_: Any) -> None:
-        """The clock starts."""
-        self._start = self._spoke = self._epoch_start = time.monotonic()
-        self._before = trainer.global_step
+        """How many steps there are is known."""
         self._total = int(trainer.estimated_stepping_batches)
-        if self._console.is_terminal:
-            columns: tuple[Any, ...] = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("steps"),
-            )
-            columns += (TextColumn("{task.fields[words]}"), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=self._console, transient=True)
-            self._task = self._bar.add_task("train", total=self._total, completed=self._before, words="")
-            self._bar.start()
-
-    def on_train_epoch_start(self, *_: Any) -> None:
-        """The epoch's own clock and mean."""
-        self._epoch_start, self._losses = time.monotonic(), []
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
-        """A step is done."""
-        self._losses.append(float(outputs["loss"]))
-        now = time.monotonic()
-        words = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}, loss {self._losses[-1]:.3f}"
-        accuracy = trainer.callback_metrics.get(self.monitor)
-        words += "" if accuracy is None else f", {self.monitor} {float(accuracy):.4f}"
-        words += f", about {duration(self._left(trainer, now))} left"
         if self._bar is not None:
-            self._bar.update(self._task, completed=trainer.global_step, words=words)
-        elif now - self._spoke >= self.every_seconds:
-            self._spoke = now
-            self._console.print(f"step {trainer.global_step} of {self._total}: {words}", markup=False)
+            self._bar.update(self._task, total=self._total, completed=trainer.global_step)
+
+    def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
+        """The epoch's own clock."""
+        self._left.epoch_begins(time.monotonic())
+        self._show(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """A step is done."""
+        self._left.step_done(time.monotonic())
+        accuracy = trainer.callback_metrics.get(self.monitor)
+        measured = [] if accuracy is None else [f"{self.monitor} {float(accuracy):.4f}"]
+        left = self._time_left(trainer, steps=trainer.num_training_batches - batch_idx - 1)
+        self._show(trainer, *self._loss(trainer), *measured, *left)
+
+    def on_validation_start(self, trainer: Any, *_: Any) -> None:
+        """A pass over the validation videos."""
+        if trainer.state.fn == "fit":
+            self._show(trainer, *self._loss(trainer), "validating ...")
 
     def on_validation_end(self, trainer: Any, *_: Any) -> None:
         """An epoch is done."""
-        now = self._spoke = time.monotonic()
+        if trainer.state.fn != "fit":
+            return
+        is_whole = self._left.count == trainer.num_training_batches
+        seconds = self._left.epoch_done(time.monotonic(), is_whole=is_whole)
         measured = trainer.callback_metrics
-        loss = f"loss {sum(self._losses) / len(self._losses):.3f}, " if self._losses else ""
-        self._console.print(
-            f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {loss}"
-            f"val loss {float(measured['val_loss']):.3f}, {self.monitor} {float(measured[self.monitor]):.4f}, "
-            f"{duration(now - self._epoch_start)}, about {duration(self._left(trainer, now))} left",
-            markup=False,
-        )
+        self._ticker.said()
+        words = [
+            *self._loss(trainer),
+            f"val loss {float(measured['val_loss']):.3f}",
+            f"{self.monitor} {float(measured[self.monitor]):.4f}",
+            duration(seconds),
+            *self._time_left(trainer, steps=0),
+        ]
+        self._console.print(f"{self._epoch(trainer)}: {', '.join(words)}", markup=False)
 
     def on_train_end(self, *_: Any) -> None:
         """The bar goes."""
@@ -99,16 +165,27 @@ class TrainProgress(lightning.Callback):
         """The bar goes."""
         self._stop()
 
-    def on_test_start(self, trainer: Any, *_: Any) -> None:
-        """The last part."""
-        self._console.print("testing with many views ...", markup=False)
+    def _epoch(self, trainer: Any) -> str:
+        return f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
 
-    def _left(self, trainer: Any, now: float) -> float:
-        """Seconds; validation is in the mean over the steps."""
-        done = max(1, trainer.global_step - self._before)
-        return (self._total - trainer.global_step) * (now - self._start) / done
+    def _loss(self, trainer: Any) -> list[str]:
+        """The mean of the epoch, the number of the log and of the report."""
+        means = [callback.mean for callback in trainer.callbacks if isinstance(callback, EpochLoss)]
+        return [f"loss {mean:.3f}" for mean in means if mean is not None]
+
+    def _time_left(self, trainer: Any, *, steps: int) -> list[str]:
+        epochs = trainer.max_epochs - trainer.current_epoch - 1
+        left = self._left.seconds(steps=steps, epochs=epochs, steps_per_epoch=trainer.num_training_batches)
+        return [f"about {duration(left)} left"] if left else []
+
+    def _show(self, trainer: Any, *parts: str) -> None:
+        words = ", ".join((self._epoch(trainer), *parts))
+        self._words = f"step {trainer.global_step} of {self._total}: {words}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=trainer.global_step, words=words)
 
     def _stop(self) -> None:
+        self._ticker.stop()
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

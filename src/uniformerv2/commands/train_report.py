@@ -16,7 +16,7 @@ from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.score_table import failures_unlogged, print_summary
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.evaluation.report import write_report
-from uniformerv2.evaluation.scores import views_in_words
+from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer
@@ -65,6 +65,20 @@ def test_and_report(
             progress.advance(is_bad=not video.is_readable)
     evaluation = run.finish()
     assert evaluation is not None  # the only process
+    with Progress("write the report", None):
+        return _write(network, splits, plan, folder, evaluation, words, tested_on)
+
+
+def _write(
+    network: UniFormerV2,
+    splits: Splits,
+    plan: TrainingPlan,
+    folder: RunFolder,
+    evaluation: Evaluation,
+    words: Sequence[str],
+    tested_on: str,
+) -> tuple[Summary, Path]:
+    """The card, the model with it, and the page."""
     summary = summarize(evaluation)
     tested = {f"test_{name}": round(estimate.value, 6) for name, estimate in summary.all_videos.items()}
     protocol = f"{views_in_words(plan.num_clips, plan.num_crops)} of {tested_on}"

@@ -69,8 +69,8 @@ class EpochReport:
     failures: tuple[VideoFailure, ...]
 
     def __str__(self) -> str:
-        """The count and the first ten files."""
-        lines = [f"epoch {self.epoch}: {self.num_failed} of {self.num_samples} samples could not be read"]
+        """The count and the first ten files; people count epochs from 1."""
+        lines = [f"epoch {self.epoch + 1}: {self.num_failed} of {self.num_samples} samples could not be read"]
         lines += [f"  {failure}" for failure in self.failures[:SHOWN]]
         more = len(self.failures) - SHOWN
         return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)

@@ -192,6 +192,9 @@ def _estimate(name: str, estimate: Estimate) -> str:
 
 def _training(logs: Sequence[str | Path], num_classes: int, drawings: FigureFolder) -> Section | None:
     curves = read_curves([Path(log) for log in logs])
+    if "train_loss_epoch" in curves:  # as the console tells it; single steps are in the log
+        curves = {**curves, "train_loss": curves["train_loss_epoch"]}
+        del curves["train_loss_epoch"]
     if num_classes <= 5:  # all of them are among the five best
         curves = {name: curve for name, curve in curves.items() if name != "val_top5"}
     if not figures.num_panels(curves):
@@ -200,9 +203,9 @@ def _training(logs: Sequence[str | Path], num_classes: int, drawings: FigureFold
     drawing = figure(
         drawings.save("training", figures.draw_curves, curves),
         alt=f"Training curves. Last values: {last}.",
-        caption="The training loss is of augmented clips and may lie above the validation loss; validation is with one "
-        "view a video. Where parts of the network have rates of their own (image ViT and armour), the highest is "
-        "drawn; the others are a constant part of it.",
+        caption="The training loss is the mean over an epoch, of augmented clips, and may lie above the validation "
+        "loss; validation is with one view a video. Where parts of the network have rates of their own (image ViT and "
+        "armour), the highest is drawn; the others are a constant part of it.",
         max_width=330 * figures.num_panels(curves),
     )
     return Section("training", "Training", drawing)

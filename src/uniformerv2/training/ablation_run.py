@@ -33,6 +33,7 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.ablation import AblationSettings
 from uniformerv2.training.ablation_parts import arm_plainly, blocks_of, build_network, depth_of, stages_of
 from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.epoch_loss import EpochLoss
 from uniformerv2.training.feature_cache import CachedVideos, token_grid
 from uniformerv2.training.feature_key import FeatureSettings
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
@@ -204,7 +205,7 @@ def run_variant(
         accelerator="gpu" if best_device().type == "cuda" else "cpu",
         devices=1,
         precision=precision,
-        callbacks=list(callbacks),
+        callbacks=[EpochLoss(), *callbacks],
         limit_val_batches=0,
         num_sanity_val_steps=0,
         logger=False,

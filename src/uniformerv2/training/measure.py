@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -31,11 +31,12 @@ MEMORY_SHARE: Final = {"cpu": 0.5, "cuda": 0.85}
 """Of all memory, what a step may take."""
 LARGEST: Final = {"cpu": 16, "cuda": 64}
 READ: Final = 7
+ROUGHLY_READ: Final = 3
 """Videos that are read to learn how long one takes; the first one warms up."""
-FEWEST_RUNS: Final = 3
-MOST_RUNS: Final = 9
+CAREFULLY: Final = range(3, 10)
+ROUGHLY: Final = range(1, 2)
 ENOUGH_SECONDS: Final = 5.0
-"""What is timed is run FEWEST_RUNS times, or more often within this time, up to MOST_RUNS."""
+"""What is timed is run as often as the least of these numbers, or more often within this time."""
 BYTES: Final = 4
 COPIES: Final = 3
 """Gradient and two moments of AdamW, beside each trainable weight."""
@@ -109,6 +110,7 @@ def estimate(
     records: Sequence[VideoRecord],
     *,
     device: torch.device,
+    is_rough: bool = False,
 ) -> Estimate:
     """Measure a few steps and the reading of a few videos, and multiply.
 
@@ -119,20 +121,25 @@ def estimate(
         augmentation: Of the training clips.
         records: Training videos.
         device: Where training will run.
+        is_rough: Time each thing once, after once to warm up, and without a GPU with one clip instead of a batch.
     """
+    runs, num_read = (ROUGHLY, ROUGHLY_READ) if is_rough else (CAREFULLY, READ)
+    tried = 1 if is_rough and device.type == "cpu" else plan.batch_size  # there, time goes with the clips
     with torch.random.fork_rng():
-        trial = _Trial(network, preprocessing, plan.batch_size, device, plan.precision)
-        step_seconds, eval_seconds = trial.step_seconds(), trial.eval_seconds() / plan.batch_size
+        trial = _Trial(network, preprocessing, tried, device, plan.precision, runs=runs)
+        step_seconds, eval_seconds = trial.step_seconds() * plan.batch_size / tried, trial.eval_seconds() / tried
     memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
-    reading = _reading_seconds(records, preprocessing, augmentation) / max(1, plan.num_workers)
+    chosen = records[:: max(1, len(records) // num_read)][:num_read]
+    reading = _reading_seconds(chosen, preprocessing, augmentation) / max(1, plan.num_workers)
     both: Callable[[float, float], float] = max if device.type == "cuda" else operator.add  # they share the cores
     step, val = both(step_seconds, reading * plan.batch_size), both(eval_seconds, reading) * plan.num_val
     num_cached = plan.cache_views and plan.cache_views * plan.num_train + plan.num_val
     caching = both(eval_seconds, reading) * num_cached
     if plan.cache_views:
         with torch.random.fork_rng():
-            cached = _TokenTrial(network, preprocessing, plan.batch_size, device, plan.precision)
-            step, val = cached.step_seconds(), cached.eval_seconds() / plan.batch_size * plan.num_val
+            cached = _TokenTrial(network, preprocessing, tried, device, plan.precision, runs=runs)
+            step = cached.step_seconds() * plan.batch_size / tried
+            val = cached.eval_seconds() / tried * plan.num_val
     views = plan.num_clips * plan.num_crops
     test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)
     return Estimate(
@@ -155,11 +162,20 @@ class _Trial:
         batch_size: Clips.
         device: Where.
         precision: Lightning's word.
+        runs: How often a thing is timed, see ``CAREFULLY``.
     """
 
     def __init__(
-        self, network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, device: torch.device, precision: str
+        self,
+        network: UniFormerV2,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        device: torch.device,
+        precision: str,
+        *,
+        runs: range = CAREFULLY,
     ) -> None:
+        self.runs = runs
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         self.device = device
@@ -182,13 +198,13 @@ class _Trial:
 
     def step_seconds(self) -> float:
         """A step."""
-        return _typical_seconds(self.step, self._wait)
+        return _typical_seconds(self.step, self._wait, self.runs)
 
     @torch.no_grad()
     def eval_seconds(self) -> float:
         """A forward pass of the batch."""
         self.network.eval()
-        return _typical_seconds(self._forward_as_trained, self._wait)
+        return _typical_seconds(self._forward_as_trained, self._wait, self.runs)
 
     def peak_bytes(self) -> int:
         """Of the GPU; 0 where there is none."""
@@ -208,20 +224,21 @@ class _Trial:
             torch.cuda.synchronize(self.device)
 
 
-def _typical_seconds(work: Callable[[], object], wait: Callable[[], object]) -> float:
+def _typical_seconds(work: Callable[[], object], wait: Callable[[], object], runs: range) -> float:
     """The median of a few runs after one that warms up: a busy machine makes some of them slow, none of them quick.
 
     Args:
         work: What is timed.
         wait: Until a device has done it.
+        runs: How often.
     """
     seconds: list[float] = []
-    for _ in range(1 + MOST_RUNS):
+    for _ in range(runs.stop):
         start = time.perf_counter()
         work()
         wait()
         seconds.append(time.perf_counter() - start)
-        if len(seconds) > FEWEST_RUNS and sum(seconds) > ENOUGH_SECONDS:
+        if len(seconds) > runs.start and sum(seconds) > ENOUGH_SECONDS:
             break
     return median(seconds[1:])
 
@@ -230,11 +247,11 @@ class _TokenTrial(_Trial):
     """The same from tokens of a frozen image ViT."""
 
     def __init__(
-        self, network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, device: torch.device, precision: str
+        self, network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, *rest: Any, **more: Any
     ) -> None:
-        super().__init__(network, preprocessing, batch_size, device, precision)
+        super().__init__(network, preprocessing, batch_size, *rest, **more)
         self.grid = token_grid(network, preprocessing)
-        self.video = torch.randn(batch_size, *token_shape(network, preprocessing), device=device)
+        self.video = torch.randn(batch_size, *token_shape(network, preprocessing), device=self.device)
 
     def forward(self) -> Tensor:
         """Logits of the batch."""
@@ -283,14 +300,13 @@ def _memory_bytes() -> float:
 def _reading_seconds(
     records: Sequence[VideoRecord], preprocessing: Preprocessing, augmentation: TrainAugmentation
 ) -> float:
-    """Decoding and augmenting one training clip, the median over videos from all over the list."""
-    chosen = records[:: max(1, len(records) // READ)][:READ]
+    """Decoding and augmenting one training clip, the median over the videos after one that warms up."""
     dataset = VideoDataset(
-        [replace(record, label=0) for record in chosen], preprocessing, augmentation=augmentation, num_classes=None
+        [replace(record, label=0) for record in records], preprocessing, augmentation=augmentation, num_classes=None
     )
     dataset[0]
     seconds = []
-    for index in range(min(1, len(chosen) - 1), len(chosen)):
+    for index in range(min(1, len(records) - 1), len(records)):
         start = time.perf_counter()
         dataset[index]
         seconds.append(time.perf_counter() - start)

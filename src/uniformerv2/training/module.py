@@ -294,7 +294,7 @@ class VideoClassifier(lightning.LightningModule):
         return mean.item() / self.trainer.world_size
 
     def _non_finite(self, loss: Tensor, batch: VideoBatch) -> NonFiniteLossError:
-        where = f"step {self.global_step} (epoch {self.current_epoch}, learning rate {self._highest_rate():.3g})"
+        where = f"step {self.global_step} (epoch {self.current_epoch + 1}, learning rate {self._highest_rate():.3g})"
         keepers = reversed(self.trainer.checkpoint_callbacks)  # the last of them saves last
         paths = [getattr(keeper, name, "") for keeper in keepers for name in ("last_model_path", "best_model_path")]
         last = next(filter(None, [*paths, self.trainer.ckpt_path]), None)  # the latter: what it went on from

@@ -36,6 +36,7 @@ from uniformerv2.model.files import read_json, write_json
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.runs import random_network
 from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.epoch_loss import EpochLoss
 from uniformerv2.training.feature_key import FeatureSettings
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
 from uniformerv2.training.module import VideoClassifier
@@ -189,7 +190,7 @@ def _train(
     stop = StopCleanly(folder.last)
     best = _keep_best(plan, folder)
     last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
-    trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), best, last])
+    trainer = _trainer(plan, folder, [EpochLoss(), *callbacks, stop, ExactResume(), best, last])
     with stop.listening(trainer):
         trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
         score = _last_score(trainer, classifier, data, plan)

@@ -1,0 +1,126 @@
+"""How far a run is: lines while it waits, and estimates from what runs steadily."""
+
+from __future__ import annotations
+
+import re
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from uniformerv2.commands import progress as module
+from uniformerv2.commands.progress import Progress, Ticker
+from uniformerv2.commands.train_progress import TimeLeft, TrainProgress
+from uniformerv2.training.epoch_loss import EpochLoss
+
+
+class Clock:
+    """A time that passes when it is told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The thread is quiet; lines come from ``advance`` and ``tick`` alone."""
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 3600.0)
+    return clock
+
+
+def test_the_rate_is_of_what_follows_the_first(clock, capsys):
+    """Before it, processes start: 6 seconds that no other video takes."""
+    with Progress("check", 40, done=10, every_seconds=0.0) as progress:
+        clock.now += 6
+        progress.advance(is_bad=False)
+        for _ in range(4):
+            clock.now += 0.5
+            progress.advance(is_bad=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "check: 11 of 40, 6 s so far"
+    assert lines[-1] == "check: 15 of 40, 2.0 a second, 4 bad, about 12 s left"
+
+
+def test_lines_are_two_seconds_apart_at_first_and_half_a_minute_at_most(clock, capsys):
+    ticker, said = Ticker(lambda: "so far"), []
+    ticker.start()
+    for _ in range(40_000):
+        clock.now += 0.1
+        ticker.tick()
+        if capsys.readouterr().err:
+            said.append(clock.now - 1000)
+    ticker.stop()
+    gaps = [after - before for before, after in zip([0, *said], said, strict=False)]
+    assert max(gap for gap, when in zip(gaps, said, strict=True) if when <= 60) < 2.2
+    assert gaps == sorted(gaps) or max(gaps) < 30.2
+    assert len(said) < 300
+
+
+def test_it_speaks_though_nothing_is_done(capsys):
+    with Progress("measure a few steps", None, every_seconds=0.05):
+        time.sleep(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(re.fullmatch(r"measure a few steps: \d s so far", line) for line in lines)
+
+
+class TestTimeLeft:
+    def test_first_steps_and_the_first_epoch_are_no_measure(self):
+        """Ten epochs of four steps of 1 s and a validation of 2 s; reading starts in 100 s, later in 3 s."""
+        left, now = TimeLeft(), 0.0
+        for epoch in range(3):
+            left.epoch_begins(now)
+            assert (left.seconds(steps=4, epochs=9 - epoch, steps_per_epoch=4) is None) == (epoch == 0)
+            for step in range(4):
+                now += (100 if epoch == 0 else 3) if step == 0 else 1
+                left.step_done(now)
+                if (epoch, step) == (0, 0):
+                    assert left.seconds(steps=3, epochs=9, steps_per_epoch=4) is None
+                if (epoch, step) == (0, 1):
+                    assert left.seconds(steps=2, epochs=9, steps_per_epoch=4) == 2 + 9 * 4
+            now += 2
+            assert left.epoch_done(now, is_whole=True) == (105 if epoch == 0 else 8)
+        assert left.seconds(steps=0, epochs=7, steps_per_epoch=4) == 7 * 8
+        assert left.seconds(steps=2, epochs=6, steps_per_epoch=4) == 2 * 1 + 2 + 6 * 8
+
+    def test_epochs_of_one_step(self):
+        left = TimeLeft()
+        for now in (0.0, 10.0):
+            left.epoch_begins(now)
+            left.step_done(now + 6)
+            left.epoch_done(now + 8, is_whole=True)
+        assert left.seconds(steps=0, epochs=5, steps_per_epoch=1) == 5 * 8
+
+
+def test_a_training_tells_the_mean_of_the_epoch(capsys):
+    """Not of the steps since it was resumed, and epochs count from 1."""
+    loss, shown = EpochLoss(), TrainProgress("val_top1")
+    loss.load_state_dict({"total": 6.0, "count": 2})
+    metrics = {"train_loss": 1.5, "val_loss": 0.25, "val_top1": 0.5}
+    logged = []
+    logger = SimpleNamespace(log_metrics=lambda values, step: logged.append((step, values)))
+    trainer = SimpleNamespace(
+        callbacks=[loss, shown],
+        callback_metrics=metrics,
+        current_epoch=0,
+        estimated_stepping_batches=6,
+        global_step=3,
+        is_last_batch=True,
+        loggers=[logger],
+        max_epochs=2,
+        num_training_batches=3,
+        state=SimpleNamespace(fn="fit"),
+    )
+    shown.on_train_start(trainer, None)
+    shown.on_train_epoch_start(trainer, None)
+    for callback in (loss, shown):
+        callback.on_train_batch_end(trainer, None, None, None, 2)
+    shown.on_validation_end(trainer, None)
+    assert loss.mean == 2.5
+    assert logged == [(2, {"train_loss_epoch": 2.5, "epoch": 0})]
+    assert capsys.readouterr().err.startswith("epoch 1 of 2: loss 2.500, val loss 0.250, val_top1 0.5000, 0 s")
