@@ -372,7 +372,7 @@ def test_the_page_names_options_that_exist():
     page = (Path(__file__).parents[2] / "docs" / "fine_tune.md").read_text(encoding="utf-8")
     named = set(re.findall(r"--[a-z][a-z-]+", page))
     known = {option for action in parser._actions for option in action.option_strings}
-    assert named - {"--model", "--split"} <= known  # of predict and of test
+    assert named - {"--model", "--split", "--threshold", "--csv"} <= known  # of predict and of test
     assert known - named == {"--help", "-h"}
 
 
