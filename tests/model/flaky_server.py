@@ -111,6 +111,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def chunked_cut(self, first):
         self.reply(b"%x\r\n" % len(BODY) + BODY[:HALF], length=None, Transfer_Encoding="chunked")
 
+    def drip_header(self, first):
+        self.drip(b"HTTP/1.1 200 OK\r\nX: ")
+
+    def drip_body(self, first):
+        self.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n")
+
+    def drip_chunk(self, first):
+        self.drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+
+    def drip(self, start):
+        """A byte now and then, until the client has gone or the test is over."""
+        self.wfile.write(start)
+        while not self.server.let_go.wait(0.1):
+            self.wfile.write(b"x")
+
+    def endless(self, first):
+        self.reply(b"", length=None, Transfer_Encoding="chunked")
+        while not self.server.let_go.wait(0.01):
+            self.wfile.write(b"8000\r\n" + bytes(0x8000) + b"\r\n")
+
+    def no_length(self, first):
+        self.reply(BODY, length=None)
+
+    def moved_with_a_body(self, first):
+        self.reply(b"", status=302, length=None, Location="whole.pyth")
+        while not self.server.let_go.wait(0.1):
+            self.wfile.write(b"x")
+
+    def circle(self, first):
+        self.reply(b"", status=302, length=0, Location="circle.pyth")
+
     def moved(self, first):
         self.reply(b"", status=302, length=0, Location="whole.pyth")
 
@@ -137,7 +168,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", "EntryNotFound")
             self.send_header("X-Repo-Commit", COMMIT)
             return self.end_headers()
-        etag = f'"{hashlib.sha256(body).hexdigest()}"'
+        etag = f'"{self.server.hub_etag or hashlib.sha256(body).hexdigest()}"'
         return self.reply(body if send_body else b"", length=len(body), etag=etag, X_Repo_Commit=COMMIT)
 
 
@@ -148,6 +179,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen, self.asked = [], []
         self.hub_files = {"hub-weights.pyth": BODY}
+        self.hub_etag = ""
         self.half_sent, self.let_go = threading.Event(), threading.Event()
 
     @contextmanager

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.model.flaky_server import BODY, DIGEST, ETAG, HALF, Server
-from uniformerv2.model import download
+from uniformerv2.core.limits import set_limits
+from uniformerv2.model import connections, download
 from uniformerv2.model.download import DownloadError, cache_home, cached_path, fetch
 
 
@@ -149,7 +150,7 @@ def test_busy_server_is_asked_again(server):
 
 def test_redirection_within_http_is_followed_and_to_a_file_is_not(server, home):
     assert fetch(server.url("moved")).read_bytes() == BODY
-    with pytest.raises(DownloadError, match="302"):
+    with pytest.raises(DownloadError, match=r"sends us to 'file:///.*, which is no https address"):
         fetch(server.url("moved-to-file"))
     assert files_in(home) == [cached_path(server.url("moved")).name]
 
@@ -234,7 +235,7 @@ def test_name_in_the_cache_is_safe_and_tells_addresses_apart(tmp_path):
 
 def start_fetching(url):
     code = "import sys; from uniformerv2.model.download import fetch; "
-    code += "print('ready', flush=True); print(fetch(sys.argv[1]))"
+    code += "print('ready', flush=True); print(fetch(sys.argv[1], sha256_prefix='" + DIGEST + "'))"
     return subprocess.Popen(
         [sys.executable, "-c", code, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -281,3 +282,121 @@ def test_a_host_that_is_not_to_be_found_is_told_at_once(monkeypatch):
     with pytest.raises(DownloadError, match=r"not to be found, perhaps for lack of a network.*Place the file at"):
         fetch("http://weights.example/a.pth")
     assert hosts == ["weights.example"]
+
+
+SLOW = {
+    "drip-header": "fewer than 1024 bytes a second came in 0.3 seconds",
+    "drip-body": "fewer than 1024 bytes a second came in 0.3 seconds",
+    "drip-chunk": "fewer than 1024 bytes a second came in 0.3 seconds",
+}
+
+
+@pytest.mark.parametrize(("name", "said"), SLOW.items())
+def test_a_byte_now_and_then_is_no_transfer(server, home, name, said):
+    """Each byte comes before the socket's timeout; headers, bodies and the sizes of chunks alike."""
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match=rf"failed 2 times: {said}"):
+        fetch(server.url(name), num_tries=2, timeout_seconds=0.3)
+    assert time.monotonic() - start < 5
+    assert not cached_path(server.url(name)).exists()
+
+
+def test_all_tries_together_have_a_time(server):
+    start = time.monotonic()
+    with (
+        set_limits(download_seconds=1),
+        pytest.raises(DownloadError, match="took longer than the limit download_seconds=1"),
+    ):
+        fetch(server.url("endless"), timeout_seconds=20)
+    assert time.monotonic() - start < 4
+
+
+def test_a_body_without_end_meets_the_limit_of_size(server, home):
+    with (
+        set_limits(download_bytes=1_000_000),
+        pytest.raises(
+            DownloadError, match=r"sends 1,\d\d\d,\d\d\d bytes and more, which is above the limit download_bytes"
+        ),
+    ):
+        fetch(server.url("endless"))
+    assert files_in(home) == []
+
+
+def test_a_size_above_the_limit_is_told_before(server, home):
+    with (
+        set_limits(download_bytes=299_999),
+        pytest.raises(DownloadError, match=r"holds 300,000 bytes, which is above .*: --limit download_bytes=300000"),
+    ):
+        fetch(server.url("whole"))
+    assert files_in(home) == []
+
+
+def test_a_body_of_unknown_length_counts_only_where_its_hash_is_known(server, home):
+    """Its end and a cut look the same."""
+    with pytest.raises(DownloadError, match="does not say how long the file is"):
+        fetch(server.url("no-length"))
+    assert fetch(server.url("no-length"), sha256_prefix=DIGEST).read_bytes() == BODY
+
+
+def test_a_redirection_brings_no_body_of_its_own(server):
+    assert fetch(server.url("moved-with-a-body"), timeout_seconds=5).read_bytes() == BODY
+
+
+PLACES = {
+    "http://weights.example/x": False,
+    "https://weights.example/x": True,
+    "//weights.example/x": False,
+    "ftp://127.0.0.1/x": False,
+    "https://me:secret@weights.example/x": False,
+    "http://[::1]/x": True,
+    "http://127.0.0.2/x": True,
+    "http://localhost/x": True,
+    "http://10.0.0.1/x": False,
+    "https://": False,
+    "other.pyth": True,
+}
+
+
+@pytest.mark.parametrize(("there", "is_followed"), PLACES.items())
+def test_redirections_lead_to_https_alone(there, is_followed):
+    if is_followed:
+        assert connections._next("http://127.0.0.1/a/b.pyth", there).endswith(there)
+    else:
+        with pytest.raises(connections.RedirectionError, match="which is no https address") as raised:
+            connections._next("http://127.0.0.1/a/b.pyth", there)
+        assert "secret" not in str(raised.value)
+
+
+def test_nobody_outside_sends_us_to_a_server_on_this_machine():
+    with pytest.raises(connections.RedirectionError, match="which is no https address"):
+        connections._next("https://weights.example/a", "http://127.0.0.1/admin")
+
+
+def test_redirections_in_a_circle_end(server):
+    with pytest.raises(DownloadError, match="sends us on more than 5 times"):
+        fetch(server.url("circle"))
+
+
+def test_addresses_are_shown_without_secrets(server, caplog):
+    with pytest.raises(ValueError, match=r"user and a password are not fetched: .*'https://a\.org/x\.pth'"):
+        fetch("https://me:secret@a.org/x.pth")
+    with caplog.at_level("WARNING"):
+        fetch(server.url("busy") + "?signature=secret")
+    with pytest.raises(DownloadError) as raised:
+        fetch(server.url("missing") + "?signature=secret", num_tries=1)
+    assert "secret" not in str(raised.value) + caplog.text
+    assert "busy.pyth?..." in caplog.text
+
+
+def test_what_is_not_verified_says_so_once(server, caplog):
+    def said(**known):
+        caplog.clear()
+        fetch(server.url("whole"), **known)
+        return caplog.text
+
+    assert f"is not verified: no SHA-256 of it is published. Its own is {DIGEST}" in said()
+    assert said() == ""
+    cached_path(server.url("whole")).unlink()
+    assert "by the first 8 of 64 digits of its SHA-256 alone" in said(sha256_prefix=DIGEST[:8])
+    cached_path(server.url("whole")).unlink()
+    assert said(sha256_prefix=DIGEST) == ""

@@ -9,8 +9,9 @@ import timm
 import torch
 from safetensors.torch import save
 
-from tests.model.flaky_server import BODY, NO_ONE, Server, place_hub
+from tests.model.flaky_server import BODY, DIGEST, NO_ONE, Server, place_hub
 from uniformerv2 import arm
+from uniformerv2.core.limits import set_limits
 from uniformerv2.model.download import DownloadError
 from uniformerv2.model.hub import cached_from_hub, fetch_from_hub
 from uniformerv2.model.timm_weights import TimmWeights
@@ -74,6 +75,22 @@ def test_errors_say_what_to_do(server, monkeypatch):
     monkeypatch.setenv("UNIFORMERV2_OFFLINE", "1")
     with pytest.raises(DownloadError, match=r"offline mode is on\. Instead, convert a copy"):
         fetch_from_hub("someone/weights", "hub-weights.pyth")
+
+
+def test_another_file_than_the_hub_says_is_thrown_away(server):
+    server.hub_etag = "0" * 64
+    with pytest.raises(DownloadError, match=rf"has the SHA-256 {DIGEST}, not 0{{64}}, and was thrown away"):
+        fetch_from_hub("someone/weights", "hub-weights.pyth")
+    assert cached_from_hub("someone/weights", ["hub-weights.pyth"]) is None
+
+
+def test_a_file_above_the_limit_is_not_begun(server):
+    with (
+        set_limits(download_bytes=299_999),
+        pytest.raises(DownloadError, match=r"hub-weights\.pyth of 300,000 bytes is above the limit download_bytes"),
+    ):
+        fetch_from_hub("someone/weights", "hub-weights.pyth")
+    assert server.seen == []
 
 
 def test_without_a_network_the_error_comes_at_once(no_network):

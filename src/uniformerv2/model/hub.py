@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from uniformerv2.core.limits import get_limits
 from uniformerv2.core.terminal import without_credentials
 from uniformerv2.model.download import CONVERT_A_COPY, DownloadError, is_offline
 
 # huggingface_hub is imported where it is used: it takes longer to import than all of this package's own files.
 
 __all__ = ["cached_from_hub", "fetch_folder_from_hub", "fetch_from_hub"]
+
+SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 ANSWER_SECONDS: Final = 5.0
 """The hub answers the first question within this time, or there is no network."""
@@ -48,7 +53,7 @@ def fetch_from_hub(
         raise DownloadError(f"{where} is not in the cache and offline mode is on. Instead, {instead}")
     try:
         return _download_from_hub(repository, names, cache_dir)
-    except (OSError, errors.HTTPError) as error:  # the hub's own errors are an OSError or an HTTPError
+    except (OSError, ValueError, errors.HTTPError) as error:  # the hub's own are an OSError or an HTTPError
         raise DownloadError(f"{where} could not be downloaded ({_reason(error)}). Instead, {instead}") from error
 
 
@@ -56,18 +61,28 @@ def _download_from_hub(repository: str, names: Sequence[str], cache_dir: Path | 
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     name, *others = names
+    found = None
     try:
-        get_hf_file_metadata(hf_hub_url(repository, name), timeout=ANSWER_SECONDS)
+        found = get_hf_file_metadata(hf_hub_url(repository, name), timeout=ANSWER_SECONDS)
     except errors.HfHubHTTPError:
         pass  # an answer: the hub's own function knows whether it is worth asking again
     except errors.HTTPError as error:
         raise ConnectionError(f"no network, or no way through it: {str(error) or type(error).__name__}") from error
+    if found is not None and found.size:
+        get_limits().check("download_bytes", found.size, what=f"{name} of {found.size:,} bytes")
     try:
-        return Path(hf_hub_download(repository, name, cache_dir=cache_dir))
+        path = Path(hf_hub_download(repository, name, cache_dir=cache_dir))
     except errors.RemoteEntryNotFoundError:
         if not others:
             raise
         return _download_from_hub(repository, others, cache_dir)
+    if found is not None and found.etag and SHA256.fullmatch(found.etag):  # of large files it is their SHA-256
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != found.etag:
+            path.resolve().unlink()
+            raise OSError(f"what came has the SHA-256 {digest}, not {found.etag}, and was thrown away")
+    return path
 
 
 def fetch_folder_from_hub(repository: str, names: Sequence[str]) -> Path:
