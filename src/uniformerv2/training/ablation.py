@@ -238,12 +238,12 @@ class Suite:
                 raise ValueError(f"{what} has small letters, digits and underscores, got {name!r}.")
         if not self.variants:
             raise ValueError(f"Suite '{self.name}' has no variants; it needs at least one.")
-        if self.control not in self.variants:
+        if not isinstance(self.control, str) or self.control not in self.variants:
             raise ValueError(f"control is one of {', '.join(self.variants)}, got {self.control!r}.")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be different whole numbers, at least one, got {list(self.seeds)}.")
         if wrong := [seed for seed in self.seeds if type(seed) is not int or seed < 0]:
             raise ValueError(f"A seed is a whole number from 0 on, got {wrong[0]!r}.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be different whole numbers, at least one, got {list(self.seeds)}.")
         for name in self.variants:
             self.settings(name)
 
