@@ -56,6 +56,9 @@ class FrameSource(Protocol):
 class PyAVFrames:
     """Frames of a file, decoded by PyAV: it seeks where the index is timed, else counts from the start.
 
+    A frame is the same pixels whatever was read before. What a decoder makes of a damaged stream depends on what it
+    decoded before, so that a group of pictures with damage is decoded by a new one, from its keyframe on.
+
     Args:
         file: An open file, closed with this source. Where it holds no frame that decodes, a ``VideoError`` says so.
     """
@@ -66,7 +69,10 @@ class PyAVFrames:
         self.file = file
         self.index, frames = file.index()
         self._decoded = self._keyed(frames)
-        self._current = next(self._decoded, None)
+        self._start = self.index.seek_points[0]
+        self._fresh_start: int | None = self._start
+        self._current: tuple[int, VideoFrame] | None = None
+        self._step()
         first = self._frame(0)
         self._coded_size = (first.width, first.height)
         self.mirrored, self._left_turns = _orientation(first)
@@ -89,24 +95,41 @@ class PyAVFrames:
         points = self.index.seek_points
         start = points[bisect_right(points, target) - 1]
         if self._current is None or not start <= self._current[0] <= target:
-            self._start_at(start, target)
-        while self._current is not None and self._current[0] < target:
-            self._current = next(self._decoded, None)
+            self._start_at(start, target, fresh=self.file.is_damaged)
+        self._step_to(target)
+        if self.index.timed and self.file.is_damaged and self._fresh_start != start:
+            self._start_at(start, target, fresh=True)
+            self._step_to(target)
         if self._current is None or self._current[0] != target:
             raise VideoError(self.file.path, "corrupt", f"frame {number} of {len(self.index.keys)} cannot be decoded")
         return self._current[1]
 
-    def _start_at(self, start: int, target: int) -> None:
+    def _step(self) -> None:
+        self._current = next(self._decoded, None)
+        if self._current is not None:
+            number, frame = self._current
+            # Before the keyframe in an open group of pictures come frames that only decoding from an earlier one gives.
+            self.file.is_damaged |= frame.is_corrupt and number >= self._start
+
+    def _step_to(self, target: int) -> None:
+        while self._current is not None and self._current[0] < target:
+            self._step()
+
+    def _start_at(self, start: int, target: int, *, fresh: bool) -> None:
         """Decode from the keyframe at ``start``; from the beginning where a seek leads past ``target``."""
+        self._start, self._fresh_start = start, start if fresh else None
         if self.index.timed:
+            if fresh:
+                self.file.restart()
             self.file.seek(start)
             self._decoded = self._keyed(self.file.decode())
-            self._current = next(self._decoded, None)
+            self._step()
             if self._current is not None and self._current[0] <= target:
                 return
         self.file.restart()
+        self._fresh_start = start
         self._decoded = self._keyed(self.file.decode())
-        self._current = next(self._decoded, None)
+        self._step()
 
     def _keyed(self, frames: Iterator[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
         if not self.index.timed:

@@ -19,6 +19,7 @@ import av
 from av.container import Flags, InputContainer
 from av.packet import Packet
 from av.stream import Discard, Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -82,6 +83,9 @@ class VideoFile:
         path: A file.
         num_threads: Decoder threads.
 
+    Attributes:
+        is_damaged: Something could not be read or decoded since it was opened or restarted.
+
     Raises:
         VideoError: The file cannot be opened as a video.
     """
@@ -90,6 +94,7 @@ class VideoFile:
         self.path = path
         self._num_threads = num_threads
         self._failure: av.FFmpegError | None = None
+        self.is_damaged = False
         self._container: InputContainer | None = None
         self._file = open_regular(path)
         try:
@@ -119,10 +124,11 @@ class VideoFile:
             container, stream = self._open(for_decoder)
         self._check_size(stream)
         self._container, self._stream = container, stream
-        context = stream.codec_context
-        context.options = for_decoder
-        context.thread_count = self._num_threads
-        context.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
+        self._decoder = _decoder(stream)
+        self._decoder.options = for_decoder
+        self._decoder.thread_count = self._num_threads
+        self._decoder.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
+        self.is_damaged = False
 
     def _open(self, for_decoder: dict[str, str]) -> tuple[InputContainer, VideoStream]:
         self._file.seek(0)
@@ -148,7 +154,7 @@ class VideoFile:
         if self._container is not None:
             self._container.close()
             self._container = None
-            del self._stream  # the last reference to the decoder: its threads end here
+            del self._stream, self._decoder  # the last reference to the decoder: its threads end here
 
     @property
     def stream(self) -> VideoStream:
@@ -175,6 +181,8 @@ class VideoFile:
         """Go to the last keyframe at or before ``timestamp`` in ticks, or to the start where that is impossible."""
         try:
             self._reading.seek(timestamp, stream=self._stream)
+            if self._decoder is not self._stream.codec_context:  # which PyAV has flushed
+                self._decoder.flush_buffers()
         except av.FFmpegError:
             self.restart()
 
@@ -190,7 +198,7 @@ class VideoFile:
         try:
             yield from self._reading.demux(self._stream)
         except av.FFmpegError as error:
-            self._failure = error  # the rest is out of reach; what came before it counts
+            self._failure, self.is_damaged = error, True  # the rest is out of reach; what came before it counts
         except OSError as error:
             raise VideoError(self.path, "unreadable", str(error.strerror)) from error
 
@@ -202,9 +210,9 @@ class VideoFile:
         """
         for packet in self.packets():
             try:
-                yield from packet.decode()
+                yield from self._decoder.decode(packet)
             except av.FFmpegError as error:
-                self._failure = error
+                self._failure, self.is_damaged = error, True
 
     def index(self) -> tuple[FrameIndex, Iterator[VideoFrame]]:
         """Read all packets without decoding; where they do not tell the frames, decode once and count.
@@ -319,6 +327,21 @@ def _first_video_stream(container: InputContainer, path: Path) -> VideoStream:
         if other is not stream:
             other.discard = Discard.all
     return stream
+
+
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """What decodes the stream: of VP8 the reference decoder, where there is one.
+
+    FFmpeg's own leaves what damage makes unreadable as it was in the memory that it takes for the picture, and says
+    nothing. Both give the same pixels of an intact stream, in the same time; of transparency only FFmpeg's knows none.
+    """
+    context = stream.codec_context
+    if context.name != "vp8" or "libvpx" not in av.codecs_available or stream.metadata.get("alpha_mode") == "1":
+        return context
+    decoder = av.CodecContext.create("libvpx", "r")
+    for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+        setattr(decoder, name, getattr(context, name))
+    return decoder
 
 
 def _is_hidden_vp8(packet: Packet[VideoStream]) -> bool:
