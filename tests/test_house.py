@@ -91,6 +91,13 @@ def test_the_pages_made_from_the_code_are_up_to_date():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_files_are_written_whole_in_one_place():
+    """``core.files`` has no global state; a download goes on where it was, a journal grows."""
+    own = re.compile(r"fsync|umask|mkstemp|NamedTemporaryFile|\.part\b")
+    found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if own.search(path.read_text("utf-8"))}
+    assert found == {"core/files.py", "evaluation/journal.py", "model/download.py"}
+
+
 def test_every_requirement_is_pinned_for_set_up():
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line)
     names = {re.split(r"[\[<>=~! ;]", need)[0].lower().replace("_", "-") for need in requires("uniformerv2")}

@@ -265,7 +265,7 @@ class TestLeftovers:
         assert sorted(tmp_path.rglob(".*")) == sorted(mine)
 
     def test_of_checkpoints(self, tmp_path):
-        for name in ("last.ckpt.part", "notes.part"):
+        for name in (".last.ckpt.0123cdef.part", "notes.part"):
             (tmp_path / name).write_text("begun")
         trainer = lightning.Trainer(callbacks=[LastCheckpoint(tmp_path)], logger=False, accelerator="cpu")
         trainer.callbacks[-1].setup(trainer, lightning.LightningModule(), "fit")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from uniformerv2.core.files import write_whole
 from uniformerv2.core.optional import require
 
 if TYPE_CHECKING:
@@ -69,15 +69,11 @@ def draw(benchmark: str, rows: Sequence[Row], path: Path, *, source: str = "") -
         source: Written into a PNG's metadata: what the figure was made from.
     """
     matplotlib = require("matplotlib", extra="plot")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}.part{path.suffix}")
     with matplotlib.rc_context(_STYLE):
         figure = _draw_growth(rows) if benchmark == "growth" else _draw_bars(benchmark, rows)
-        try:
-            figure.savefig(beside, metadata={"Source": source} if path.suffix == ".png" and source else None)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        metadata = {"Source": source} if path.suffix == ".png" and source else None
+        kind = path.suffix.removeprefix(".")
+        write_whole(path, lambda temporary: figure.savefig(temporary, format=kind, metadata=metadata))
 
 
 def _new_figure(width: float, height: float) -> Figure:

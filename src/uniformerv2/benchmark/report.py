@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 import torch
 
-from uniformerv2.data.annotations.files import write_whole
+from uniformerv2.core.files import write_text
 from uniformerv2.data.worker_pool import available_cores
 
 __all__ = ["BenchmarkReport", "load_average"]
@@ -78,8 +78,7 @@ class BenchmarkReport:
 
     def write(self, path: Path) -> None:
         """As JSON, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(self), indent=1) + "\n")
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:

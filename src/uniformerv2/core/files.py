@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import secrets
@@ -17,6 +16,7 @@ __all__ = [
     "lock_folder",
     "refuse_held",
     "remove_leftovers",
+    "write_bytes",
     "write_text",
     "write_whole",
 ]
@@ -51,15 +51,25 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes had begun and not finished of a file; only where nobody else writes it now."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * RANDOM_BYTES}.part"):
+def remove_leftovers(folder: Path, name: str) -> None:
+    """Remove what killed processes had begun and not finished of a file; only where nobody else writes it now.
+
+    Args:
+        folder: Where the file is.
+        name: Of the file, or a pattern such as ``"*.ckpt"``.
+    """
+    for leftover in folder.glob(f".{name}.{'[0-9a-f]' * 2 * RANDOM_BYTES}.part"):
         leftover.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write text as UTF-8, whole or not at all; bytes of a file name that are no text are spelled out."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes, whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
 @contextmanager

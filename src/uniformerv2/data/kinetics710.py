@@ -17,7 +17,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
-from uniformerv2.data.annotations.files import write_whole
+from uniformerv2.core.files import write_text
 from uniformerv2.data.annotations.kinetics import KINETICS_FILE, KineticsClip, clip_file, kinetics_clips
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.labels import RENAMED, class_names_of, label_map, label_names
@@ -148,15 +148,15 @@ def build_kinetics710(
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "train.csv", _as_list(kept, file_name))
-    write_whole(folder / "val.csv", _as_list(val, file_name))
+    write_text(folder / "train.csv", _as_list(kept, file_name))
+    write_text(folder / "val.csv", _as_list(val, file_name))
     rows = ((clip_file(clip, file_name=file_name, source=source), why) for source, clip, why in removed)
-    write_whole(folder / "removed.csv", _as_csv(("path", "reason"), rows))
-    write_whole(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
+    write_text(folder / "removed.csv", _as_csv(("path", "reason"), rows))
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
     for space in _SPACES.values():
-        write_whole(folder / f"kinetics710_to_{space}.json", json.dumps(label_map("kinetics710", space)) + "\n")
-    write_whole(folder / "report.json", json.dumps(report.as_json(), indent=1) + "\n")
-    write_whole(folder / "report.txt", str(report))
+        write_text(folder / f"kinetics710_to_{space}.json", json.dumps(label_map("kinetics710", space)) + "\n")
+    write_text(folder / "report.json", json.dumps(report.as_json(), indent=1) + "\n")
+    write_text(folder / "report.txt", str(report))
     return report
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from uniformerv2.core.files import write_text
 from uniformerv2.data.annotations import VideoRecord, class_names
-from uniformerv2.data.annotations.files import write_whole
 
 __all__ = ["LIST_NAMES", "check_lists", "numbered_anew", "write_lists"]
 
@@ -55,12 +55,12 @@ def write_lists(records: Sequence[VideoRecord], folder: str | Path) -> list[Path
         texts["classes.txt"] = "".join(f"{name}\n" for name in class_names(records))
     folder.mkdir(parents=True, exist_ok=True)
     written = _written(folder) | {_digest(text.encode("utf-8", "backslashreplace")) for text in texts.values()}
-    write_whole(folder / _WRITTEN, "".join(f"{digest}\n" for digest in sorted(written)))
+    write_text(folder / _WRITTEN, "".join(f"{digest}\n" for digest in sorted(written)))
     for name in LIST_NAMES:
         if name not in texts:
             (folder / name).unlink(missing_ok=True)
     for name, text in texts.items():
-        write_whole(folder / name, text)
+        write_text(folder / name, text)
     return [folder / name for name in lists]
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
+from uniformerv2.core.files import write_text, write_whole
 from uniformerv2.core.optional import require
-from uniformerv2.data.annotations.files import write_whole
 
 __all__ = ["Journal", "journal_path", "read_manifest", "write_manifest"]
 
@@ -64,7 +63,7 @@ class Journal(Generic[Row]):
 
     def __enter__(self) -> Self:
         self.manifest.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, _csv_of_rows(self.rows, self._row_type))
+        write_text(self.path, _csv_of_rows(self.rows, self._row_type))
         self._file: IO[str] = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         return self
@@ -91,18 +90,15 @@ def write_manifest(path: str | Path, rows: Sequence[Row]) -> Path:
         raise ValueError(f"There are no rows to write to {path}.")
     row_type = type(rows[0])
     if path.suffix == ".csv":
-        return write_whole(path, _csv_of_rows(rows, row_type))
+        write_text(path, _csv_of_rows(rows, row_type))
+        return path
     arrow = require("pyarrow", extra="tables")
     parquet = require("pyarrow.parquet", extra="tables")
     kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64(), bool: arrow.bool_()}
     schema = arrow.schema([(name, kinds[kind]) for name, (kind, _) in _columns(row_type).items()])
     values = [dict(zip(schema.names, map(_as_utf8, astuple(row)), strict=True)) for row in rows]  # type: ignore[call-overload]
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        parquet.write_table(arrow.Table.from_pylist(values, schema=schema), beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    table = arrow.Table.from_pylist(values, schema=schema)
+    write_whole(path, lambda temporary: parquet.write_table(table, temporary))
     return path
 
 

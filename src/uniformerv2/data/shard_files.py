@@ -7,13 +7,14 @@ import json
 import os
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
+from uniformerv2.core.files import write_text, write_whole
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord
 
@@ -166,30 +167,22 @@ def _claim(folder: Path, index: ShardIndex) -> None:
                 f"{folder} holds shards of other records, or divided in another way; choose another folder"
             )
         return
-    _replace(path, lambda file: file.write(json.dumps(dataclasses.asdict(index), indent=1).encode()))
+    write_text(path, json.dumps(dataclasses.asdict(index), indent=1))
 
 
 def _write_shard(wds: Any, path: Path, members: dict[int, VideoRecord]) -> None:
-    def write(file: IO[bytes]) -> None:
-        with wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as tar:
+    def write(temporary: Path) -> None:
+        with (
+            temporary.open("wb") as file,
+            wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as tar,
+        ):
             for number, record in members.items():
                 suffix = Path(record.path).suffix.casefold().removeprefix(".")
                 suffix = suffix if suffix.isascii() and suffix.isalnum() and suffix != "json" else "video"
                 described = _json({"index": number, **_describe(record)}).encode()
                 tar.write({"__key__": f"{number:08d}", suffix: Path(record.path).read_bytes(), "json": described})
 
-    _replace(path, write)
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write beside ``path``, then take its place."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            write(file)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, write)
 
 
 def _json(value: object) -> str:

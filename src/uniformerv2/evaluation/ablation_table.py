@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from uniformerv2.core.files import write_text
 from uniformerv2.core.optional import require
-from uniformerv2.evaluation.dump_formats import replacing
 from uniformerv2.evaluation.figure_files import BLUE, MUTED, RED, FigureFolder
 
 if TYPE_CHECKING:
@@ -188,8 +188,7 @@ def write_results(
     found = markdown(rows, control=control, chance=chance)
     page = f"# {title}\n\n{about}\n\n{found}\n![top-1 of each variant](results.svg)\n"
     for suffix, text in (("csv", table.getvalue()), ("md", page)):
-        with replacing(folder / f"results.{suffix}") as file:
-            file.write_text(text, encoding="utf-8")
+        write_text(folder / f"results.{suffix}", text)
     return folder / "results.md"
 
 

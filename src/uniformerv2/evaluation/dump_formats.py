@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -25,7 +23,7 @@ from uniformerv2.evaluation.dump_values import Size, numbers
 from uniformerv2.evaluation.safe_pickle import read_pickle
 from uniformerv2.evaluation.scores import SEGMENT
 
-__all__ = ["FORMATS", "NUMBERS", "VERSION", "Head", "Row", "replacing"]
+__all__ = ["FORMATS", "NUMBERS", "VERSION", "Head", "Row"]
 
 Head = Mapping[str, Any]
 Row = dict[str, Any]
@@ -45,20 +43,6 @@ FEW_VIDEOS: Final = 256
 
 NO_CLASS: Final = "none"
 """The label of a video of no class in a CSV, where an empty one says that nobody knows it."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of ``path`` when it is whole, and is gone where writing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _open(path: Path, mode: str = "r") -> IO[str]:

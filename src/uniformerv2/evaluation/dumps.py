@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uniformerv2.core.files import write_whole
 from uniformerv2.core.optional import require
-from uniformerv2.evaluation.dump_formats import FORMATS, NUMBERS, VERSION, Head, Row, replacing
+from uniformerv2.evaluation.dump_formats import FORMATS, NUMBERS, VERSION, Head, Row
 from uniformerv2.evaluation.dump_values import number, numbers, shown, whole
 from uniformerv2.evaluation.scores import SEGMENT, Evaluation, VideoScores
 
@@ -76,8 +77,8 @@ def write_dump(path: str | Path, evaluation: Evaluation) -> Path:
         "info": json.loads(json.dumps(dict(evaluation.info))),
     }
     write, _ = FORMATS[path.suffix]
-    with replacing(path) as beside:
-        write(beside, head, [_row(video) for video in evaluation.videos])
+    rows = [_row(video) for video in evaluation.videos]
+    write_whole(path, lambda temporary: write(temporary, head, rows))
     return path
 
 

@@ -13,8 +13,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from uniformerv2.core.files import write_bytes
 from uniformerv2.core.optional import require
-from uniformerv2.evaluation.dump_formats import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,8 +116,7 @@ class FigureFolder:
                 figure.savefig(drawn, format=suffix, metadata=metadata)
                 files[suffix] = drawn.getvalue()
         for suffix, content in files.items():
-            with replacing(self.path / f"{name}.{suffix}") as file:
-                file.write_bytes(content)
+            write_bytes(self.path / f"{name}.{suffix}", content)
         return _for_page(files["svg"].decode(), name)
 
 

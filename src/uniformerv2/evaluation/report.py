@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from uniformerv2.core.files import write_bytes
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation import figures
 from uniformerv2.evaluation.breakdown import by_confidence, by_duration, by_num_views
 from uniformerv2.evaluation.curves import read_curves
-from uniformerv2.evaluation.dump_formats import replacing
 from uniformerv2.evaluation.figure_files import FigureFolder
 from uniformerv2.evaluation.report_classes import classes_section, confusion_section
 from uniformerv2.evaluation.report_examples import FrameStrips, example_sections
@@ -114,8 +114,7 @@ def write_report(
         footer="The figures are files too: <code>figures/*.png</code> and <code>figures/*.svg</code> beside this page.",
     )
     path = Path(folder) / PAGE
-    with replacing(path) as file:
-        file.write_bytes(html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
+    write_bytes(path, html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
     return path
 
 

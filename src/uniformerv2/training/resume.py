@@ -9,7 +9,6 @@ Lightning restores weights, optimiser, schedule, averages and counters. What it 
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from torch.distributed.checkpoint.stateful import Stateful
 
-from uniformerv2.core.files import lock_folder, refuse_held
+from uniformerv2.core.files import lock_folder, refuse_held, remove_leftovers, write_whole
 from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
 from uniformerv2.model.files import read_checkpoint
@@ -57,9 +56,6 @@ OF_WRONG_CONTENT: Final = frozenset(
     }
 )
 """What Lightning, PyTorch and Python raise; errors with a class of their own say by themselves what is wrong."""
-
-PART: Final = ".part"
-"""What a checkpoint's name ends with while it is written."""
 
 
 KINDS: Final = {
@@ -130,17 +126,13 @@ class WholeFileIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         path = Path(path)
-        part = path.with_name(path.name + PART)
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with part.open("wb") as file:
-                    torch.save(checkpoint, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            write_whole(path, write)
         except (OSError, RuntimeError) as error:  # torch hides some of the former in the latter
             reason = error if isinstance(error, OSError) else error.__context__ or error
             raise CheckpointWriteError(
@@ -173,8 +165,7 @@ class LastCheckpoint(lightning.callbacks.ModelCheckpoint):
         """Remove what a killed process had not finished."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
-            for part in Path(str(self.dirpath)).glob(f"*.ckpt{PART}"):
-                part.unlink()
+            remove_leftovers(Path(str(self.dirpath)), "*.ckpt")
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """Write it where it is time."""

@@ -77,7 +77,7 @@ class RunFolder(RunPaths):
                 "place with --out."
             ) from error
         for written in (self.record, self.model / CONFIG, self.model / WEIGHTS):
-            remove_leftovers(written)
+            remove_leftovers(written.parent, written.name)
 
     def write(self, plan: TrainingPlan, network: UniFormerV2, request: Mapping[str, Any]) -> None:
         """Note what will be done.

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from uniformerv2.core.files import write_text
 from uniformerv2.data.annotations.record import VideoRecord
 
-__all__ = ["FileCheck", "check_files", "write_whole"]
+__all__ = ["FileCheck", "check_files"]
 
 _SHOWN: Final = 10
 
@@ -67,16 +68,6 @@ def check_files(records: Iterable[VideoRecord], *, missing_list: str | Path | No
         )
     if missing_list is None or len(missing) <= _SHOWN:
         return FileCheck(present, missing)
-    return FileCheck(present, missing, write_whole(Path(missing_list), "".join(f"{path}\n" for path in missing)))
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write the text whole or not at all: first beside ``path``, then put into its place."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    written = Path(missing_list)
+    write_text(written, "".join(f"{missed}\n" for missed in missing))
+    return FileCheck(present, missing, written)
