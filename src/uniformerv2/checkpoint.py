@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from uniformerv2.core.files import write_text
 from uniformerv2.data.labels import label_map, label_names
@@ -27,7 +27,6 @@ from uniformerv2.model.files import naming, read_checkpoint, read_json, to_json,
 from uniformerv2.model.hub import fetch_folder_from_hub
 from uniformerv2.model.presets import ModelCard, fetch_weights, model_card
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.ops.functional import interpolate_positions
 from uniformerv2.runs import filled_network, is_of_training, model_folder, network_of_training
 
 __all__ = ["create_model", "from_pretrained", "load_model", "push_to_hub", "save_model"]
@@ -35,16 +34,6 @@ __all__ = ["create_model", "from_pretrained", "load_model", "push_to_hub", "save
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 HUB_PREFIX = "hf:"
 IMAGE_VIT = ("embedding.", "blocks.")
-POSITIONS = "embedding.positions"
-FREE = frozenset(
-    {
-        *("image_size", "num_frames", "drop_path_rate", "global_drop_path_rate", "global_dropout"),
-        *("classifier_dropout", "drop_path_per"),
-    }
-)
-"""Fields of a configuration with which the same weights are the same network."""
-
-
 logger = logging.getLogger(__name__)
 
 
@@ -210,29 +199,13 @@ def _load_folder(folder: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
         raise ValueError(f"{folder / CONFIG} was not written by uniformerv2.")
     with naming(folder / CONFIG):
         stored = UniFormerV2Config.from_dict(content["model"])
-        config = _overridden(stored, overrides)
+        config = stored.overridden(overrides)
         info = CheckpointInfo.from_dict({"source": "unknown", **content})
         if info.class_names and len(info.class_names) != config.num_classes:
             raise ValueError(f"class_names has {len(info.class_names)} names, the head {config.num_classes} classes.")
         size = {name: overrides[name] for name in ("num_frames", "image_size") if name in overrides}
         info = replace(info, preprocessing=_explicit({**info.preprocessing, **size}, config))
-    return _fill(config, info, read_checkpoint(folder / WEIGHTS), folder, grid=stored.grid)
-
-
-def _overridden(stored: UniFormerV2Config, overrides: Mapping[str, Any]) -> UniFormerV2Config:
-    """The architecture of known weights with overrides: sizes of the clip, and rates that only training knows.
-
-    Raises:
-        ValueError: Another value would make another network of the same weights, whose scores mean nothing.
-    """
-    config = UniFormerV2Config.from_dict({**stored.to_dict(), **overrides})
-    for name in sorted(overrides.keys() - FREE):
-        if getattr(config, name) != getattr(stored, name):
-            raise ValueError(
-                f"{name} is {getattr(stored, name)!r} in these weights, {overrides[name]!r} was asked for: leave it "
-                f"out. What may be another: {', '.join(sorted(FREE))}."
-            )
-    return config
+    return filled_network(config, info, read_checkpoint(folder / WEIGHTS), folder, grid=stored.grid)
 
 
 def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
@@ -248,7 +221,9 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
         if converted.format == "native":
             raise ValueError(f"This is one of our files without its {CONFIG}: give the folder that holds both.")
         stored = UniFormerV2Config.from_dict(converted.config)
-        config = UniFormerV2Config.from_dict({**converted.config, **overrides})
+        # Both attentions of every published network have as many heads.
+        heads = {"global_num_heads": overrides["num_heads"]} if "num_heads" in overrides else {}
+        config = UniFormerV2Config.from_dict({**converted.config, **heads, **overrides})
     assumed = [f"{name}={getattr(config, name)}" for name in converted.undetermined if name not in overrides]
     if assumed:
         logger.warning("%s does not tell, so assumed: %s. Override what is wrong.", path.name, ", ".join(assumed))
@@ -261,7 +236,7 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
 def _load_card(card: ModelCard, overrides: Mapping[str, Any]) -> UniFormerV2:
     path = fetch_weights(card)
     stored = UniFormerV2Config.from_dict(card.config)
-    config = _overridden(stored, overrides)
+    config = stored.overridden(overrides)
     metrics = (
         {} if card.top1 is None else {"published_top1": card.top1, "published_top5": card.top5, "views": card.views}
     )
@@ -282,52 +257,13 @@ def _fill_converted(
 ) -> UniFormerV2:
     """Fill a model from a foreign file; an image tower leaves the armour as it was made."""
     if converted.format not in CLIP_FORMATS:
-        return _fill(config, info, converted.state, path, grid=grid)
+        return filled_network(config, info, converted.state, path, grid=grid)
     state = dict(converted.state)
     state["embedding.weight"] = inflate(state["embedding.weight"].squeeze(2), config.tubelet_kernel_size)
     logger.warning("%s holds an image ViT: %s are random.", path.name, ", ".join(converted.absent))
     fresh = UniFormerV2(config).state_dict()
     armour = {key: value for key, value in fresh.items() if ".local." in key or not key.startswith(IMAGE_VIT)}
-    return _fill(config, info, {**armour, **state}, path, grid=grid)
-
-
-def _fill(
-    config: UniFormerV2Config,
-    info: CheckpointInfo,
-    state: Mapping[str, Tensor],
-    path: Path,
-    *,
-    grid: tuple[int, int],
-) -> UniFormerV2:
-    """A model with exactly these tensors, whose positions are interpolated where its frames have another size.
-
-    Args:
-        config: The architecture.
-        info: What travels with the weights.
-        state: The tensors.
-        path: Where they come from, for messages.
-        grid: Patches H, W that the positions of ``state`` are for.
-
-    Raises:
-        ValueError: As ``filled_network``.
-    """
-    state = {name: _at_grid(tensor, grid, config) if name == POSITIONS else tensor for name, tensor in state.items()}
-    return filled_network(config, info, state, path)
-
-
-def _at_grid(positions: Tensor, grid: tuple[int, int], config: UniFormerV2Config) -> Tensor:
-    """The positions of a published architecture for the frames of ``config``; an armed image ViT does it as it runs.
-
-    Raises:
-        ValueError: The new size is not of whole patches.
-    """
-    if config.backbone is not None or config.grid == grid or positions.ndim != 2:
-        return positions
-    for side in (config.image_size,) if isinstance(config.image_size, int) else config.image_size:
-        if side % config.patch_size:
-            nearest = round(side / config.patch_size) * config.patch_size
-            raise ValueError(f"image_size must be a multiple of {config.patch_size}, got {side}; near is {nearest}.")
-    return interpolate_positions(positions, grid, config.grid)
+    return filled_network(config, info, {**armour, **state}, path, grid=grid)
 
 
 def _map_head(model: UniFormerV2, head_map: str | Sequence[int]) -> None:

@@ -23,6 +23,7 @@ from uniformerv2.core.limits import Limits, get_limits, parse_limits, set_limits
 from uniformerv2.core.memory import is_out_of_memory
 from uniformerv2.core.processes import nothing_from_here
 from uniformerv2.core.streams import prepare_streams
+from uniformerv2.core.terminal import harmless
 
 __all__ = ["VERBS", "main"]
 
@@ -109,7 +110,7 @@ class Parser(argparse.ArgumentParser):
         given = [word.partition("=")[0] for word in self.given if word.startswith("--")]
         hints = [(word, get_close_matches(word, options, n=1)) for word in given if word not in options]
         meant = "".join(f" For {word}, did you mean {hint[0]}?" for word, hint in hints if hint)
-        sys.stderr.write(f"{self.prog}: {message}.{meant}\nSee {self.prog} --help.\n")
+        sys.stderr.write(f"{self.prog}: {harmless(message + '.' + meant)}\nSee {self.prog} --help.\n")
         raise SystemExit(2)
 
 
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         hint = get_close_matches(verb, VERBS, n=1)
         meant = f" Did you mean '{hint[0]}'?" if hint else f" There are: {', '.join(VERBS)}."
-        sys.stderr.write(f"uniformerv2: no verb is called '{verb}'.{meant}\n")
+        sys.stderr.write(f"uniformerv2: no verb is called '{harmless(verb)}'.{meant}\n")
         return 2
     return _run(verb, rest)
 
@@ -168,8 +169,8 @@ def _run(verb: str, words: list[str]) -> int:
 def _tell(verb: str, words: Sequence[str], message: str) -> None:
     """Say on stderr why a run ends; where it was asked for, also where the error came from."""
     if "--debug" in words or os.environ.get(DEBUG, "0") not in {"", "0"}:
-        traceback.print_exc()
-    sys.stderr.write(f"uniformerv2 {verb}: {message}\n")
+        sys.stderr.write(harmless(traceback.format_exc()))
+    sys.stderr.write(f"uniformerv2 {verb}: {harmless(message)}\n")
 
 
 def _memory_advice(verb: str, error: BaseException) -> str:

@@ -20,10 +20,12 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.files import is_finite, naming, read_json
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.ops.functional import interpolate_positions
 
 __all__ = ["SAVED_NAMES", "filled_network", "is_of_training", "model_folder", "network_of_training", "random_network"]
 
 CONFIG: Final = "config.json"
+POSITIONS: Final = "embedding.positions"
 FLOATS: Final = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 SAVED_NAMES: Final = "class_names"
 """Where a checkpoint of a training keeps the names of the classes, in the order of the head."""
@@ -39,21 +41,29 @@ def random_network(config: UniFormerV2Config, info: CheckpointInfo | None = None
 
 
 def filled_network(
-    config: UniFormerV2Config, info: CheckpointInfo, state: Mapping[str, Tensor], path: Path
+    config: UniFormerV2Config,
+    info: CheckpointInfo,
+    state: Mapping[str, Tensor],
+    path: Path,
+    *,
+    grid: tuple[int, int] | None = None,
 ) -> UniFormerV2:
-    """A network with exactly these tensors.
+    """A network with exactly these tensors, whose positions are interpolated where its frames have another size.
 
     Args:
         config: The architecture.
         info: What travels with the weights.
         state: The tensors.
         path: Where they come from, for messages.
+        grid: Patches H, W that the positions of ``state`` are for; those of the configuration where None.
 
     Raises:
         ValueError: Tensors are missing, unknown, of another shape or kind, or hold what is no finite number; or the
             architecture can't be built.
     """
     with naming(path):
+        if grid and POSITIONS in state:
+            state = {**state, POSITIONS: _at_grid(state[POSITIONS], grid, config)}
         with torch.device("meta"):  # shapes are compared before memory for them is asked for
             _check_fits(random_network(config, info).state_dict(), state)
         network = random_network(config, info)
@@ -96,6 +106,21 @@ def _check_fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     if problems:
         shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
         raise ValueError(f"The weights do not fit the configuration: {shown}.")
+
+
+def _at_grid(positions: Tensor, grid: tuple[int, int], config: UniFormerV2Config) -> Tensor:
+    """The positions of a published architecture for the frames of ``config``; an armed image ViT does it as it runs.
+
+    Raises:
+        ValueError: The new size is not of whole patches.
+    """
+    if config.backbone is not None or config.grid == grid or positions.ndim != 2:
+        return positions
+    for side in (config.image_size,) if isinstance(config.image_size, int) else config.image_size:
+        if side % config.patch_size:
+            nearest = round(side / config.patch_size) * config.patch_size
+            raise ValueError(f"image_size must be a multiple of {config.patch_size}, got {side}; near is {nearest}.")
+    return interpolate_positions(positions, grid, config.grid)
 
 
 def model_folder(folder: Path) -> Path:

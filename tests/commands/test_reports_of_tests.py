@@ -111,10 +111,11 @@ def test_the_views_of_averaged_logits_are_no_figure(model, videos, tmp_path, cap
 
 
 def test_the_command_of_a_dump_gives_its_scores_again(videos, tmp_path, capsys):
-    """With every option that the scores depend on; the options of the model change them."""
+    """With every option that the scores depend on."""
     network = make(replace(TINY, num_classes=710))
     weights = save_model(network, tmp_path / "many") / "model.safetensors"
-    shapes = ["--num-heads", 2, "--global-num-heads", 4, "--num-frames", 8, "--fusion-stages", 0, 1]
+    shapes = ["--num-heads", network.config.num_heads, "--global-num-heads", network.config.global_num_heads]
+    shapes += ["--num-frames", 8, "--fusion-stages", *network.config.fusion_stages]
     head = ["--head-map", "kinetics710_to_kinetics400", "--num-classes", 400, "--head-classes", "kinetics400"]
     how = ["--precision", "bf16", "--decoder", "pyav", "--average", "logits", "--multi-label", "--clips", 2]
     names = class_names_of("kinetics400_authors_order").names

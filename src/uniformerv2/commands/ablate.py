@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import duration
-from uniformerv2.commands.score_table import as_json, table_console
+from uniformerv2.commands.score_table import as_json
 from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation.ablation_table import VariantHits, VariantRow, markdown, tabulate, write_results
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         UsageError: There is no such suite, variant or data, or a setting is not allowed.
     """
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    console = table_console(stderr=options.json)
+    console = make_console(stderr=options.json)
     suite = _suite(options)
     splits = read_task(options.data, options.task, limit=options.max_videos)
     out = options.out or Path("runs") / "ablations" / suite.name
@@ -108,7 +109,7 @@ def _seeds(given: Sequence[int]) -> tuple[int, ...]:
 
 def _carry_out(grid: Grid) -> list[RunResult]:
     """With a line on stderr for each run."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = make_console(stderr=True)
     runs = grid.runs
     left = sum(grid.done(one) is None for one in runs)
     if left < len(runs):

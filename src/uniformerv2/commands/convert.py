@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from uniformerv2.checkpoint import load_model, save_model
 from uniformerv2.commands.options import UsageError, model_overrides
+from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations.text_lists import named_classes
 
 __all__ = ["run"]
@@ -36,5 +37,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps({"folder": str(folder), "parameters": count, **model.config.to_dict()}) + "\n")
     else:
-        sys.stdout.write(f"{folder}: {count / 1e6:.1f} M parameters, {model.num_classes} classes\n")
+        sys.stdout.write(f"{harmless(str(folder))}: {count / 1e6:.1f} M parameters, {model.num_classes} classes\n")
     return 0

@@ -16,6 +16,7 @@ from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
 from uniformerv2.core.files import lock_file, lock_folder, refuse_held
 from uniformerv2.core.optional import require
+from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations import VideoRecord, check_files
 from uniformerv2.data.check import VideoCheck, check_videos, find_videos, unchanged_checks
 from uniformerv2.data.check_summary import summarize_checks
@@ -165,7 +166,9 @@ def _listed(records: list[VideoRecord]) -> list[VideoRecord]:
         return records
     stray = [record.path for record in records if record.label is None and record.split is None]
     if stray:
-        sys.stderr.write(f"In no class, and so in no list: {len(stray)} videos, for instance {stray[0]}.\n")
+        sys.stderr.write(
+            f"In no class, and so in no list: {len(stray)} videos, for instance {harmless(str(stray[0]))}.\n"
+        )
     return [record for record in records if record.label is not None or record.split is not None]
 
 

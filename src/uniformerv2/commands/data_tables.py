@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from uniformerv2.commands.console import make_console
 from uniformerv2.data.check import VideoCheck
 from uniformerv2.data.check_summary import CheckSummary, ClassSummary
 from uniformerv2.data.prepare import PreparedVideo, measure_sparse_decoding
@@ -108,7 +109,6 @@ def show_prepared(
 
 
 def _console(options: argparse.Namespace) -> Console:
-    console = Console(stderr=options.json, highlight=False)
-    if not console.is_terminal:
-        console = Console(stderr=options.json, highlight=False, width=200)
+    console = make_console(stderr=options.json, width=200)
+    console.soft_wrap = False  # the tables here are to be cut
     return console

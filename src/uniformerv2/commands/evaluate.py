@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.score_table import (
     as_json,
     list_failures,
     print_report,
     print_summary,
-    table_console,
     unreadable,
 )
 from uniformerv2.evaluation.comparison import Change, Comparison, align, compare, ensemble
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: A dump that is not there or is none, dumps of different videos, options that contradict each other.
     """
-    console = table_console(stderr=options.json)
+    console = make_console(stderr=options.json)
     try:
         names = _names(options.dumps)
         parts = align([read_dump(path) for path in options.dumps], names)

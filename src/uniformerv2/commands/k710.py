@@ -7,6 +7,7 @@ import json
 import sys
 
 from uniformerv2.commands.arguments.k710 import SETS
+from uniformerv2.core.terminal import harmless
 from uniformerv2.data.kinetics710 import build_kinetics710
 
 __all__ = ["run"]
@@ -23,5 +24,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(json.dumps({"folder": str(options.out), **report.as_json()}) + "\n")
     else:
-        sys.stdout.write(f"{report}\nWritten to {options.out}\n")
+        sys.stdout.write(harmless(f"{report}\nWritten to {options.out}\n"))
     return 0

@@ -52,8 +52,6 @@ def model_overrides(options: argparse.Namespace) -> dict[str, Any]:
     """The overrides that were given, as keyword arguments of ``load_model``."""
     names = ("num_heads", "global_num_heads", "num_frames", "num_classes", "head_map")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    if options.num_heads is not None and options.global_num_heads is None:
-        given["global_num_heads"] = options.num_heads
     if options.fusion_stages is not None:
         given["fusion_stages"] = tuple(options.fusion_stages)
     return given

@@ -17,6 +17,7 @@ from rich.table import Table
 from uniformerv2.checkpoint import load_model
 from uniformerv2.commands.console import make_console, write_line
 from uniformerv2.commands.options import UsageError, model_overrides
+from uniformerv2.core.terminal import harmless
 from uniformerv2.data.decoding import VideoError
 from uniformerv2.inference.notes import is_sure, notes_of
 from uniformerv2.inference.predictor import Prediction, Predictor
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.json:
         console.print(f"[dim]{escape(options.model)} loaded in {perf_counter() - start:.1f} s[/]")
     for sentence in options.passed_over:
-        sys.stderr.write(f"{sentence}\n")
+        sys.stderr.write(f"{harmless(sentence)}\n")
     failures = 0
     with _csv_file(options.csv) if options.csv else nullcontext() as file:
         table = csv.writer(file) if file else None

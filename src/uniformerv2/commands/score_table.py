@@ -25,7 +25,6 @@ __all__ = [
     "list_failures",
     "print_report",
     "print_summary",
-    "table_console",
     "unreadable",
 ]
 
@@ -39,13 +38,6 @@ TITLES: Final = {
 }
 IN_PERCENT: Final = frozenset({"top1", "top5", "mean_class_accuracy", "mean_ap", "calibration_error"})
 SHOWN: Final = 10
-
-
-def table_console(*, stderr: bool, quiet: bool = False) -> Console:
-    """As wide as needed where it is no terminal."""
-    console = Console(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=True)
-    width = None if console.is_terminal else 10_000
-    return Console(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=True, width=width)
 
 
 @contextmanager

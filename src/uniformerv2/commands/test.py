@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 
 from uniformerv2.checkpoint import load_model
+from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError, model_overrides
 from uniformerv2.commands.processes import Place, ProcessGroup, own_place
 from uniformerv2.commands.progress import Progress
@@ -27,7 +28,6 @@ from uniformerv2.commands.score_table import (
     list_failures,
     print_report,
     print_summary,
-    table_console,
     unreadable,
 )
 from uniformerv2.commands.tested_videos import (
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 def run_process(options: argparse.Namespace) -> int:
     """The share of this process; the first one prints."""
     place = own_place()
-    console = table_console(stderr=options.json, quiet=place.rank > 0)
+    console = make_console(stderr=options.json, quiet=place.rank > 0)
     model = _load(options)
     if options.head_classes:
         _name_head(model, options.head_classes)

@@ -17,12 +17,14 @@ from rich.console import Console
 
 from uniformerv2.commands import train_plan
 from uniformerv2.commands.arguments.train import check_place
+from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.tested_videos import read_classes
 from uniformerv2.commands.train_cache import filled_data
 from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.commands.train_report import forget_test, show_result, test_and_report
+from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations import VideoRecord, check_files, read_records
 from uniformerv2.data.check import VideoCheck, beyond_end, check_videos
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -95,7 +97,7 @@ def _train_and_test(
         ):
             summary, page = test_and_report(network, splits, plan, folder, words)
     except TrainingStoppedError as stopped:
-        sys.stderr.write(f"{stopped}\n")
+        sys.stderr.write(f"{harmless(str(stopped))}\n")
         return 128 + stopped.signal_number
     show_result(console, plan, splits, result, summary)
     console.print(f"Report: {page}", markup=False)
@@ -108,8 +110,7 @@ def _train_and_test(
 
 def _console(options: argparse.Namespace) -> Console:
     """As wide as needed where it is no terminal."""
-    console = Console(stderr=options.json, highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(stderr=options.json, highlight=False, soft_wrap=True, width=1000)
+    return make_console(stderr=options.json, width=1000)
 
 
 def _check_backbone(name: str) -> None:

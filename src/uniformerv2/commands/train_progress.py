@@ -7,9 +7,9 @@ from collections import deque
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from uniformerv2.commands.console import make_console
 from uniformerv2.commands.progress import EVERY_SECONDS, Ticker, duration
 from uniformerv2.core.optional import require
 from uniformerv2.training.epoch_loss import EpochLoss
@@ -95,7 +95,7 @@ class TrainProgress(lightning.Callback):
 
     def __init__(self, monitor: str, *, every_seconds: float = EVERY_SECONDS) -> None:
         self.monitor = monitor
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = make_console(stderr=True)
         self._bar: Progress | None = None
         self._ticker = Ticker(lambda: self._words, every_seconds=every_seconds)
         self._words = "training starts ..."

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 
+from uniformerv2.core.terminal import harmless
+
 __all__ = ["prepare_streams"]
+
+
+class HarmlessFormatter(logging.Formatter):
+    """Log messages without what a terminal would obey: they name files and classes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As ``Formatter.format``."""
+        return harmless(super().format(record))
 
 
 def prepare_streams() -> None:
@@ -27,6 +38,8 @@ def prepare_streams() -> None:
             setattr(sys, name, nowhere)
         elif isinstance(stream, io.TextIOWrapper) and not _writes_anything(stream):
             stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(HarmlessFormatter())
 
 
 def _writes_anything(stream: io.TextIOWrapper) -> bool:

@@ -26,6 +26,14 @@ _WHOLE: Final = (
     *("patch_size", "dim", "depth", "num_heads", "num_frames", "num_classes", "tubelet_size", "tubelet_kernel_size"),
     *("num_local_steps", "local_kernel_size", "global_num_heads"),
 )
+_FREE: Final = frozenset(
+    {
+        *("image_size", "num_frames", "drop_path_rate", "global_drop_path_rate", "global_dropout"),
+        *("classifier_dropout", "drop_path_per"),
+    }
+)
+"""Fields of a configuration with which the same weights are the same network."""
+
 _HUGE: Final = 2**53
 """No factor or rate is near it; an integer of JSON may have thousands of digits."""
 
@@ -227,6 +235,24 @@ class UniFormerV2Config:
                 )
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**{**values, **lists})
+
+    def overridden(self, overrides: Mapping[str, Any]) -> Self:
+        """The architecture of known weights with overrides: sizes of the clip, and rates that only training knows.
+
+        Args:
+            overrides: Fields by name.
+
+        Raises:
+            ValueError: Another value would make another network of the same weights, whose scores mean nothing.
+        """
+        config = self.from_dict({**self.to_dict(), **overrides})
+        for name in sorted(overrides.keys() - _FREE):
+            if getattr(config, name) != getattr(self, name):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r} in these weights, {overrides[name]!r} was asked for: leave it "
+                    f"out. What may be another: {', '.join(sorted(_FREE))}."
+                )
+        return config
 
 
 @dataclass(frozen=True)
