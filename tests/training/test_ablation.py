@@ -108,6 +108,8 @@ GOOD = {"name": "mine", "asks": "Why?", "variants": {"one": {}, "two": {"epochs"
         ({"control": None}, "A suite needs control, which this one lacks"),
         ({"seed": [1]}, "No key is called 'seed'. Did you mean 'seeds'?"),
         ({"seeds": 3}, "seeds is a list of whole numbers, got 3"),
+        ({"seeds": [[1], 2]}, r"A seed is a whole number from 0 on, got \[1\]"),
+        ({"control": ["a"]}, r"control is one of .*, got \['a'\]"),
         ({"seeds": [1, 1]}, "seeds must be different whole numbers"),
         ({"seeds": [-1]}, "A seed is a whole number from 0 on, got -1"),
         ({"variants": ["one"]}, r"variants is a mapping \(write {} for an empty one\), got \['one'\]"),
