@@ -14,10 +14,13 @@ from PIL import Image
 
 from tests.data.made_videos import make_video
 from uniformerv2.core.limits import set_limits
+from uniformerv2.data import check
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader, VideoSource
 from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.mp4_tables import declared_packets
+from uniformerv2.data.shard_files import INDEX
+from uniformerv2.data.shards import ShardDataset
 from uniformerv2.data.transforms import Preprocessing
 
 
@@ -198,3 +201,20 @@ def test_a_pipe_among_the_images_is_refused_and_not_waited_for(tmp_path, number)
     with pytest.raises(VideoError, match=words) as error, open_video(tmp_path) as reader:
         reader.frames([0, 1])
     assert (error.value.kind, error.value.path) == ("unreadable", tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
+@pytest.mark.timeout(20)
+def test_a_pipe_for_the_index_of_shards_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / INDEX)
+    with pytest.raises(FileNotFoundError, match="no regular file"):
+        ShardDataset(tmp_path, Preprocessing())
+
+
+@pytest.mark.parametrize(("deep", "seconds"), [(False, 7), (True, 70)])
+def test_checks_take_as_long_as_the_limit_allows(monkeypatch, deep, seconds):
+    asked = []
+    monkeypatch.setattr(check, "run_isolated", lambda *_, timeout_seconds, **__: asked.append(timeout_seconds) or [])
+    with set_limits(seconds_per_video=7):
+        assert list(check.check_videos([VideoRecord("a.mp4")], deep=deep)) == []
+    assert asked == [seconds]

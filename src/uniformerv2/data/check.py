@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Literal
 
+from uniformerv2.core.limits import get_limits
 from uniformerv2.data.annotations import AnnotationError, VideoRecord, detect_format, read_records
 from uniformerv2.data.decoding import VideoError, VideoErrorKind, VideoReader, open_video
 from uniformerv2.data.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES
@@ -135,7 +136,7 @@ def check_videos(
         deep: Decode every frame, instead of the first, the middle and the last.
         min_frames: A video with fewer is too short, and so is one that ends before a segment of the records starts.
         num_workers: Processes; None: as many as there are cores.
-        timeout_seconds: For one video; None: 60, and 600 where ``deep``.
+        timeout_seconds: For one video; None: the limit ``seconds_per_video``, ten times as long where ``deep``.
         known: Checks of an earlier run by path (see ``unchanged_checks``), given again without looking.
         checksums: Read all bytes of each video too, for ``VideoCheck.checksum``.
         probe: Instead of ``probe_video``.
@@ -152,7 +153,7 @@ def check_videos(
     if num_workers is None:
         num_workers = available_cores()
     if timeout_seconds is None:
-        timeout_seconds = 600.0 if deep else 60.0
+        timeout_seconds = get_limits().seconds_per_video * (10.0 if deep else 1.0)
     probe = probe or partial(probe_video, deep=deep, checksum=checksums)
     todo = [path for path in needs if path not in known]
     for path, answer in run_isolated(probe, todo, num_workers=num_workers, timeout_seconds=timeout_seconds):

@@ -269,10 +269,13 @@ def _open(address: str) -> IO[bytes]:
     """A file, or an address by way of WebDataset.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: An address of another kind.
     """
     scheme, found, _ = address.partition("://")
     if not found:
+        if not Path(address).is_file():  # opening a pipe would wait for ever
+            raise FileNotFoundError(f"{address} is not there, or no regular file.")
         return Path(address).open("rb")
     if scheme not in SCHEMES:
         raise ValueError(f"{address}: shards come from a folder or from {', '.join(SCHEMES)}")

@@ -56,7 +56,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, metavar="DIR", help="where paths of a list start (default: its folder)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="for one video (default: check 60, --deep 600, prepare 900)"
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="for one video (default: check 60, --deep 600, prepare 900)",
     )
     parser.add_argument("--json", action="store_true", help="one line of JSON a video; all else goes to stderr")
 
