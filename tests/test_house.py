@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import re
 import subprocess
 import sys
-from importlib.metadata import requires
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import uniformerv2
 
@@ -98,7 +101,83 @@ def test_files_are_written_whole_in_one_place():
     assert found == {"core/files.py", "evaluation/journal.py", "model/download.py"}
 
 
-def test_every_requirement_is_pinned_for_set_up():
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = {extra: [Requirement(need) for need in needs] for extra, needs in PROJECT["optional-dependencies"].items()}
+CORE = [Requirement(need) for need in PROJECT["dependencies"]]
+CALLED = {"PIL": "pillow", "yaml": "pyyaml"}
+"""Module -> the package that has it, where they are not called alike."""
+BROUGHT = {"triton"}
+"""By torch where there is a GPU for it."""
+THROUGH_LIGHTNING = {"jsonargparse", "tensorboard"}
+
+
+def packages_of(needs):
+    return {need.name.lower().replace("_", "-") for need in needs}
+
+
+def test_every_requirement_is_pinned_and_the_pin_satisfies_it():
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if line)
-    names = {re.split(r"[\[<>=~! ;]", need)[0].lower().replace("_", "-") for need in requires("uniformerv2")}
-    assert names - set(pins) <= {"uniformerv2"}
+    for need in [*CORE, *(need for needs in EXTRAS.values() for need in needs)]:
+        if need.name != "uniformerv2":
+            pin = pins[need.name.lower().replace("_", "-")]
+            assert need.specifier.contains(pin), f"{need}: constraints.txt has {pin}"
+
+
+def test_every_requirement_has_a_floor_with_its_reason():
+    lines = (ROOT / "pyproject.toml").read_text("utf-8").splitlines()
+    for need in [*CORE, *(need for extra, needs in EXTRAS.items() if extra != "dev" for need in needs)]:
+        if need.name != "uniformerv2":
+            (line, *_) = [line for line in lines if f'"{need.name}' in line]
+            assert str(need.specifier).startswith(">="), line
+            assert "#" in line, line
+
+
+@pytest.mark.parametrize(
+    ("name", "fixed"),
+    [("filelock", "3.20.3"), ("lightning", "2.6.6"), ("pillow", "12.3"), ("onnx", "1.21"), ("pyarrow", "23.0.1")],
+)
+def test_floors_are_not_below_known_fixes(name, fixed):
+    below = Version(f"{fixed}.dev0")
+    needs = [*CORE, *(need for needs in EXTRAS.values() for need in needs)]
+    found = [need for need in needs if need.name == name]
+    assert found
+    assert not any(need.specifier.contains(below, prereleases=True) for need in found)
+
+
+def imports():
+    """Of every module: package -> whether it is imported directly; and what ``require`` imports, with its extra."""
+    direct, required = {}, set()
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        typed = {
+            id(node)
+            for block in ast.walk(tree)
+            if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.unparse(block.test)
+            for part in block.body
+            for node in ast.walk(part)
+        }
+        for node in ast.walk(tree):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [name.name for name in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
+                (module,), (extra,) = node.args, node.keywords
+                required.add((module.value.partition(".")[0], extra.value.value))
+            for name in names:
+                top = name.partition(".")[0]
+                if top not in sys.stdlib_module_names and top != "uniformerv2" and id(node) not in typed:
+                    direct.setdefault(CALLED.get(top, top).replace("_", "-"), path)
+    return direct, required
+
+
+def test_what_is_imported_is_declared_and_the_other_way_round():
+    direct, required = imports()
+    optional = {package for needs in EXTRAS.values() for package in packages_of(needs)}
+    assert set(direct) - BROUGHT - packages_of(CORE) == set(), direct
+    for package, extra in required:
+        assert package in packages_of(EXTRAS[extra]), f"{package} is not of the extra {extra}"
+    assert packages_of(CORE) - set(direct) == set()
+    used = {package for package, _ in required} | THROUGH_LIGHTNING | packages_of(EXTRAS["dev"]) | {"uniformerv2"}
+    assert optional <= used
