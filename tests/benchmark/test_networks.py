@@ -87,6 +87,7 @@ def test_checkpointing_computes_blocks_again():
     assert 1.1 * plain["gmacs"] < again["gmacs"] < 1.4 * plain["gmacs"]
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_are_as_published(name):
     pytest.importorskip(PEERS[name].package)

@@ -100,7 +100,13 @@ def test_decoders_on_the_same_frames_and_absent_ones_are_named(tmp_path, clips, 
     assert all(row["ratio_to_first"] == 1 for row in report.rows if row["reader"] == "open_video, PyAV")
 
 
-@pytest.mark.parametrize("name", list(decoders.READERS)[1:])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks={"torchcodec": pytest.mark.ffmpeg, "decord": pytest.mark.peers}.get(package, ()))
+        for name, (package, _) in list(decoders.READERS.items())[1:]
+    ],
+)
 def test_every_reader_gives_the_same_frames(clips, name):
     def pictures(name):
         frames = decoders.READERS[name][1](str(clips / "one" / "0.mp4"), [3, 11])

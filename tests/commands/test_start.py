@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 from uniformerv2 import cli
-from uniformerv2.commands import options
+from uniformerv2.commands import models, options, predict
+from uniformerv2.core.limits import ENVIRONMENT_VARIABLE, Limits, get_limits
+from uniformerv2.core.memory import is_out_of_memory
 from uniformerv2.data.decoding import Decoder
 from uniformerv2.inference.predictor import Precision
 
@@ -99,3 +103,76 @@ def test_help_verb_is_verb_help(capsys):
     assert printed[: len(printed) // 2] == printed[len(printed) // 2 :]
     assert cli.main(["help"]) == 0
     assert "help VERB" in capsys.readouterr().out
+
+
+def failing(monkeypatch, error):
+    """``uniformerv2 models`` with a defect in its work."""
+
+    def run(options):
+        raise error
+
+    monkeypatch.setattr(models, "run", run)
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "neither"])
+def test_debug_shows_where_an_error_came_from(monkeypatch, capsys, way):
+    failing(monkeypatch, ValueError("nothing fits"))
+    if way == "environment":
+        monkeypatch.setenv("UNIFORMERV2_DEBUG", "1")
+    assert cli.main(["models", *(["--debug"] if way == "option" else [])]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith("uniformerv2 models: nothing fits\n")
+    assert ("Traceback (most recent call last)" in said, "in run" in said) == (way != "neither", way != "neither")
+
+
+def test_debug_shows_where_a_wrong_call_was_refused(capsys):
+    assert cli.main(["models", "gone", "--debug"]) == 2
+    assert "check(options)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "The memory is not enough (MemoryError)."),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of"),
+            "The GPU memory is not enough (CUDA out of memory).",
+        ),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:130] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "The memory is not enough ([enforce fail at alloc_cpu.cpp:130] DefaultCPUAllocator: can't allocate memory",
+        ),
+    ],
+)
+def test_too_little_memory_says_what_to_lower(monkeypatch, capsys, error, said):
+    monkeypatch.setattr(predict, "run", lambda options: (_ for _ in ()).throw(error))
+    assert cli.main(["predict", CLIP, "--model", DEMO]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"uniformerv2 predict: {said}")
+    assert last.endswith("Lower --clips or --crops or --num-frames.")
+
+
+def test_what_pytorch_says_of_too_much_memory_is_known():
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60)
+    assert is_out_of_memory(raised.value)
+
+
+def test_a_limit_holds_for_one_run_and_the_processes_that_it_starts(monkeypatch):
+    seen = []
+    monkeypatch.setattr(models, "run", lambda options: seen.append((get_limits().depth, get_limits().width)) or 0)
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    assert cli.main(["models", "--limit", "depth=300", "--limit", "width=70000,image_size=5000"]) == 0
+    assert cli.main(["models"]) == 0
+    assert seen == [(300, 70_000), (Limits().depth, Limits().width)]
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "dept=3")
+    assert cli.main(["models"]) == 2
+
+
+def test_limits_and_debug_do_not_reach_lightning(monkeypatch):
+    seen = []
+    fit = importlib.import_module("uniformerv2.commands.fit")
+    monkeypatch.setattr(fit, "run", lambda options: seen.append((options.rest, get_limits().depth)) or 0)
+    words = ["--trainer.max_epochs", "1", "--limit", "depth=300", "--debug", "--data.val=x"]
+    assert cli.main(["validate", *words]) == 0
+    assert seen == [(["--trainer.max_epochs", "1", "--data.val=x"], 300)]

@@ -516,6 +516,7 @@ def driven(folder, html):
 
 
 @needs_chromium
+@pytest.mark.chromium
 def test_in_a_browser_it_sorts_and_reports_no_error(tmp_path, six):
     evaluation, path, _ = six
     found, console = driven(tmp_path, path.read_text(encoding="utf-8"))
@@ -538,6 +539,7 @@ def test_in_a_browser_it_sorts_and_reports_no_error(tmp_path, six):
 
 
 @needs_chromium
+@pytest.mark.chromium
 def test_the_browser_test_sees_a_broken_page(tmp_path, six):
     html = six[1].read_text(encoding="utf-8").replace('"use strict";', '"use strict"; nothing.here();')
     found, console = driven(tmp_path, html)
@@ -545,6 +547,7 @@ def test_the_browser_test_sees_a_broken_page(tmp_path, six):
 
 
 @needs_chromium
+@pytest.mark.chromium
 def test_in_a_browser_names_run_no_script(tmp_path, evil):
     done = chromium(tmp_path, evil, "--dump-dom")
     assert "<title>&lt;/script&gt;" in done.stdout
@@ -552,6 +555,7 @@ def test_in_a_browser_names_run_no_script(tmp_path, evil):
 
 
 @needs_chromium
+@pytest.mark.chromium
 def test_a_screenshot_shows_something(tmp_path, six):
     picture = tmp_path / "page.png"
     chromium(tmp_path, six[1], f"--screenshot={picture}", "--hide-scrollbars")

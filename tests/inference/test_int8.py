@@ -24,6 +24,7 @@ def network():
 
 
 @QUIET
+@pytest.mark.int8
 def test_logits_are_near_and_do_not_depend_on_the_batch(network):
     video = clip(batch=3)
     with torch.inference_mode():
@@ -34,6 +35,7 @@ def test_logits_are_near_and_do_not_depend_on_the_batch(network):
 
 
 @QUIET
+@pytest.mark.int8
 def test_a_predictor_computes_with_it(network, tmp_path):
     path = write_video(tmp_path / "video.mp4")
     exact, near = (Predictor(make(MOTION).fuse(), num_crops=3, precision=precision) for precision in ("fp32", "int8"))
