@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Final
 
 __all__ = ["ENVIRONMENT_VARIABLE", "Limits", "get_limits", "parse_limits", "set_limits"]
@@ -102,7 +103,12 @@ def get_limits() -> Limits:
     """
     if _limits is not None:
         return _limits
-    return replace(Limits(), **parse_limits(os.environ.get(ENVIRONMENT_VARIABLE, "")))
+    return _limits_of(os.environ.get(ENVIRONMENT_VARIABLE, ""))
+
+
+@cache
+def _limits_of(text: str) -> Limits:
+    return replace(Limits(), **parse_limits(text))
 
 
 def parse_limits(text: str) -> dict[str, int]:

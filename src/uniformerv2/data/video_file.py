@@ -235,6 +235,7 @@ class VideoFile:
         shown: list[int | None] = []
         seek_points: set[int] = set()
         num_packets = num_corrupt = 0
+        most = get_limits().packets_per_file
         has_hidden = self._stream.codec_context.name == "vp8"
         for packet in self.packets():
             if not packet.size:
@@ -244,7 +245,8 @@ class VideoFile:
             if packet.has_sidedata("palette"):  # only some packets bring the colours: after a seek they are black
                 return None
             num_packets += 1
-            self._check_packets(num_packets)
+            if num_packets > most:
+                self._check_packets(num_packets)
             num_corrupt += packet.is_corrupt
             if packet.is_keyframe and packet.pts is not None:
                 seek_points.add(packet.pts)
@@ -275,9 +277,11 @@ class VideoFile:
     def _index_frames(self) -> FrameIndex:
         self.restart()
         frames = []
+        most = get_limits().packets_per_file
         for frame in self.decode():
             frames.append((frame.pts, frame.key_frame))
-            self._check_packets(len(frames))
+            if len(frames) > most:
+                self._check_packets(len(frames))
         if not frames:
             kind: VideoErrorKind = "unsupported" if isinstance(self._failure, av.error.PatchWelcomeError) else "corrupt"
             reason = str(self._failure.strerror) if self._failure else "the decoder gives no reason"
