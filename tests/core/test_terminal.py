@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import suppress
 
 import pytest
 from rich.table import Table
@@ -60,15 +61,16 @@ def test_a_console_has_no_sequences_but_its_own(monkeypatch, capsys, is_terminal
     assert "\x1b[5m" not in printed
 
 
-def test_a_line_and_an_error_have_none(capsys):
+def test_a_line_and_an_error_have_none(capsys, tmp_path):
     console.write_line('{"name": "a\x9b2J"}')
-    assert cli.main(["predict", "no\x1b[2Jfile.mp4", "--model", "no\x1b[2Jmodel"]) == 2
-    assert cli.main(["no\x1b[2Jverb"]) == 2
-    with pytest.raises(SystemExit):
-        cli.main(["predict", "--no\x1b[2Joption"])
-    printed = capsys.readouterr()
-    assert "\\u001b[2J" in printed.err
-    assert not re.search(r"[\x1b\x9b]", printed.out + printed.err)
+    assert capsys.readouterr().out == '{"name": "a\\u009b2J"}\n'
+    (tmp_path / "no\x1b[2Jdump.npz").write_bytes(b"nothing")
+    for words in (["evaluate", str(tmp_path / "no\x1b[2Jdump.npz")], ["no\x1b[2Jverb"], ["models", "x", "no\x1b[2J"]):
+        with suppress(SystemExit):
+            assert cli.main(words) == 2
+        printed = capsys.readouterr()
+        assert "no\\u001b[2J" in printed.err
+        assert "\x1b" not in printed.out + printed.err
 
 
 def test_a_log_message_has_none():
