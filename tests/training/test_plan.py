@@ -394,6 +394,7 @@ class TestCost:
         assert cost.num_parameters == sum(weight.numel() for weight in network.parameters()) == cost.num_trainable
         assert cost.total_seconds > plan.num_steps * cost.step_seconds > 0
         assert cost.memory_bytes > 16 * cost.num_parameters
+        assert 0 < cost.frozen_seconds < cost.total_seconds
 
     def test_a_rough_estimate_takes_two_steps_of_one_clip(self, tmp_path, checkpoint, monkeypatch):
         """As a dry run makes it; its numbers are of whole batches all the same."""

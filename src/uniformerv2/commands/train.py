@@ -89,7 +89,8 @@ def _train_and_test(
         folder.write(plan, network, asdict(train_plan.asked(options)))
         forget_test(folder)
     try:
-        result = _train(network, splits, plan, resume=not is_new)
+        shown = TrainProgress(plan.monitor)
+        result = _train(network, splits, plan, shown, resume=not is_new)
         words = [word for word in options.words if word != "--resume"]
         with stopping_at_once(
             "Stopped in the final test; the model is written, and so is what was scored. The same command with "
@@ -99,7 +100,8 @@ def _train_and_test(
     except TrainingStoppedError as stopped:
         sys.stderr.write(f"{harmless(str(stopped))}\n")
         return 128 + stopped.signal_number
-    show_result(console, plan, splits, result, summary)
+    seconds = shown.left.seconds_per_epoch
+    show_result(console, plan, splits, result, summary, seconds_per_epoch=seconds)
     console.print(f"Report: {page}", markup=False)
     paths = {name: str(getattr(result, name)) for name in ("model", "best", "last", "log")}
     tested = {f"test_{name}": estimate.value for name, estimate in summary.all_videos.items()}
@@ -191,7 +193,9 @@ def _some(details: Iterable[str]) -> str:
     return "; ".join(every[:SHOWN]) + (f"; and {len(every) - SHOWN} more" if len(every) > SHOWN else "")
 
 
-def _train(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: bool) -> TrainingResult:
+def _train(
+    network: UniFormerV2, splits: Splits, plan: TrainingPlan, shown: TrainProgress, *, resume: bool
+) -> TrainingResult:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)  # of Lightning's own making, not the user's
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
@@ -200,7 +204,7 @@ def _train(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: 
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # it is resumed
         warnings.filterwarnings("ignore", message="The dirpath has changed")  # --out was moved
         data = filled_data(network, splits, plan, resume=resume)
-        return train(network, splits, plan, data=data, callbacks=[TrainProgress(plan.monitor)], resume=resume)
+        return train(network, splits, plan, data=data, callbacks=[shown], resume=resume)
 
 
 def _write_json(options: argparse.Namespace, **content: Any) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from uniformerv2.commands.arguments.train import PRECISIONS
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
+from uniformerv2.commands.train_advice import cheaper_way
 from uniformerv2.commands.train_cache import on_disk, plan_rows
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -185,7 +186,7 @@ def _given(value: Any) -> str:
 
 
 def show(console: Console, planned: Planned) -> None:
-    """The plan as a table, each choice with its reason; then the warnings.
+    """The plan as a table, each choice with its reason; then the warnings, and a cheaper way.
 
     Args:
         console: Where to.
@@ -206,6 +207,8 @@ def show(console: Console, planned: Planned) -> None:
     console.print(table, markup=False)
     for warning in plan.warnings:
         console.print(f"! {warning}", style="yellow", markup=False)
+    if advice := cheaper_way(plan, planned.cost, time_range=time_range):
+        console.print(advice, markup=False)
 
 
 def _choice_rows(planned: Planned) -> list[tuple[str, str, str]]:

@@ -69,6 +69,12 @@ class TimeLeft:
             self._epochs.append(seconds)
         return seconds
 
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """Its validation included; None where none was seen as a whole."""
+        later = list(self._epochs)[1:] or list(self._epochs)  # the first one warms up
+        return median(later) if later else None
+
     def seconds(self, *, steps: int, epochs: int, steps_per_epoch: int) -> float | None:
         """What is left; None where nothing is known yet.
 
@@ -80,8 +86,7 @@ class TimeLeft:
         if not self._steps and not self._epochs:
             return None
         step = median(self._steps) if self._steps else median(self._epochs) / steps_per_epoch
-        later = list(self._epochs)[1:] or list(self._epochs)  # the first one warms up
-        epoch = median(later) if later else steps_per_epoch * step + self._validation
+        epoch = self.seconds_per_epoch or steps_per_epoch * step + self._validation
         return (steps * step + self._validation if steps else 0.0) + epochs * epoch
 
 
@@ -91,6 +96,9 @@ class TrainProgress(lightning.Callback):
     Args:
         monitor: Name of the accuracy.
         every_seconds: Between two lines at first, where stderr is no terminal.
+
+    Attributes:
+        left: Its clock.
     """
 
     def __init__(self, monitor: str, *, every_seconds: float = EVERY_SECONDS) -> None:
@@ -99,7 +107,7 @@ class TrainProgress(lightning.Callback):
         self._bar: Progress | None = None
         self._ticker = Ticker(lambda: self._words, every_seconds=every_seconds)
         self._words = "training starts ..."
-        self._left = TimeLeft()
+        self.left = TimeLeft()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Something is to be seen from now on."""
@@ -122,14 +130,14 @@ class TrainProgress(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
         """The epoch's own clock."""
-        self._left.epoch_begins(time.monotonic())
+        self.left.epoch_begins(time.monotonic())
         self._show(trainer)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """A step is done."""
-        self._left.step_done(time.monotonic())
+        self.left.step_done(time.monotonic())
         accuracy = trainer.callback_metrics.get(self.monitor)
         measured = [] if accuracy is None else [f"{self.monitor} {float(accuracy):.4f}"]
         left = self._time_left(trainer, steps=trainer.num_training_batches - batch_idx - 1)
@@ -144,8 +152,8 @@ class TrainProgress(lightning.Callback):
         """An epoch is done."""
         if trainer.state.fn != "fit":
             return
-        is_whole = self._left.count == trainer.num_training_batches
-        seconds = self._left.epoch_done(time.monotonic(), is_whole=is_whole)
+        is_whole = self.left.count == trainer.num_training_batches
+        seconds = self.left.epoch_done(time.monotonic(), is_whole=is_whole)
         measured = trainer.callback_metrics
         self._ticker.said()
         words = [
@@ -175,7 +183,7 @@ class TrainProgress(lightning.Callback):
 
     def _time_left(self, trainer: Any, *, steps: int) -> list[str]:
         epochs = trainer.max_epochs - trainer.current_epoch - 1
-        left = self._left.seconds(steps=steps, epochs=epochs, steps_per_epoch=trainer.num_training_batches)
+        left = self.left.seconds(steps=steps, epochs=epochs, steps_per_epoch=trainer.num_training_batches)
         return [f"about {duration(left)} left"] if left else []
 
     def _show(self, trainer: Any, *parts: str) -> None:

@@ -14,6 +14,8 @@ from rich.console import Console
 from uniformerv2.checkpoint import save_model
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.score_table import failures_unlogged, print_summary
+from uniformerv2.commands.train_advice import more_epochs
+from uniformerv2.evaluation.curves import read_curves, still_falling
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.evaluation.report import write_report
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
@@ -96,8 +98,16 @@ def _write(
     return summary, page
 
 
-def show_result(console: Console, plan: TrainingPlan, splits: Splits, result: TrainingResult, summary: Summary) -> None:
-    """What was kept, its numbers, where it is and how it is used.
+def show_result(
+    console: Console,
+    plan: TrainingPlan,
+    splits: Splits,
+    result: TrainingResult,
+    summary: Summary,
+    *,
+    seconds_per_epoch: float | None,
+) -> None:
+    """What was kept, its numbers, whether more epochs promise more, where it is and how it is used.
 
     Args:
         console: Where to.
@@ -105,6 +115,7 @@ def show_result(console: Console, plan: TrainingPlan, splits: Splits, result: Tr
         splits: The videos.
         result: Of the training.
         summary: Of the test.
+        seconds_per_epoch: None where no epoch was timed.
     """
     where = "test videos" if plan.num_test else "validation videos"
     views = views_in_words(plan.num_clips, plan.num_crops)
@@ -115,6 +126,9 @@ def show_result(console: Console, plan: TrainingPlan, splits: Splits, result: Tr
         console.print(
             "These videos chose the epoch too, so new videos may do a little worse.", style="dim", markup=False
         )
+    falling = still_falling(read_curves(_logs(RunFolder(Path(plan.out)))))
+    if advice := more_epochs(plan, falling, seconds_per_epoch=seconds_per_epoch):
+        console.print(advice, markup=False)
     console.print(f"Model: {result.model}   log: {result.log}", markup=False)
     example = splits.val[0].path
     command = shlex.join(["uniformerv2", "predict", example, "--model", str(result.model)])

@@ -23,7 +23,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.feature_cache import clip_bytes, token_grid, token_shape
-from uniformerv2.training.plan import TrainingPlan
+from uniformerv2.training.plan import DEFAULT_CACHE_VIEWS, TrainingPlan
 
 __all__ = ["Estimate", "best_device", "estimate", "largest_batch_size"]
 
@@ -54,6 +54,8 @@ class Estimate:
         total_seconds: Caching, training, validation after each epoch, the final test.
         cache_bytes: Of cached features; 0 where there are none.
         cache_seconds: To compute all of them.
+        frozen_seconds: The same with a frozen image ViT and cached features: they, and the final test; the steps from
+            them are a small part of it. 0 where features are cached, or cannot be.
     """
 
     num_parameters: int
@@ -63,6 +65,7 @@ class Estimate:
     total_seconds: float
     cache_bytes: int = 0
     cache_seconds: float = 0.0
+    frozen_seconds: float = 0.0
 
 
 def best_device() -> torch.device:
@@ -142,6 +145,9 @@ def estimate(
             val = cached.eval_seconds() / tried * plan.num_val
     views = plan.num_clips * plan.num_crops
     test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)
+    is_cacheable = not (plan.cache_views or network.config.num_local_steps)
+    num_kept = min(DEFAULT_CACHE_VIEWS, plan.epochs) * plan.num_train + plan.num_val
+    frozen = both(eval_seconds, reading) * num_kept + test if is_cacheable else 0.0
     return Estimate(
         num_parameters=sum(weight.numel() for weight in network.parameters()),
         num_trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
@@ -150,6 +156,7 @@ def estimate(
         total_seconds=caching + plan.num_steps * step + plan.epochs * val + test,
         cache_bytes=num_cached * clip_bytes(network, preprocessing, plan.cache_dtype),
         cache_seconds=caching,
+        frozen_seconds=frozen,
     )
 
 

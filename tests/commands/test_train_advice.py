@@ -1,0 +1,88 @@
+"""What ``uniformerv2 train`` advises: the cheaper way with its price before it starts, more epochs after it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.training.fake_clips import tiny_network
+from uniformerv2.commands.train_advice import PRICE, cheaper_way, more_epochs
+from uniformerv2.commands.train_plan import Planned, show, time_range
+from uniformerv2.evaluation.curves import Falling, still_falling
+from uniformerv2.training.measure import Estimate
+
+COST = Estimate(
+    num_parameters=1, num_trainable=1, memory_bytes=1, step_seconds=1, total_seconds=3600, frozen_seconds=240
+)
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Of fifteen videos without a GPU."""
+    from tests.training.resumed_run import plan_of
+    from uniformerv2.training.splits import Splits
+
+    splits = Splits(train=(), val=(), test=(), class_names=("a", "b"), rule="")
+    return plan_of(tmp_path / "run", splits, epochs=10, num_workers=0)
+
+
+def test_the_plan_names_the_cheaper_way_and_its_price(plan, capsys):
+    show(Console(soft_wrap=True, width=1000), Planned(plan, tiny_network(), COST))
+    told = capsys.readouterr().out
+    assert "Cheaper: --trainable armour --cache-features takes about 3 to 6 min" in told
+    assert "91.7 instead of 94.3 %" in told
+    frozen = replace(plan, trainable="armour")
+    assert cheaper_way(frozen, COST, time_range=time_range).startswith(
+        "Cheaper: --cache-features takes about 3 to 6 min"
+    )
+
+
+@pytest.mark.parametrize("changes", [{"frozen_seconds": 0.0}, {"total_seconds": 100.0}, {"frozen_seconds": 2000.0}])
+def test_no_advice_where_it_is_not_much_cheaper(plan, changes):
+    assert cheaper_way(plan, replace(COST, **changes), time_range=time_range) is None
+    assert cheaper_way(plan, None, time_range=time_range) is None
+
+
+def test_the_price_is_that_of_the_pages():
+    page = (Path(__file__).parents[2] / "docs" / "fine_tune.md").read_text(encoding="utf-8")
+    numbers = re.findall(r"\d\d\.\d", PRICE)
+    assert len(numbers) == 4
+    assert all(f"{number} %" in page for number in numbers)
+
+
+def test_a_loss_that_still_falls_gets_more_epochs_and_their_cost(plan):
+    epochs = tuple(range(1, 11))
+    train, val = [2.0 * 0.9**epoch for epoch in epochs], [1.0 / epoch for epoch in epochs]
+    falling = still_falling({"train_loss_epoch": (epochs, train), "val_loss": (epochs, val)})
+    assert falling == Falling(last=train[9], before=train[7], epoch=8)
+    words = more_epochs(plan, falling, seconds_per_epoch=12.0)
+    assert words.startswith(
+        "The loss is still falling: 0.697 in the last epoch, 0.861 in epoch 8. --epochs 20 costs about 4"
+    )
+    assert "about 4.0 min" in words
+    cached = replace(plan, trainable="armour", cache_views=4)
+    assert f"--epochs 20 with --cache-dir {plan.out}/features costs" in more_epochs(
+        cached, falling, seconds_per_epoch=1.0
+    )
+    assert "costs" not in more_epochs(plan, falling, seconds_per_epoch=None)
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ((1.0, 0.8, 0.79, 0.785), (1.0, 0.9, 0.8, 0.7)),
+        ((1.0, 0.8, 0.6, 0.4), (1.0, 0.5, 0.6, 0.7)),
+        ((1.0,), (1.0,)),
+        ((), ()),
+    ],
+    ids=["flat", "overfits", "one epoch", "no log"],
+)
+def test_no_advice_where_more_promise_nothing(plan, train, val):
+    epochs = tuple(float(epoch) for epoch in range(1, len(train) + 1))
+    falling = still_falling({"train_loss_epoch": (epochs, train), "val_loss": (epochs, val)})
+    assert falling is None
+    assert more_epochs(plan, falling, seconds_per_epoch=1.0) is None
