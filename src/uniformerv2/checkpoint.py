@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from uniformerv2.core.disk import check_room
 from uniformerv2.core.files import write_text
 from uniformerv2.data.labels import label_map, label_names
 from uniformerv2.data.transforms import Preprocessing
@@ -123,15 +124,18 @@ def save_model(model: UniFormerV2, folder: str | Path) -> Path:
 
     Raises:
         ValueError: The model is fused.
+        DiskFullError: The disk has no room for it.
     """
     if model.is_fused:
         raise ValueError("A fused network has lost its batch norms and can't be saved: save before fuse().")
     folder = Path(folder)
+    tensors = model.state_dict()
+    check_room(folder, sum(tensor.nbytes for tensor in tensors.values()), what="The model")
     info = asdict(model.info)
     info["preprocessing"] = _explicit(model.info.preprocessing, model.config)
     info["versions"] = {name: version(name) for name in ("uniformerv2", "torch", "timm")}
     config = to_json({"format": "uniformerv2", "model": model.config.to_dict(), **info})  # fails before it writes
-    write_tensors(folder / WEIGHTS, model.state_dict())
+    write_tensors(folder / WEIGHTS, tensors)
     write_text(folder / CONFIG, config)
     return folder
 

@@ -229,6 +229,15 @@ def test_a_file_that_is_read_or_of_another_kind_is_not_written(model, video, tmp
     assert not (tmp_path / "table.txt").exists()
 
 
+def test_the_folder_of_a_table_is_made_or_refused_before_the_model_is_read(capsys, model, video, tmp_path):
+    table = tmp_path / "new" / "folder" / "table.csv"
+    call(capsys, "predict", video, "--model", model, "--csv", table)
+    assert len(table.read_text().splitlines()) > 1
+    said = call(capsys, "predict", video, "--model", model, "--csv", table / "table.csv", code=2)
+    assert f"--csv cannot write {table / 'table.csv'}, as {table} cannot be written" in said.err
+    assert "loaded" not in said.out
+
+
 @pytest.mark.parametrize("verb", ["predict", "test"])
 def test_a_decoder_without_its_libraries_is_one_sentence(model, video, tmp_path, monkeypatch, capsys, verb):
     monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace(ffmpeg_major_version=None))

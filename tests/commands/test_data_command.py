@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import pty
@@ -13,7 +14,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +29,7 @@ from uniformerv2.data.check import VideoCheck, find_videos
 from uniformerv2.data.decoding import open_video
 from uniformerv2.data.manifest import journal_path, read_manifest
 from uniformerv2.data.prepare import PreparedVideo, prepare_videos
+from uniformerv2.data.reencode import reencode
 
 COMMAND = [sys.executable, "-c", "import sys; from uniformerv2.cli import main; sys.exit(main())", "data"]
 
@@ -255,6 +259,40 @@ def test_a_second_run_into_the_same_place_is_refused(videos, tmp_path, capsys):
         assert f"A check that writes {manifest} is running: wait until it ends" in capsys.readouterr().err
         assert contents(tmp_path) == before
     assert main(["data", "check", str(videos), "--manifest", str(manifest)]) == 0
+
+
+def on_a_full_disk(video, part, settings):
+    """What an encoder does there; a mark makes room."""
+    if (part.parents[2] / "room").exists():
+        return reencode(video, part, settings)
+    part.write_bytes(b"begun")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_makes_no_video_bad(videos, tmp_path, monkeypatch, capsys):
+    """And the same command goes on when there is room."""
+    out = tmp_path / "out"
+    monkeypatch.setattr("uniformerv2.commands.data.prepare_videos", partial(prepare_videos, encode=on_a_full_disk))
+    words = ["data", "prepare", str(videos), str(out), "--workers", "1", "--json"]
+    assert main(words) == 1
+    told, errors = capsys.readouterr()
+    assert told == ""
+    assert errors.endswith(
+        f"The disk of {out} is full: make room, and give the same command again; it goes on from there.\n"
+    )
+    with journal_path(out / "prepared.csv").open() as file:
+        assert {row["status"] for row in csv.DictReader(file)} == {"unfinished"}
+    assert not list(out.rglob("*.mp4"))
+    (out / "room").touch()
+    assert main(words) == 0
+    assert {json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()} == {"ok"}
+
+
+def test_without_room_for_one_video_nothing_starts(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10))
+    assert main(["data", "prepare", str(videos), str(tmp_path / "out")]) == 1
+    assert "The largest video alone needs about" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("out/videos/*"))
 
 
 def test_a_source_that_comes_back_finds_its_file(videos, tmp_path):

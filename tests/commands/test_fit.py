@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -117,6 +119,13 @@ def test_a_second_training_in_the_same_folder_is_refused(small, capsys):
         assert main(["fit", "--config", str(small / "small.yaml")]) == 1
         assert f"A training is running in {checkpoints}: wait until it ends" in capsys.readouterr().err
         assert [path.name for path in (small / "run").rglob("*")] == ["checkpoints", ".lock"]
+
+
+def test_without_room_for_checkpoints_nothing_starts(small, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert main(["fit", "--config", str(small / "small.yaml")]) == 1
+    assert "This training needs about" in capsys.readouterr().err
+    assert not list((small / "run").rglob("*.ckpt"))
 
 
 def test_a_training_is_not_replaced_but_gone_on_with(small, capsys):

@@ -154,6 +154,20 @@ def test_a_second_training_in_the_same_folder_is_refused(videos, words, tmp_path
         assert [path.name for path in run.iterdir()] == [".lock"]
 
 
+def test_without_room_for_checkpoints_no_epoch_starts(videos, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    assert main(["train", str(videos), *words, "--epochs", "1"]) == 1
+    told = capsys.readouterr().err
+    weights = sum(weight.nbytes for weight in tiny_network(num_classes=2).state_dict().values()) / 2**20
+    needed = float(
+        re.search(r"This training needs about ([\d.]+) MiB, and the disk of .*/run has 0\.1 MiB free", told)[1]
+    )
+    assert 9.5 * weights < needed < 10.5 * weights  # three checkpoints of weights and two moments, and the model
+    assert "epoch 1" not in told
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert main(["train", str(videos), *words, "--dry-run"]) == 0
+
+
 def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
     """And it opens the videos without reading all of their bytes."""
     looked = []

@@ -98,7 +98,7 @@ def test_views_that_no_epoch_would_read_are_not_computed(videos, words, capsys):
 
 
 def test_without_room_it_trains_from_the_videos_and_says_so(videos, words, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("uniformerv2.training.frozen.shutil.disk_usage", lambda folder: SimpleNamespace(free=2**29))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**29))
     assert main(["train", str(videos), *words, *CACHED]) == 0
     captured = capsys.readouterr()
     assert "Features are not cached, every step starts from the videos: they take 0.00 GiB" in captured.err

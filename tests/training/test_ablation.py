@@ -14,6 +14,7 @@ import torch
 
 from tests.data.clips_on_disk import write_folder
 from tests.locks import held_elsewhere
+from uniformerv2.core.disk import DiskFullError
 from uniformerv2.core.files import FolderInUseError
 from uniformerv2.training.ablation import AblationSettings, read_suite
 from uniformerv2.training.ablation_grid import Grid, read_task, source_of
@@ -360,6 +361,19 @@ def test_a_second_one_in_the_same_folder_is_refused(carried_out):
     grid, _ = carried_out
     with held_elsewhere(grid.out), pytest.raises(FolderInUseError, match="An ablation is running in"):
         next(grid.carry_out())
+
+
+def test_a_full_disk_is_no_failure_of_a_variant(carried_out, monkeypatch, tmp_path):
+    grid, _ = carried_out
+    grid = replace(grid, out=tmp_path)
+
+    def full(*arguments):
+        raise DiskFullError("full")
+
+    monkeypatch.setattr(Grid, "_measured", full)
+    with pytest.raises(DiskFullError):
+        next(grid.carry_out())
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_tokens_are_computed_once_for_all_that_read_them(carried_out):

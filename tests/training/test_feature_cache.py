@@ -16,6 +16,7 @@ from tests.locks import given_back_to_who_waits
 from tests.media import write_video
 from tests.training.fake_clips import NUM_CLASSES, NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing
+from uniformerv2.core.disk import DiskFullError
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import SampleKey, TooManyFailuresError
@@ -240,6 +241,12 @@ class TestShards:
         assert told.words.endswith("this one waits until it ends.")
         assert {path: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")} == before
 
+    def test_without_room_nothing_is_computed(self, videos, tmp_path, monkeypatch):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+        with pytest.raises(DiskFullError, match="The cache of features needs about"):
+            data_of(videos, tmp_path / "cache").fill_cache(frozen_network())
+        assert not list(tmp_path.rglob("*.safetensors"))
+
     def test_mode_of_the_network_stays(self, videos, tmp_path):
         network = frozen_network()
         network.train()
@@ -333,7 +340,7 @@ class TestShards:
         needed = data.num_bytes(network)
         assert needed == 21 * clip_bytes(network, PREPROCESSING, "float32")
         free = SimpleNamespace(free=2**30 + needed)
-        monkeypatch.setattr("uniformerv2.training.frozen.shutil.disk_usage", lambda folder: free)
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: free)
         assert missing_bytes(data, network) == 0
         free.free -= 1000
         assert missing_bytes(data, network) == 1000
@@ -347,7 +354,7 @@ class TestShards:
         train.path(3).unlink()  # two clips
         val.path(1).unlink()  # one
         free = SimpleNamespace(free=2**30 + 3 * val.clip_bytes)
-        monkeypatch.setattr("uniformerv2.training.frozen.shutil.disk_usage", lambda folder: free)
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: free)
         assert missing_bytes(data, network) == 0
         free.free -= 1
         assert missing_bytes(data, network) == 1

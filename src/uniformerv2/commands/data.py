@@ -14,6 +14,7 @@ from uniformerv2.commands.console import write_line
 from uniformerv2.commands.data_tables import show_checks, show_prepared
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
+from uniformerv2.core.disk import telling_full_disk
 from uniformerv2.core.files import lock_file, lock_folder, refuse_held
 from uniformerv2.core.optional import require
 from uniformerv2.core.terminal import harmless
@@ -50,7 +51,9 @@ def _check(options: argparse.Namespace) -> int:
     if manifest:
         refuse_held(manifest, what="A check")
     _check_journal(options)  # what is refused leaves no lock behind
-    with lock_file(manifest, what="A check") if manifest else nullcontext():
+    if not manifest:
+        return _check_all(options)
+    with lock_file(manifest, what="A check"), telling_full_disk(manifest):
         return _check_all(options)
 
 
@@ -134,7 +137,7 @@ def _prepare(options: argparse.Namespace) -> int:
     base = options.root or (options.source if options.source.is_dir() else options.source.parent)
     files = new_files(records, options.out, base=base)
     _prepare_journal(listed, files, options)  # what is refused leaves no lock behind
-    with lock_folder(options.out, what=PREPARATION):
+    with lock_folder(options.out, what=PREPARATION), telling_full_disk(options.out):
         return _prepare_all(records, listed, files, base, settings, options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -117,6 +118,9 @@ def check_output(path: Path | None, *, option: str, suffixes: Collection[str], i
         raise UsageError(f"{option} writes a file that ends with {' or '.join(suffixes)}, got {path}.")
     if path.is_dir():
         raise UsageError(f"{option} writes a file, and {path} is a folder.")
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (above.is_dir() and os.access(path if path.exists() else above, os.W_OK)):
+        raise UsageError(f"{option} cannot write {path}, as {above} cannot be written: give another name.")
     if path.exists() and any(each.exists() and each.samefile(path) for each in inputs):
         raise UsageError(f"{option} would replace {path}, which this command reads: give another name.")
 

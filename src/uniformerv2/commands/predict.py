@@ -17,6 +17,7 @@ from rich.table import Table
 from uniformerv2.checkpoint import load_model
 from uniformerv2.commands.console import make_console, write_line
 from uniformerv2.commands.options import UsageError, model_overrides
+from uniformerv2.core.disk import telling_full_disk
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.decoding import VideoError
 from uniformerv2.inference.notes import is_sure, notes_of
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     for sentence in options.passed_over:
         sys.stderr.write(f"{harmless(sentence)}\n")
     failures = 0
-    with _csv_file(options.csv) if options.csv else nullcontext() as file:
+    telling = telling_full_disk(options.csv) if options.csv else nullcontext()  # closing the file may find it too
+    with telling, _csv_file(options.csv) if options.csv else nullcontext() as file:
         table = csv.writer(file) if file else None
         if file and table:
             table.writerow(CSV_COLUMNS)
@@ -81,6 +83,7 @@ def _predictor(options: argparse.Namespace) -> Predictor:
 
 
 def _csv_file(path: Path) -> TextIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path.open("w", newline="", encoding="utf-8", errors="surrogateescape")  # file names as the disk has them
 
 

@@ -86,6 +86,7 @@ def _train_and_test(
     is_new = planned.cost is not None
     if is_new:
         folder.prepare()
+        folder.check_room(network)  # before features are cached
         folder.write(plan, network, asdict(train_plan.asked(options)))
         forget_test(folder)
     try:

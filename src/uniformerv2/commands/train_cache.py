@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from uniformerv2.commands.progress import Progress, duration
+from uniformerv2.core.disk import free_bytes
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
-from uniformerv2.training.frozen import CachedDataModule, free_bytes, missing_bytes
+from uniformerv2.training.frozen import CachedDataModule, missing_bytes
 from uniformerv2.training.measure import Estimate
 from uniformerv2.training.plan import TrainingPlan
 from uniformerv2.training.run import RunFolder, data_module

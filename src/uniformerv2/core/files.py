@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from uniformerv2.core.disk import telling_full_disk
+
 __all__ = [
     "FolderInUseError",
     "lock_file",
@@ -38,9 +40,17 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     Args:
         path: Its folder is made where it does not exist.
         write: Writes the file whose path it is given.
+
+    Raises:
+        DiskFullError: The disk has no room for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(RANDOM_BYTES)}.part")
+    with telling_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, temporary, write)
+
+
+def _write(path: Path, temporary: Path, write: Callable[[Path], Any]) -> None:
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the umask applies, as to any file
         write(temporary)

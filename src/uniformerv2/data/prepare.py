@@ -24,6 +24,7 @@ from typing import Final
 
 import av
 
+from uniformerv2.core.disk import NO_ROOM, DiskFullError, check_room
 from uniformerv2.core.files import lock_folder
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.check import fingerprint
@@ -46,6 +47,9 @@ __all__ = [
 
 PREPARATION: Final = "A preparation of videos"
 """Who holds the folder that is written; see ``lock_folder``."""
+
+MOST_ROOM: Final = 2**30
+"""What a new file may take of the disk at least: as much as its source, but no more than this."""
 
 _ELSEWHERE: Final = "choose another folder to write."
 
@@ -79,6 +83,11 @@ class PreparedVideo:
     frames: int | None = None
     width: int | None = None
     height: int | None = None
+
+
+@dataclass(frozen=True)
+class _NoRoom:
+    """The disk is full."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,7 @@ def prepare_videos(
 
     Raises:
         FolderInUseError: Another process prepares videos in this folder.
+        DiskFullError: There is no room, or none is left.
         ValueError: Segments are told in frames and ``settings.fps`` changes what the numbers mean, or the encoder is
             missing, or a new file would take the place of a source.
     """
@@ -135,12 +145,18 @@ def prepare_videos(
     tasks = [_Task(source, target, parts) for source, target in targets.items() if source not in known]
     if num_workers is None:
         num_workers = available_cores()
-    work: Callable[[_Task], PreparedVideo] = partial(_prepare, settings=settings, encode=encode)
+    work: Callable[[_Task], PreparedVideo | _NoRoom] = partial(_prepare, settings=settings, encode=encode)
+    largest = max((fingerprint(task.source)[0] or 0 for task in tasks), default=0)
+    check_room(Path(out), min(largest, MOST_ROOM), what="The largest video alone")
     with lock_folder(Path(out), what=PREPARATION):
         yield from (known[source] for source in targets if source in known)
         parts.mkdir(parents=True, exist_ok=True)
         try:
             for task, answer in run_isolated(work, tasks, num_workers=num_workers, timeout_seconds=timeout_seconds):
+                if isinstance(answer, _NoRoom):
+                    raise DiskFullError(
+                        f"The disk of {out} is full: make room, and give the same command again; it goes on from there."
+                    )
                 yield _failed(task.source, answer.reason, answer.detail) if isinstance(answer, Lost) else answer
         finally:
             shutil.rmtree(parts, ignore_errors=True)
@@ -253,6 +269,17 @@ def _failed(source: str, status: str, detail: str) -> PreparedVideo:
 
 def _prepare(
     task: _Task, *, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int]
+) -> PreparedVideo | _NoRoom:
+    try:
+        return _prepared(task, settings, encode)
+    except OSError as error:
+        if error.errno in NO_ROOM:  # no fault of the video
+            return _NoRoom()
+        raise
+
+
+def _prepared(
+    task: _Task, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int]
 ) -> PreparedVideo:
     """Encode into a part file of this process, look at it, put it into its place."""
     part = task.parts / f"{os.getpid()}.mp4"

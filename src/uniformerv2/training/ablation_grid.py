@@ -22,6 +22,7 @@ from pathlib import Path
 from re import search
 from typing import Any, Final, Literal
 
+from uniformerv2.core.disk import DiskFullError
 from uniformerv2.core.files import lock_folder
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.annotations.held_out import GROUP_PATTERNS
@@ -202,6 +203,8 @@ class Grid:
         measured, error, trace = None, None, None
         try:
             measured = self._measured(run, callbacks, on_clips)
+        except DiskFullError:  # no fault of the variant
+            raise
         except Exception as problem:
             error, trace = f"{type(problem).__name__}: {problem}", traceback.format_exc()
         result = RunResult(

@@ -9,7 +9,6 @@ Letters: B clips of a batch, S read blocks, T' time steps, N tokens a step, C ch
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from torch import Tensor
 
+from uniformerv2.core.disk import check_room, free_bytes
 from uniformerv2.core.files import lock_folder
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
@@ -35,7 +35,7 @@ from uniformerv2.training.feature_cache import (
 from uniformerv2.training.feature_key import FeatureSettings, check_cacheable, feature_key
 from uniformerv2.training.module import VideoClassifier
 
-__all__ = ["CachedDataModule", "TokenClassifier", "free_bytes", "missing_bytes"]
+__all__ = ["CachedDataModule", "TokenClassifier", "missing_bytes"]
 
 MARGIN_BYTES: Final = 1 << 30
 """Left free on the disk, for checkpoints and others."""
@@ -135,9 +135,12 @@ class CachedDataModule(VideoDataModule):
         Raises:
             ValueError: As ``open_cache``.
             TooManyFailuresError: Too many videos cannot be read.
+            DiskFullError: The disk has no room for what is missing.
         """
-        folder = self.open_cache(network)[0].folder
+        parts = self.open_cache(network)
+        folder = parts[0].folder
         with lock_folder(folder, what="A training that fills this cache", waits=True):
+            check_room(folder, sum(part.missing_bytes for part in parts), what="The cache of features")
             self._fill(folder, network, on_clips)
 
     def _fill(self, folder: Path, network: UniFormerV2, on_clips: Callable[[int], None]) -> None:
@@ -187,9 +190,3 @@ def missing_bytes(data: CachedDataModule, network: UniFormerV2) -> int:
         return 0
     missing = sum(part.missing_bytes for part in data.open_cache(network))
     return max(0, missing + MARGIN_BYTES - free)
-
-
-def free_bytes(folder: Path) -> int:
-    """Of the disk on which a folder is, or will be."""
-    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    return shutil.disk_usage(there).free

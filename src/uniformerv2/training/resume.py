@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.distributed.checkpoint.stateful import Stateful
 
+from uniformerv2.core.disk import DiskFullError, check_room
 from uniformerv2.core.files import lock_folder, refuse_held, remove_leftovers, write_whole
 from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
@@ -37,6 +38,7 @@ else:
     TorchCheckpointIO = require("lightning.pytorch.plugins.io", extra="train").TorchCheckpointIO
 
 __all__ = [
+    "NUM_CHECKPOINTS",
     "SAVE_EVERY",
     "CheckpointWriteError",
     "ExactResume",
@@ -44,7 +46,11 @@ __all__ = [
     "LastCheckpoint",
     "WholeFileIO",
     "can_resume_from",
+    "checkpoint_bytes",
 ]
+
+NUM_CHECKPOINTS: Final = 3
+"""On the disk at a time: the best, the last, and the one that is being written."""
 
 SAVE_EVERY: Final = timedelta(minutes=5)
 """A kill costs no more."""
@@ -134,7 +140,8 @@ class WholeFileIO(TorchCheckpointIO):
         try:
             write_whole(path, write)
         except (OSError, RuntimeError) as error:  # torch hides some of the former in the latter
-            reason = error if isinstance(error, OSError) else error.__context__ or error
+            told = (isinstance(error, DiskFullError) and error.__cause__) or error
+            reason = told if isinstance(told, OSError) else told.__context__ or told
             raise CheckpointWriteError(
                 f"{path} could not be written: {reason}. Checkpoints that were written before are whole. Make room on "
                 "the disk, or make the folder writable, and go on from the last one."
@@ -183,7 +190,9 @@ class LastCheckpoint(lightning.callbacks.ModelCheckpoint):
 
 
 class HoldFolder(lightning.Callback):
-    """Keeps other trainings out of a folder while this one runs; the first of its processes holds it.
+    """Finds out whether a folder has room for the checkpoints, and keeps other trainings out of it while this one runs.
+
+    The first of its processes does.
 
     Args:
         folder: Of the checkpoints.
@@ -206,8 +215,11 @@ class HoldFolder(lightning.Callback):
 
         Raises:
             FolderInUseError: Another training has it.
+            DiskFullError: The disk has no room.
         """
         if stage == "fit" and trainer.is_global_zero:
+            needed = NUM_CHECKPOINTS * checkpoint_bytes(pl_module)
+            check_room(self.folder, needed, what="This training")
             self._held.enter_context(lock_folder(self.folder, what="A training"))
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -263,6 +275,12 @@ class ExactResume(lightning.Callback):
             return
         reason = str(exception) if isinstance(exception, ValueError) else repr(exception)
         raise ValueError(f"Training can't go on from {path}: {reason}") from exception
+
+
+def checkpoint_bytes(network: torch.nn.Module) -> int:
+    """Of a checkpoint: all weights, and the two moments of AdamW of those that learn."""
+    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    return weights + 2 * sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
 
 
 def can_resume_from(trainer: Any) -> bool:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from uniformerv2.checkpoint import CONFIG, WEIGHTS, save_model
+from uniformerv2.core.disk import check_room
 from uniformerv2.core.files import remove_leftovers
 from uniformerv2.core.optional import require
 from uniformerv2.core.run_paths import RunPaths
@@ -41,7 +42,14 @@ from uniformerv2.training.feature_key import FeatureSettings
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.plan import TrainingPlan
-from uniformerv2.training.resume import SAVE_EVERY, ExactResume, LastCheckpoint, WholeFileIO
+from uniformerv2.training.resume import (
+    NUM_CHECKPOINTS,
+    SAVE_EVERY,
+    ExactResume,
+    LastCheckpoint,
+    WholeFileIO,
+    checkpoint_bytes,
+)
 from uniformerv2.training.splits import Splits
 from uniformerv2.training.stopping import StopCleanly
 
@@ -78,6 +86,20 @@ class RunFolder(RunPaths):
             ) from error
         for written in (self.record, self.model / CONFIG, self.model / WEIGHTS):
             remove_leftovers(written.parent, written.name)
+
+    def check_room(self, network: UniFormerV2) -> None:
+        """Find out now whether the disk has room for the checkpoints and the model, not after an epoch.
+
+        Args:
+            network: To be trained.
+
+        Raises:
+            DiskFullError: It has not.
+        """
+        written = (self.best, self.last, self.model / WEIGHTS)
+        there = sum(path.stat().st_size for path in written if path.exists())
+        size = sum(weight.nbytes for weight in network.state_dict().values())
+        check_room(self.path, NUM_CHECKPOINTS * checkpoint_bytes(network) + size - there, what="This training")
 
     def write(self, plan: TrainingPlan, network: UniFormerV2, request: Mapping[str, Any]) -> None:
         """Note what will be done.
@@ -182,6 +204,7 @@ def _train(
 ) -> TrainingResult:
     folder = RunFolder(Path(plan.out))
     folder.prepare()
+    folder.check_room(network)
     lightning.seed_everything(plan.seed, verbose=False)
     data = data or data_module(network, splits, plan, resume=resume)
     if isinstance(data, CachedDataModule):

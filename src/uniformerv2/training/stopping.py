@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
+from uniformerv2.core.disk import NO_ROOM, DiskFullError
 from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
 from uniformerv2.training.resume import CheckpointWriteError, can_resume_from
@@ -26,7 +26,6 @@ else:
 __all__ = ["StopCleanly", "TrainingStoppedError", "stopping_at_once"]
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class TrainingStoppedError(RuntimeError):
@@ -140,6 +139,8 @@ class StopCleanly(lightning.Callback):
             return TrainingStoppedError(f"Stopped {where}. {self._way_on}", signal_number=number)
         if isinstance(error, WorkerDiedError):
             return WorkerDiedError(f"{error} {self._way_on}")
+        if isinstance(error, DiskFullError):
+            return CheckpointWriteError(f"{error} {self._way_on}")
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             return CheckpointWriteError(f"{error}. Make room on the disk. {self._way_on}")
         return error
