@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children, forkserver
 from pathlib import Path
@@ -149,7 +150,7 @@ class TestFaults:
     def test_sigterm_to_the_whole_group_in_a_validation(self, command, capsys, monkeypatch):
         """As a cluster does it: the workers, and the server that they come from, get it too; nothing is lost."""
         words = [*command, "--workers", "1"]
-        hit = []
+        hit, survived = [], []
 
         class Killed(TrainProgress):
             def on_validation_start(self, trainer, *rest):
@@ -157,12 +158,16 @@ class TestFaults:
                 hit.extend([forkserver._forkserver._forkserver_pid, *others])
                 for pid in hit:
                     os.kill(pid, signal.SIGTERM)
+                time.sleep(0.2)  # who dies of it is dead by then
+                survived.append(os.waitpid(hit[0], os.WNOHANG)[0] == 0)
+                survived.extend(child.is_alive() for child in active_children())
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with monkeypatch.context() as patched:
             patched.setattr("uniformerv2.commands.train.TrainProgress", Killed)
             assert main(words) == 143
         assert len(hit) >= 2
+        assert survived == [True] * len(hit)
         assert f"Stopped after step 2 (epoch 1 of {EPOCHS}); {last_of(command)} is written." in capsys.readouterr().err
         assert steps_of(last_of(command)) == 2
         assert last_of(command).with_name("best.ckpt").exists()
