@@ -11,6 +11,7 @@ import pytest
 
 from tests.evaluation.made_evaluations import assert_same, make_evaluation
 from uniformerv2.core.limits import set_limits
+from uniformerv2.evaluation.confusion import confusion_counts
 from uniformerv2.evaluation.dumps import read_dump, write_dump
 from uniformerv2.evaluation.safe_pickle import read_pickle
 
@@ -145,7 +146,7 @@ def test_the_limit_counts_what_a_dump_holds(tmp_path, suffix):
     path = write_dump(tmp_path / f"dump{suffix}", evaluation)
     with set_limits(dump_bytes=1_000_000):
         assert_same(read_dump(path), evaluation, one_view=suffix != ".csv")
-    with set_limits(dump_bytes=20_000), pytest.raises(ValueError, match="above the limit dump_bytes=20000"):
+    with set_limits(dump_bytes=30_000), pytest.raises(ValueError, match="above the limit dump_bytes=30000"):
         read_dump(path)
 
 
@@ -165,3 +166,11 @@ def test_equal_texts_of_a_parquet_count_each_time(tmp_path):
     assert Path(tmp_path / "dump.parquet").stat().st_size < 20_000
     with set_limits(dump_bytes=10_000_000), pytest.raises(ValueError, match="above the limit dump_bytes"):
         read_dump(tmp_path / "dump.parquet")
+
+
+def test_classes_have_a_limit(tmp_path):
+    path = write_dump(tmp_path / "dump.pkl", make_evaluation(num_videos=1))
+    with set_limits(width=6), pytest.raises(ValueError, match="scores of 7 classes is above the limit width=6"):
+        read_dump(path)
+    with set_limits(dump_bytes=391), pytest.raises(ValueError, match=r"7 x 7 classes \(392 bytes\) is above the limit"):
+        confusion_counts(make_evaluation(num_videos=1))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from uniformerv2.core.limits import get_limits
 from uniformerv2.evaluation.scores import Evaluation
 
 __all__ = ["ConfusedPair", "classes_of_worst_pairs", "confusion_counts", "order_by_confusion", "worst_pairs"]
@@ -38,6 +39,8 @@ class ConfusedPair:
 def confusion_counts(evaluation: Evaluation) -> NDArray[np.int64]:
     """[K, K] videos by true class (rows) and predicted class (columns); labelled and readable videos only."""
     num_classes = len(evaluation.class_names)
+    size = 8 * num_classes**2
+    get_limits().check("dump_bytes", size, what=f"a table of {num_classes} x {num_classes} classes ({size} bytes)")
     counts = np.zeros((num_classes, num_classes), dtype=np.int64)
     for video in evaluation.videos:
         if video.is_readable and isinstance(video.label, int) and video.label >= 0:

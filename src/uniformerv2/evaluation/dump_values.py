@@ -13,7 +13,7 @@ from uniformerv2.core.limits import get_limits
 
 __all__ = ["Size", "number", "numbers", "shown", "whole"]
 
-VIDEO_BYTES: Final = 2048
+VIDEO_BYTES: Final = 4096
 """What a video counts besides its scores."""
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uniformerv2.core.files import write_whole
+from uniformerv2.core.limits import get_limits
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation.dump_formats import FORMATS, NUMBERS, VERSION, Head, Row
 from uniformerv2.evaluation.dump_values import number, numbers, shown, whole
@@ -109,6 +110,7 @@ def read_dump(path: str | Path) -> Evaluation:
         _check_head(head)
         videos = tuple(_video(row, head) for row in rows)
         num_classes = len(videos[0].scores)
+        get_limits().check("width", num_classes, what=f"scores of {num_classes} classes")
         found = Evaluation(
             videos=tuple(sorted(videos, key=lambda video: video.index)),
             class_names=tuple(head.get("class_names", map(str, range(num_classes)))),
