@@ -22,7 +22,15 @@ from uniformerv2.model.files import is_finite, naming, read_json
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.ops.functional import interpolate_positions
 
-__all__ = ["SAVED_NAMES", "filled_network", "is_of_training", "model_folder", "network_of_training", "random_network"]
+__all__ = [
+    "SAVED_NAMES",
+    "fill",
+    "filled_network",
+    "is_of_training",
+    "model_folder",
+    "network_of_training",
+    "random_network",
+]
 
 CONFIG: Final = "config.json"
 POSITIONS: Final = "embedding.positions"
@@ -67,12 +75,17 @@ def filled_network(
         with torch.device("meta"):  # shapes are compared before memory for them is asked for
             _check_fits(random_network(config, info).state_dict(), state)
         network = random_network(config, info)
-    _fill(network, state, path)
+    fill(network, state, path)
     return network
 
 
-def _fill(network: UniFormerV2, state: Mapping[str, Tensor], path: Path) -> None:
+def fill(network: UniFormerV2, state: Mapping[str, Tensor], path: Path) -> None:
     """Put tensors into a network.
+
+    Args:
+        network: Changed in place.
+        state: Its tensors by name.
+        path: Where they come from, for messages.
 
     Raises:
         ValueError: They do not fit, or hold what is no finite number.
@@ -210,7 +223,7 @@ def _of_config(path: Path, load: Callable[..., UniFormerV2], state: Mapping[str,
             network = filled_network(config, CheckpointInfo(), state, source)
         else:
             network = load(model["weights"], head_map=model.get("head_map"))
-            _fill(network, state, source)
+            fill(network, state, source)
         names = named_classes(data["classes"]) if data.get("classes") else ()
         network.info = replace(network.info, preprocessing=data["preprocessing"], class_names=names)
     except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:

@@ -35,7 +35,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.files import read_json, write_json
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.runs import random_network
+from uniformerv2.runs import fill, random_network
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.epoch_loss import EpochLoss
 from uniformerv2.training.feature_key import FeatureSettings
@@ -261,7 +261,7 @@ def data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, res
     folder = RunFolder(Path(plan.out))
     if resume:
         saved = WholeFileIO().load_checkpoint(folder.last)["state_dict"]
-        network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in saved.items()})
+        fill(network, {name.removeprefix("network."): tensor for name, tensor in saved.items()}, folder.last)
     settings = FeatureSettings(
         num_views=plan.cache_views,
         storage=plan.cache_dtype,
