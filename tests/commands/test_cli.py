@@ -216,19 +216,6 @@ def test_verbs_run_the_merged_network(model, video, tmp_path, monkeypatch, capsy
             assert found[item.name] == pytest.approx(item.score, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["table.txt", "a video.mp4", "a video.csv"])
-def test_a_file_that_is_read_or_of_another_kind_is_not_written(model, video, tmp_path, capsys, name):
-    """``--csv a.mp4 b.mp4`` must not make a table of a video."""
-    link = tmp_path / "a video.csv"
-    link.symlink_to(video)
-    before = video.read_bytes()
-    said = call(capsys, "predict", "--model", model, "--csv", tmp_path / name, video, link, code=2).err
-    reads = name == "a video.csv"
-    assert ("which this command reads" if reads else "--csv writes a file that ends with .csv") in said
-    assert video.read_bytes() == before
-    assert not (tmp_path / "table.txt").exists()
-
-
 def test_the_folder_of_a_table_is_made_or_refused_before_the_model_is_read(capsys, model, video, tmp_path):
     table = tmp_path / "new" / "folder" / "table.csv"
     call(capsys, "predict", video, "--model", model, "--csv", table)

@@ -227,7 +227,7 @@ def contents(folder):
         (["prepare", "more", "other"], "prepared.csv is no manifest of this kind"),
         (
             ["check", "own/train.csv", "--manifest", "own/../own/train.csv"],
-            "would replace own/../own/train.csv, which this command reads",
+            "would write to own/../own/train.csv, which this command reads",
         ),
         (["check", "videos", "--manifest", "own/train.csv"], "train.csv is no manifest of this kind"),
     ],

@@ -176,3 +176,51 @@ def test_limits_and_debug_do_not_reach_lightning(monkeypatch):
     words = ["--trainer.max_epochs", "1", "--limit", "depth=300", "--debug", "--data.val=x"]
     assert cli.main(["validate", *words]) == 0
     assert seen == [(["--trainer.max_epochs", "1", "--data.val=x"], 300)]
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["predict", "--model", DEMO, "--csv", "link.csv", "clip.mp4"], "--csv"),
+        (["test", "list.csv", "--model", DEMO, "--dump", "./list.csv"], "--dump"),
+        (["data", "check", "list.csv", "--manifest", "list.csv"], "--manifest"),
+        (["benchmark", "decode", "list.json", "--json", "list.json"], "--json"),
+        (["train", ".", "--out", "."], "--out"),
+        (["ablate", "fusion", "--data", ".", "--out", "."], "--out"),
+        (["k710", "build", "--k400", "list.csv", "--k600", "list.csv", "--k700", "list.csv", "--out", "."], "--out"),
+    ],
+)
+def test_nothing_is_written_to_what_is_read(words, option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.mp4", "list.csv", "list.json"):
+        Path(name).write_text(name)
+    Path("link.csv").symlink_to("clip.mp4")
+    assert cli.main(words) == 2
+    assert f"{option} would write to " in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in Path().iterdir()} == {
+        **{name: name for name in ("clip.mp4", "list.csv", "list.json")},
+        "link.csv": "clip.mp4",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "clip.mp4", "--model", DEMO, "--csv", "out.txt"], "--csv writes a file that ends with .csv"),
+        (["test", "list.csv", "--model", DEMO, "--dump", "out.txt"], "A dump is called"),
+        (["data", "check", "list.csv", "--manifest", "out.txt"], "--manifest writes a file that ends with .csv or .p"),
+        (["benchmark", "decode", "list.csv", "--json", "out.txt"], "--json writes a file that ends with .json"),
+        (["benchmark", "decode", "list.csv", "--plot", "out.txt"], "--plot writes a file that ends with .png or .svg"),
+        (["predict", "clip.mp4", "--model", DEMO, "--csv", "folder.csv"], "and folder.csv is a folder"),
+        (["convert", DEMO, "list.csv"], "list.csv is a file; OUT names a folder"),
+        (["train", ".", "--out", "list.csv"], "list.csv is a file; --out names a folder"),
+    ],
+)
+def test_a_file_of_another_kind_is_not_written(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("folder.csv").mkdir()
+    for name in ("clip.mp4", "list.csv"):
+        Path(name).write_text(name)
+    assert cli.main(words) == 2
+    assert said in capsys.readouterr().err
+    assert sorted(path.name for path in Path().iterdir()) == ["clip.mp4", "folder.csv", "list.csv"]

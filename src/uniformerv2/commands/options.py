@@ -22,6 +22,7 @@ __all__ = [
     "check_output",
     "check_report",
     "model_overrides",
+    "refuse_input",
 ]
 
 PRECISIONS: Final = ("auto", "fp32", "bf16", "int8")
@@ -118,14 +119,23 @@ def check_output(path: Path | None, *, option: str, suffixes: Collection[str], i
         raise UsageError(f"{option} writes a file that ends with {' or '.join(suffixes)}, got {path}.")
     if path.is_dir():
         raise UsageError(f"{option} writes a file, and {path} is a folder.")
+    refuse_input(path, option=option, inputs=inputs)
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not (above.is_dir() and os.access(path if path.exists() else above, os.W_OK)):
         raise UsageError(f"{option} cannot write {path}, as {above} cannot be written: give another name.")
+
+
+def refuse_input(path: Path, *, option: str, inputs: Iterable[Path]) -> None:
+    """Refuse a file or folder to write that the same command reads, by whatever name.
+
+    Raises:
+        UsageError: It is one of them.
+    """
     if path.exists() and any(each.exists() and each.samefile(path) for each in inputs):
-        raise UsageError(f"{option} would replace {path}, which this command reads: give another name.")
+        raise UsageError(f"{option} would write to {path}, which this command reads: give another name.")
 
 
-def check_dump(path: Path | None, *, view_scores: bool = False) -> None:
+def check_dump(path: Path | None, *, view_scores: bool = False, inputs: Iterable[Path] = ()) -> None:
     """Refuse a ``--dump`` that could not be written, before anything is measured.
 
     Raises:
@@ -133,6 +143,7 @@ def check_dump(path: Path | None, *, view_scores: bool = False) -> None:
     """
     if path is None:
         return
+    refuse_input(path, option="--dump", inputs=inputs)
     from uniformerv2.evaluation.dumps import check_dump_path
 
     try:

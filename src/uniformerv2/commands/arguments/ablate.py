@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from uniformerv2.commands.options import UsageError, check_at_least, check_exists
+from uniformerv2.commands.options import UsageError, check_at_least, check_exists, refuse_input
 from uniformerv2.training.recipes import list_suites, suite_path
 
 __all__ = ["PRETRAINED", "RANDOM", "add_arguments", "check"]
@@ -47,6 +47,8 @@ def check(options: argparse.Namespace) -> None:
         UsageError: There is no such suite, no such data or weights, or a number is out of range.
     """
     check_exists(options.data)
+    if options.out is not None:
+        refuse_input(options.out, option="--out", inputs=(options.data,))
     check_at_least(1, options, "max_videos", "epochs", "num_frames", "image_size")
     check_at_least(0, options, "workers", "seeds")
     if options.weights not in {None, PRETRAINED, RANDOM} and not Path(options.weights).is_file():

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from uniformerv2.commands.options import check_exists
+from uniformerv2.commands.options import check_exists, refuse_input
 from uniformerv2.data.kinetics710 import KINETICS710_FILE
 
 __all__ = ["SETS", "add_arguments", "check"]
@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse lists that are not there."""
+    """Refuse lists that are not there, and a folder of theirs: the merged ones are called ``train.csv`` too."""
     for name in SETS:
         for path in getattr(options, name):
             check_exists(path)
+            refuse_input(options.out, option="--out", inputs=(path if path.is_dir() else path.parent,))

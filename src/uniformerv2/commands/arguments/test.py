@@ -77,7 +77,11 @@ def check(options: argparse.Namespace) -> None:
     check_model(options.model)
     if options.dump is None and options.view_scores:
         raise UsageError("--view-scores stand in a dump: give --dump FILE.")
-    check_dump(options.dump, view_scores=options.view_scores)
+    check_dump(
+        options.dump,
+        view_scores=options.view_scores,
+        inputs=[Path(word) for word in (options.videos, options.data, options.model) if word],
+    )
     check_report(options.report)
     options.is_dump_wanted = options.dump is not None
 

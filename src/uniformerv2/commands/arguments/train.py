@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from uniformerv2.commands.options import UsageError, check_at_least, check_exists
+from uniformerv2.commands.options import UsageError, check_at_least, check_exists, refuse_input
 from uniformerv2.core.run_paths import RunPaths
 
 __all__ = ["PRECISIONS", "add_arguments", "check", "check_place"]
@@ -102,6 +102,7 @@ def check_place(options: argparse.Namespace) -> None:
     folder = RunPaths(options.out)
     if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(f"{folder.path} is a file; --out names a folder.")
+    refuse_input(folder.path, option="--out", inputs=(options.data,))
     above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         raise UsageError(f"{folder.path} cannot be written, as {above} cannot; give another place with --out.")
