@@ -111,6 +111,7 @@ def test_predict_json_is_one_object_a_line_and_nothing_else(model, video, capsys
     read = json.loads(lines[0])
     assert read["num_views"] == 2
     assert {item["name"] for item in read["top"]} == {"archery", "surfing", "dunk", "violin", "[skate]"}
+    assert all(item["score"] == round(item["score"], 6) == read["scores"][item["index"]] for item in read["top"])
 
 
 @pytest.mark.parametrize("buffered", [True, False])
@@ -170,7 +171,7 @@ def test_predict_goes_on_after_a_broken_video(model, video, tmp_path, capsys):
     assert "broken.mp4" in printed.out
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert [row["rank"] for row in rows] == ["", "1", "2"]
-    assert rows[0]["error"]
+    assert rows[0]["error"].startswith("not a video: it is none of the containers")  # the row has the path already
     assert rows[1]["video"] == str(video)
     lines = call(capsys, "predict", tmp_path / "broken.mp4", video, "--model", model, "--json", code=1).out.splitlines()
     assert json.loads(lines[0])["kind"] == "not a video"
@@ -310,7 +311,9 @@ def test_models_lists_and_describes(capsys, model):
     assert "uniformerv2_b16_k400_8x224" in printed
     assert "84.4" in printed
     assert "not measured here" in printed
-    assert len(call(capsys, "models", "--json").out.splitlines()) == 72
+    every = [json.loads(line) for line in call(capsys, "models", "--json").out.splitlines()]
+    assert len(every) == 72
+    assert {"hub", "OpenMMLab", "dead link"} == {each["weights"] for each in every} - {"here"}
     one = json.loads(call(capsys, "models", "uniformerv2_l14_k400_k710_8x224", "--json").out)
     assert round(one["num_parameters"] / 1e6) == 354
     assert round(one["published_macs"] / 1e12, 2) == 0.67

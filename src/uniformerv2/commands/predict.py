@@ -111,7 +111,7 @@ def _json_line(video: Path, result: Prediction | VideoError, options: argparse.N
     import json
 
     if isinstance(result, VideoError):
-        return json.dumps({"video": str(video), "error": str(result), "kind": result.kind}, ensure_ascii=False)
+        return json.dumps({"video": str(video), "error": result.reason, "kind": result.kind}, ensure_ascii=False)
     threshold = options.threshold
     more = {"is_sure": is_sure(result, threshold), "notes": notes_of(result, threshold=threshold)}
     return json.dumps({**result.to_dict(top_k=options.topk), **more}, ensure_ascii=False)
@@ -119,7 +119,7 @@ def _json_line(video: Path, result: Prediction | VideoError, options: argparse.N
 
 def _rows(video: Path, result: Prediction | VideoError, options: argparse.Namespace) -> list[list[object]]:
     if isinstance(result, VideoError):
-        return [[video, "", "", "", "", str(result), "", ""]]
+        return [[video, "", "", "", "", result.reason, "", ""]]
     sure, notes = is_sure(result, options.threshold), " ".join(notes_of(result, threshold=options.threshold))
     said = "" if sure is None else str(sure).lower()
     return [

@@ -65,8 +65,13 @@ class VideoError(Exception):
         self.kind = kind
         self.detail = detail
 
+    @property
+    def reason(self) -> str:
+        """What is wrong and what to do, without the path, for a row that has it already."""
+        return f"{self.kind}: {self.detail}. {_ADVICE[self.kind]}"
+
     def __str__(self) -> str:
-        return f"{self.path}: {self.kind}: {self.detail}. {_ADVICE[self.kind]}"
+        return f"{self.path}: {self.reason}"
 
 
 def check_limit(path: str | Path, name: str, value: int, *, what: str) -> None:

@@ -94,7 +94,7 @@ class Prediction:
         """Plain values, for JSON: video, top classes, all scores, timings."""
         return {
             "video": self.video,
-            "top": [asdict(item) for item in self.top(top_k)],
+            "top": [{**asdict(item), "score": round(item.score, 6)} for item in self.top(top_k)],
             "scores": [round(float(score), 6) for score in self.scores],
             "num_views": len(self.view_scores),
             "timings": asdict(self.timings),
