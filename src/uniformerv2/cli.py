@@ -191,10 +191,19 @@ def _call(verb: str, words: list[str]) -> int:
         parser.parse_args(words, options)
     with _limits(), nothing_from_here():
         arguments.check(options)
-        if verb in LOADING and getattr(options, "json", False) is not True and os.environ.get("RANK", "0") == "0":
-            sys.stderr.write("loading ...\n")
-            sys.stderr.flush()
-        return int(importlib.import_module(f"uniformerv2.commands.{VERBS[verb][0]}").run(options))
+        is_told = verb in LOADING and getattr(options, "json", False) is not True
+        with _loading() if is_told and os.environ.get("RANK", "0") == "0" else nullcontext():
+            module = importlib.import_module(f"uniformerv2.commands.{VERBS[verb][0]}")
+        return int(module.run(options))
+
+
+def _loading() -> AbstractContextManager[object]:
+    """Says what takes the first seconds."""
+    sys.stderr.write("loading ...\n")
+    sys.stderr.flush()
+    from uniformerv2.commands.progress import Progress
+
+    return Progress("loading", None, has_bar=False)
 
 
 def _limits() -> AbstractContextManager[Limits]:

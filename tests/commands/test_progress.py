@@ -30,6 +30,7 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(module, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(Ticker, "_last_said", -1e9)
     return clock
 
 
@@ -59,6 +60,20 @@ def test_lines_are_two_seconds_apart_at_first_and_half_a_minute_at_most(clock, c
     assert max(gap for gap, when in zip(gaps, said, strict=True) if when <= 60) < 2.2
     assert gaps == sorted(gaps) or max(gaps) < 30.2
     assert len(said) < 300
+
+
+def test_the_silence_of_the_stage_before_counts(clock, capsys):
+    with Progress("look at videos", 2) as progress:
+        clock.now += 2
+        progress.advance(is_bad=False)
+        clock.now += 1.5
+    with Progress("measure a few steps", 2) as progress:
+        clock.now += 0.6
+        progress.advance(is_bad=False)
+    assert capsys.readouterr().err.splitlines() == [
+        "look at videos: 1 of 2, 2 s so far",
+        "measure a few steps: 1 of 2, 1 s so far",
+    ]
 
 
 def test_it_speaks_though_nothing_is_done(capsys):

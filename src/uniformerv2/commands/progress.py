@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -20,6 +21,8 @@ MOST_SECONDS: Final = 30.0
 SHARE: Final = 30
 """Between two lines lie 2 seconds in the first minute, later a thirtieth of what has passed, half a minute at most."""
 LOOK_SECONDS: Final = 0.1
+ONE_RUN_SECONDS: Final = 10.0
+"""What was said no longer ago was said by the stage before, and its silence counts."""
 
 
 def duration(seconds: float) -> str:
@@ -41,6 +44,8 @@ class Ticker:
         every_seconds: Between two lines at first.
     """
 
+    _last_said: ClassVar[float] = -math.inf
+
     def __init__(self, line: Callable[[], str], *, every_seconds: float = EVERY_SECONDS) -> None:
         self._line = line
         self._every_seconds = every_seconds
@@ -51,7 +56,8 @@ class Ticker:
 
     def start(self) -> None:
         """From now on."""
-        self._start = self._spoke = time.monotonic()
+        now = self._start = time.monotonic()
+        self._spoke = Ticker._last_said if now - Ticker._last_said < ONE_RUN_SECONDS else now
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,8 +67,8 @@ class Ticker:
             self._thread.join()
 
     def said(self) -> None:
-        """Something was written elsewhere."""
-        self._spoke = time.monotonic()
+        """Something was written."""
+        self._spoke = Ticker._last_said = time.monotonic()
 
     def tick(self) -> None:
         """Write a line where one is due."""
@@ -70,7 +76,7 @@ class Ticker:
             now = time.monotonic()
             gap = max(self._every_seconds, min(MOST_SECONDS, (now - self._start) / SHARE))
             if now - self._spoke >= gap and not self._end.is_set():
-                self._spoke = now
+                self.said()
                 sys.stderr.write(f"{self._line()}\n")
 
     def _run(self) -> None:
