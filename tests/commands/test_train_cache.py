@@ -113,7 +113,7 @@ def test_without_room_it_trains_from_the_videos_and_says_so(videos, words, tmp_p
     [
         (["--cache-features"], "add --trainable armour"),
         ([*CACHED, "--preset", "motion"], "Take --preset scene"),
-        ([*CACHED, "--cache-views", "0"], "--cache-views is 0; it must be above 0"),
+        ([*CACHED, "--cache-views", "0"], "--cache-views must be at least 1, got 0"),
         (["--cache-views", "2"], "--cache-views is for --cache-features"),
         (["--cache-dir", "here"], "--cache-dir is for --cache-features"),
         ([*CACHED, "--cache-dir", __file__], "is a file; --cache-dir names a folder"),

@@ -106,7 +106,7 @@ def test_a_seed_that_numpy_cannot_take(videos, words, tmp_path, capsys):
     words = ["train", str(data), "--root", str(videos), *words]
     for seed in ("5000000000", "-1"):
         assert main([*words, "--seed", seed]) == 2
-        assert f"--seed is {seed}; it must be from 0 to 4294967295" in capsys.readouterr().err
+        assert f"--seed must be from 0 to 4294967295, got {seed}." in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
     assert main([*words, "--seed", "4294967295"]) == 0
 

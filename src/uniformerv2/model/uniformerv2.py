@@ -56,14 +56,14 @@ def clip_vit(config: UniFormerV2Config) -> ImageViT:
     """CLIP's image ViT, the one the published models arm, with random weights."""
     kernel = (config.tubelet_kernel_size, config.patch_size, config.patch_size)
     num_patches = config.grid[0] * config.grid[1]
-    scale = config.dim**-0.5
+    scale = config.dim**-0.5  # below, randn on the meta device would import torch's compiler: a second
     embedding = VideoEmbedding(
         nn.Conv3d(3, config.dim, kernel, bias=False).weight.detach(),
         bias=None,
         stride=config.tubelet_size,
-        prefix_tokens=scale * torch.randn(1, config.dim),
+        prefix_tokens=scale * torch.empty(1, config.dim).normal_(),
         has_class_token=True,
-        positions=ImagePositions(scale * torch.randn(1 + num_patches, config.dim), config.grid),
+        positions=ImagePositions(scale * torch.empty(1 + num_patches, config.dim).normal_(), config.grid),
         norm=nn.LayerNorm(config.dim),
     )
     activation = ACTIVATIONS[config.activation]
