@@ -63,6 +63,19 @@ def test_the_model_runs_where_only_torch_and_timm_are():
     assert not {"av", "torchcodec", "lightning", "jsonargparse", "rich", "huggingface_hub"} & loaded
 
 
+def test_a_prediction_needs_neither_torchvision_nor_timm_nor_a_compiler():
+    """Each takes as long to import as torch; a network that is armed with timm's image ViT needs them."""
+    code = """import torch, uniformerv2.commands.predict
+from uniformerv2.model.config import UniFormerV2Config
+from uniformerv2.runs import random_network
+with torch.device("meta"):  # as load_model does, to compare shapes
+    random_network(UniFormerV2Config(image_size=32, dim=64, depth=2, num_heads=1, fusion_stages=(1,)))
+"""
+    loaded = loaded_after(code)
+    assert "torch" in loaded
+    assert not {"torchvision", "timm", "sympy"} & loaded
+
+
 def test_the_public_face_is_what_it_says():
     assert set(uniformerv2.__all__) == {*uniformerv2._HOME, "__version__"}
     assert dir(uniformerv2) == uniformerv2.__all__

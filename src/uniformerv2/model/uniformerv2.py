@@ -52,18 +52,24 @@ def block_drop_paths(config: UniFormerV2Config) -> list[DropPath]:
     return [DropPath(rate, own_dim) for rate in _rates(config.drop_path_rate, config.depth)]
 
 
+def _noise(scale: float, *shape: int) -> Tensor:
+    """Normal numbers; on the meta device none are drawn, as its arithmetic would import torch's compiler (a second)."""
+    noise = torch.empty(shape)
+    return noise if noise.is_meta else noise.normal_().mul_(scale)
+
+
 def clip_vit(config: UniFormerV2Config) -> ImageViT:
     """CLIP's image ViT, the one the published models arm, with random weights."""
     kernel = (config.tubelet_kernel_size, config.patch_size, config.patch_size)
     num_patches = config.grid[0] * config.grid[1]
-    scale = config.dim**-0.5  # below, randn on the meta device would import torch's compiler: a second
+    scale = config.dim**-0.5
     embedding = VideoEmbedding(
         nn.Conv3d(3, config.dim, kernel, bias=False).weight.detach(),
         bias=None,
         stride=config.tubelet_size,
-        prefix_tokens=scale * torch.empty(1, config.dim).normal_(),
+        prefix_tokens=_noise(scale, 1, config.dim),
         has_class_token=True,
-        positions=ImagePositions(scale * torch.empty(1 + num_patches, config.dim).normal_(), config.grid),
+        positions=ImagePositions(_noise(scale, 1 + num_patches, config.dim), config.grid),
         norm=nn.LayerNorm(config.dim),
     )
     activation = ACTIVATIONS[config.activation]
