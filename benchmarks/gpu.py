@@ -40,11 +40,11 @@ from torch.nn import functional as F
 
 from uniformerv2.model.blocks import DynamicPositionEncoding, GlobalUniBlock, LocalTemporalMHRA
 from uniformerv2.model.config import UniFormerV2Config
-from uniformerv2.model.convert import convert
-from uniformerv2.model.presets import model_card
 from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.ops import set_impl
+from uniformerv2.zoo.cards import model_card
+from uniformerv2.zoo.convert import convert
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = {
@@ -410,7 +410,7 @@ def network_of(bench: Bench, case: Case) -> tuple[nn.Module, Tensor, int]:
         ours = UniFormerV2(config)
         ours.set_grad_checkpointing(case.checkpointing)
         operations = 2 * summarize(ours).macs
-        model = PlainUniFormerV2(ours) if case.form == "plain" else ours if case.train else ours.eval().fuse()
+        model = PlainUniFormerV2(ours) if case.form == "plain" else ours if case.train else ours.eval().merge_linear()
     side, batch = config.image_size, 1 if bench.dry else case.batch
     return model, torch.randn(batch, config.num_frames, 3, side, side, device=bench.device), operations
 

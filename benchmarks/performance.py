@@ -27,11 +27,11 @@ from typing import Final
 
 from PIL import Image
 
-from uniformerv2.benchmark.clips import evenly_chosen
-from uniformerv2.benchmark.figures import draw
-from uniformerv2.benchmark.report import BenchmarkReport
-from uniformerv2.benchmark.tables import table_of
 from uniformerv2.data.list_files import write_lists
+from uniformerv2.lab.benchmark.clips import evenly_chosen
+from uniformerv2.lab.benchmark.figures import draw
+from uniformerv2.lab.benchmark.report import BenchmarkReport
+from uniformerv2.lab.benchmark.tables import table_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results"
@@ -44,7 +44,7 @@ COMMANDS: Final = {
     "model": f"model {PLAIN} --precision fp32 bf16",
     "step": f"model {PLAIN} --pass step --precision bf16-mixed --batch-size 2 --repeats 3",
     "step_checkpointed": "model --pass step --checkpointing --precision bf16-mixed --batch-size 2 --repeats 2",
-    "step_armour": "model --pass step --trainable armour --precision bf16-mixed --batch-size 2 --repeats 3",
+    "step_armour": "model --pass step --freeze-backbone --precision bf16-mixed --batch-size 2 --repeats 3",
     "peers": "model --peers --precision bf16 --repeats 2",
     "growth": "growth --precision bf16 --repeats 2",
     "growth_step": "growth --arm vit_small_patch16_224 --pass step --precision bf16-mixed --repeats 2",

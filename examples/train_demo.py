@@ -82,11 +82,13 @@ def train(options: argparse.Namespace) -> None:
         drop_path_rate=0.1,
     )
     preprocessing = Preprocessing.from_dict(model.info.preprocessing)
-    armour = [weight for name, weight in model.named_parameters() if not name.startswith(("blocks.", "embedding."))]
+    video_blocks = [
+        weight for name, weight in model.named_parameters() if not name.startswith(("blocks.", "embedding."))
+    ]
     upper_half = [*model.blocks[options.blocks // 2 :].parameters()]
     for frozen in (model.embedding, *model.blocks[: options.blocks // 2]):
         frozen.requires_grad_(False)
-    groups = [{"params": upper_half, "lr": options.rate / 10}, {"params": armour, "lr": options.rate}]
+    groups = [{"params": upper_half, "lr": options.rate / 10}, {"params": video_blocks, "lr": options.rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
     steps = options.epochs * (len(clips["train"]) // options.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -126,6 +128,6 @@ if __name__ == "__main__":
     parser.add_argument("--blocks", type=int, default=8, help="blocks of the image ViT to keep; half are trained")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=3e-4, help="of the armour; the image ViT has a tenth of it")
+    parser.add_argument("--rate", type=float, default=3e-4, help="of the video blocks; the backbone has a tenth of it")
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from tests.model.test_convert import whole_clip
 from tests.model.test_uniformerv2 import MOTION, TINY, clip, make
 from tests.parity import goldens
-from uniformerv2.checkpoint import create_model, from_pretrained, load_model, push_to_hub, save_model
 from uniformerv2.data.labels import label_map, label_names
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.config import CheckpointInfo
-from uniformerv2.model.files import read_checkpoint
+from uniformerv2.zoo.checkpoint import create_model, from_pretrained, load_model, push_to_hub, save_model
+from uniformerv2.zoo.files import read_checkpoint
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_failed_save_leaves_the_old_model(folder, monkeypatch):
     def full_disk(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("uniformerv2.model.files.save_file", full_disk)
+    monkeypatch.setattr("uniformerv2.zoo.files.save_file", full_disk)
     with pytest.raises(OSError, match="No space left"):
         save_model(make(TINY), folder)
     assert load_model(folder).config == MOTION
@@ -170,7 +170,7 @@ def test_what_shapes_do_not_tell_is_said_and_can_be_overridden(tmp_path, caplog,
     assert model.info.preprocessing == Preprocessing.official(num_frames=8, image_size=32).to_dict()
 
 
-def test_clips_image_tower_gets_random_armour(tmp_path, caplog):
+def test_clips_image_tower_gets_random_video_blocks(tmp_path, caplog):
     state = whole_clip()
     torch.save(state, tmp_path / "clip.pt")
     with caplog.at_level(logging.WARNING):

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from tests.model.test_uniformerv2 import TINY, make
 from tests.parity import goldens
-from uniformerv2.checkpoint import load_model, save_model
 from uniformerv2.core.limits import set_limits
 from uniformerv2.inference.predictor import Predictor
-from uniformerv2.model.arming import arm
 from uniformerv2.model.config import CheckpointInfo
-from uniformerv2.model.download import DownloadError
-from uniformerv2.model.files import read_checkpoint, read_json
+from uniformerv2.zoo.arming import arm
+from uniformerv2.zoo.checkpoint import load_model, save_model
+from uniformerv2.zoo.download import DownloadError
+from uniformerv2.zoo.files import read_checkpoint, read_json
 
 
 @pytest.fixture

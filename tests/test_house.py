@@ -59,7 +59,7 @@ def test_the_public_face_brings_nothing_optional():
 
 
 def test_the_model_runs_where_only_torch_and_timm_are():
-    loaded = loaded_after("import uniformerv2.model.uniformerv2, uniformerv2.model.summary, uniformerv2.model.convert")
+    loaded = loaded_after("import uniformerv2.model.uniformerv2, uniformerv2.model.summary, uniformerv2.zoo.convert")
     assert not {"av", "torchcodec", "lightning", "jsonargparse", "rich", "huggingface_hub"} & loaded
 
 
@@ -67,7 +67,7 @@ def test_a_prediction_needs_neither_torchvision_nor_timm_nor_a_compiler():
     """Each takes as long to import as torch; a network that is armed with timm's image ViT needs them."""
     code = """import torch, uniformerv2.commands.predict
 from uniformerv2.model.config import UniFormerV2Config
-from uniformerv2.runs import random_network
+from uniformerv2.zoo.runs import random_network
 with torch.device("meta"):  # as load_model does, to compare shapes
     random_network(UniFormerV2Config(image_size=32, dim=64, depth=2, num_heads=1, fusion_stages=(1,)))
 """
@@ -111,7 +111,7 @@ def test_files_are_written_whole_in_one_place():
     """``core.files`` has no global state; a download goes on where it was, a journal grows."""
     own = re.compile(r"fsync|umask|mkstemp|NamedTemporaryFile|\.part\b")
     found = {str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py") if own.search(path.read_text("utf-8"))}
-    assert found == {"core/files.py", "evaluation/journal.py", "model/download.py"}
+    assert found == {"core/files.py", "evaluation/journal.py", "zoo/download.py"}
 
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -9,37 +9,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uniformerv2.checkpoint import create_model, from_pretrained, load_model, push_to_hub, save_model
-    from uniformerv2.data.decoding import VideoError, open_video
     from uniformerv2.data.transforms import Preprocessing
     from uniformerv2.inference.predictor import Prediction, Predictor
-    from uniformerv2.model.arming import arm
+    from uniformerv2.media.decoding import VideoError, open_video
     from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
-    from uniformerv2.model.presets import ModelCard, list_models, model_card
     from uniformerv2.model.summary import ModelSummary, summarize
     from uniformerv2.model.uniformerv2 import UniFormerV2
+    from uniformerv2.zoo.arming import arm
+    from uniformerv2.zoo.cards import ModelCard, list_models, model_card
+    from uniformerv2.zoo.checkpoint import create_model, from_pretrained, load_model, push_to_hub, save_model
 
 __version__ = "0.1.0"
 
 _HOME = {
     "CheckpointInfo": "model.config",
-    "ModelCard": "model.presets",
+    "ModelCard": "zoo.cards",
     "ModelSummary": "model.summary",
     "Prediction": "inference.predictor",
     "Predictor": "inference.predictor",
     "Preprocessing": "data.transforms",
     "UniFormerV2": "model.uniformerv2",
     "UniFormerV2Config": "model.config",
-    "VideoError": "data.decoding",
-    "arm": "model.arming",
-    "create_model": "checkpoint",
-    "from_pretrained": "checkpoint",
-    "list_models": "model.presets",
-    "load_model": "checkpoint",
-    "model_card": "model.presets",
-    "open_video": "data.decoding",
-    "push_to_hub": "checkpoint",
-    "save_model": "checkpoint",
+    "VideoError": "media.decoding",
+    "arm": "zoo.arming",
+    "create_model": "zoo.checkpoint",
+    "from_pretrained": "zoo.checkpoint",
+    "list_models": "zoo.cards",
+    "load_model": "zoo.checkpoint",
+    "model_card": "zoo.cards",
+    "open_video": "media.decoding",
+    "push_to_hub": "zoo.checkpoint",
+    "save_model": "zoo.checkpoint",
     "summarize": "model.summary",
 }
 

@@ -21,9 +21,8 @@ from uniformerv2 import __version__
 from uniformerv2.commands.options import UsageError
 from uniformerv2.core.limits import Limits, get_limits, parse_limits, set_limits
 from uniformerv2.core.memory import is_out_of_memory
-from uniformerv2.core.processes import nothing_from_here
-from uniformerv2.core.streams import prepare_streams
-from uniformerv2.core.terminal import harmless
+from uniformerv2.core.terminal import harmless, prepare_streams
+from uniformerv2.core.workers import nothing_from_here
 
 __all__ = ["VERBS", "main"]
 

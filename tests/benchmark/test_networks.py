@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uniformerv2.benchmark import networks, peers
-from uniformerv2.benchmark.clock import Times
-from uniformerv2.benchmark.flops import PARTS, count_flops
-from uniformerv2.benchmark.growth import measure_growth
-from uniformerv2.benchmark.networks import Subject, Work, build_run, make_ours, measure_networks
-from uniformerv2.benchmark.peers import PEERS, peer_subjects
-from uniformerv2.benchmark.products import square_product
+from uniformerv2.lab.benchmark import networks, peers
+from uniformerv2.lab.benchmark.clock import Times
+from uniformerv2.lab.benchmark.flops import PARTS, count_flops
+from uniformerv2.lab.benchmark.growth import measure_growth
+from uniformerv2.lab.benchmark.networks import Subject, Work, build_run, make_ours, measure_networks
+from uniformerv2.lab.benchmark.peers import PEERS, peer_subjects
+from uniformerv2.lab.benchmark.products import square_product
 
 TINY = {"dim": 48, "depth": 3, "num_heads": 3, "fusion_stages": (1, 2), "global_num_heads": 3, "global_dropout": (0.0,)}
 MAKE = partial(make_ours, "uniformerv2_b16_ssv2_16x224", num_frames=4, image_size=32, **TINY)
@@ -49,20 +49,20 @@ def test_the_ceiling_is_the_fastest_square_product_of_the_run(monkeypatch):
 def test_a_step_learns_and_a_frozen_image_vit_does_not():
     made = []
 
-    def make(trainable):
-        model, clip = MAKE(trainable=trainable)
+    def make(freeze_backbone):
+        model, clip = MAKE(freeze_backbone=freeze_backbone)
         made.append(model)
         return model, clip
 
-    for trainable in ("all", "armour"):
-        run = build_run(Subject(trainable, partial(make, trainable)), Work("step", batch_size=2))
+    for freeze_backbone in (False, True):
+        run = build_run(Subject(str(freeze_backbone), partial(make, freeze_backbone)), Work("step", batch_size=2))
         model = made[-1]
         before = {name: weight.clone() for name, weight in model.named_parameters()}
         for _ in range(3):
             run()
         moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
         assert any(name.startswith("fusion.") for name in moved)
-        assert ("blocks.0.ffn.fn.fc1.weight" in moved) == (trainable == "all")
+        assert ("blocks.0.ffn.fn.fc1.weight" in moved) == (not freeze_backbone)
 
 
 def test_a_forward_pass_is_that_of_the_fused_network():
@@ -74,7 +74,7 @@ def test_a_forward_pass_is_that_of_the_fused_network():
         return model, clip
 
     build_run(Subject("tiny", make), Work("forward"))()
-    assert models[0].is_fused
+    assert models[0].is_merged
     assert not models[0].training
 
 

@@ -9,10 +9,10 @@ import benchmarks.performance as performance
 import pytest
 from PIL import Image
 
-from uniformerv2.benchmark.figures import draw
-from uniformerv2.benchmark.report import BenchmarkReport
-from uniformerv2.benchmark.tables import TABLES, table_of
 from uniformerv2.cli import main
+from uniformerv2.lab.benchmark.figures import draw
+from uniformerv2.lab.benchmark.report import BenchmarkReport
+from uniformerv2.lab.benchmark.tables import TABLES, table_of
 
 
 def startup_report(**changes):

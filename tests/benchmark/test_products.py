@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from uniformerv2.benchmark.products import record_products, square_product
+from uniformerv2.lab.benchmark.products import record_products, square_product
 from uniformerv2.model.blocks import TemporalAffinity
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.summary import summarize

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.media import write_video
-from uniformerv2.benchmark import decoders, startup
-from uniformerv2.benchmark.report import BenchmarkReport
-from uniformerv2.checkpoint import create_model, save_model
 from uniformerv2.cli import main
+from uniformerv2.lab.benchmark import decoders, startup
+from uniformerv2.lab.benchmark.report import BenchmarkReport
+from uniformerv2.zoo.checkpoint import create_model, save_model
 
 ARM = ["--arm", "test_vit", "--image-size", "32", "--num-frames", "2"]
 

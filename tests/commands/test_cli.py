@@ -22,13 +22,13 @@ from rich.console import Console
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2 import __version__, cli
-from uniformerv2.checkpoint import load_model, save_model
 from uniformerv2.commands.arguments.predict import expand
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.predict import _show
 from uniformerv2.data.annotations import read_records
 from uniformerv2.inference.predictor import Prediction, Predictor, Timings
 from uniformerv2.model.config import CheckpointInfo
+from uniformerv2.zoo.checkpoint import load_model, save_model
 
 
 def run(*words, code=0):
@@ -209,7 +209,7 @@ def test_verbs_run_the_merged_network(model, video, tmp_path, monkeypatch, capsy
     listed.write_text(f"path,label\n{video},surfing\n")
     words = [video, "--json"] if verb == "predict" else [listed, "--workers", 0, "--resamples", 0, "--json"]
     printed = call(capsys, verb, *words, "--model", model)
-    assert [network.is_fused for network in made] == [True]
+    assert [network.is_merged for network in made] == [True]
     if verb == "predict":
         found = {item["name"]: item["score"] for item in json.loads(printed.out)["top"]}
         whole = Predictor(load_model(model), device="cpu", precision="fp32")(video)

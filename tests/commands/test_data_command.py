@@ -26,10 +26,10 @@ from uniformerv2.cli import main
 from uniformerv2.core.files import FolderInUseError, lock_file
 from uniformerv2.data.annotations import read_records
 from uniformerv2.data.check import VideoCheck, find_videos
-from uniformerv2.data.decoding import open_video
 from uniformerv2.data.manifest import journal_path, read_manifest
 from uniformerv2.data.prepare import PreparedVideo, prepare_videos
 from uniformerv2.data.reencode import reencode
+from uniformerv2.media.decoding import open_video
 
 COMMAND = [sys.executable, "-c", "import sys; from uniformerv2.cli import main; sys.exit(main())", "data"]
 

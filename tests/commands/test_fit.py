@@ -20,9 +20,9 @@ from uniformerv2 import UniFormerV2Config, load_model, save_model
 from uniformerv2.cli import main
 from uniformerv2.commands.fit import check_untaken, with_recipe_files
 from uniformerv2.commands.options import UsageError
-from uniformerv2.runs import random_network
 from uniformerv2.training.optim import Optimization
 from uniformerv2.training.recipes import recipe_path
+from uniformerv2.zoo.runs import random_network
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),

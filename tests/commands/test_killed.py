@@ -18,8 +18,8 @@ import pytest
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from tests.training.fake_clips import tiny_network
-from uniformerv2.checkpoint import save_model
 from uniformerv2.evaluation.journal import journal_folder
+from uniformerv2.zoo.checkpoint import save_model
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals to a group of processes are POSIX")
 

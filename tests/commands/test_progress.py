@@ -11,7 +11,7 @@ import pytest
 from uniformerv2.commands import progress as module
 from uniformerv2.commands.progress import Progress, Ticker
 from uniformerv2.commands.train_progress import TimeLeft, TrainProgress
-from uniformerv2.training.epoch_loss import EpochLoss
+from uniformerv2.training.epoch_metrics import EpochLoss
 
 
 class Clock:

@@ -13,10 +13,10 @@ from tests.commands.test_test_command import FEW, call
 from tests.evaluation.made_evaluations import assert_same, make_evaluation
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
-from uniformerv2.checkpoint import save_model
 from uniformerv2.data.labels import class_names_of
 from uniformerv2.evaluation import figures
 from uniformerv2.evaluation.dumps import read_dump, write_dump
+from uniformerv2.zoo.checkpoint import save_model
 
 pytest.importorskip("matplotlib")
 

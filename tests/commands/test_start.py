@@ -17,8 +17,8 @@ from uniformerv2 import cli
 from uniformerv2.commands import models, options, predict
 from uniformerv2.core.limits import ENVIRONMENT_VARIABLE, Limits, get_limits
 from uniformerv2.core.memory import is_out_of_memory
-from uniformerv2.data.decoding import Decoder
 from uniformerv2.inference.predictor import Precision
+from uniformerv2.media.decoding import Decoder
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "torchvision", "timm", "av", "lightning", "numpy", "matplotlib")

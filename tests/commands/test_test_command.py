@@ -22,7 +22,6 @@ from tests.evaluation.made_evaluations import assert_same, make_evaluation
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2 import cli
-from uniformerv2.checkpoint import save_model
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.tested_videos import in_head_order
 from uniformerv2.data.annotations import read_records
@@ -30,6 +29,7 @@ from uniformerv2.data.labels import class_names_of
 from uniformerv2.evaluation.dumps import read_dump, write_dump
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.model.config import CheckpointInfo
+from uniformerv2.zoo.checkpoint import save_model
 
 NAMES = ("archery", "surfing", "dunk", "violin", "[skate]")
 FEW = ["--workers", 0, "--resamples", 20]

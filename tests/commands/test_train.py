@@ -25,16 +25,16 @@ from tests.media import write_video
 from tests.model.flaky_server import NO_ONE, place_hub
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
+from uniformerv2.autotrain.run import RunFolder, train
 from uniformerv2.cli import main
 from uniformerv2.commands.arguments.train import add_arguments
 from uniformerv2.commands.progress import duration
 from uniformerv2.commands.train import _splits
 from uniformerv2.core.files import FolderInUseError
 from uniformerv2.data.check import check_videos
+from uniformerv2.data.splits import read_splits
 from uniformerv2.evaluation.dumps import read_dump
 from uniformerv2.inference.testing import TestRun
-from uniformerv2.training.run import RunFolder, train
-from uniformerv2.training.splits import read_splits
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
@@ -85,7 +85,15 @@ def list_of(videos, path, labels=CLASSES, suffix=""):
 def test_folder_to_model_to_prediction(videos, words, tmp_path, capsys):
     assert main(["train", str(videos), *words, "--epochs", "2"]) == 0
     result, told = last_line(capsys)
-    for part in ("2: jump, run", "8 train, 2 val", "held out", "armour times 5", "epochs", "of them learn", "about"):
+    for part in (
+        "2: jump, run",
+        "8 train, 2 val",
+        "held out",
+        "video blocks times 5",
+        "epochs",
+        "of them learn",
+        "about",
+    ):
         assert part in told
     assert "epoch 2 of 2: loss" in told
     assert f"--model {result['model']}" in told
@@ -178,10 +186,10 @@ def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("uniformerv2.commands.train.check_videos", check)
     data = list_of(videos, tmp_path / "clips.csv")
-    assert main(["train", str(data), *words, "--dry-run", "--trainable", "armour"]) == 0
+    assert main(["train", str(data), *words, "--dry-run", "--freeze-backbone"]) == 0
     result, told = last_line(capsys)
     assert result["plan"]["num_train"] == 8
-    assert result["plan"]["trainable"] == "armour"
+    assert result["plan"]["freeze_backbone"] is True
     assert 0 < result["estimate"]["num_trainable"] < result["estimate"]["num_parameters"]
     assert "image ViT frozen" in told
     assert not (tmp_path / "run").exists()

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from tests.training.fake_clips import tiny_network
+from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.commands.train_advice import PRICE, cheaper_way, more_epochs
 from uniformerv2.commands.train_plan import Planned, show, time_range
 from uniformerv2.evaluation.curves import Falling, still_falling
-from uniformerv2.training.measure import Estimate
 
 COST = Estimate(
     num_parameters=1, num_trainable=1, memory_bytes=1, step_seconds=1, total_seconds=3600, frozen_seconds=240
@@ -24,7 +24,7 @@ COST = Estimate(
 def plan(tmp_path):
     """Of fifteen videos without a GPU."""
     from tests.training.resumed_run import plan_of
-    from uniformerv2.training.splits import Splits
+    from uniformerv2.data.splits import Splits
 
     splits = Splits(train=(), val=(), test=(), class_names=("a", "b"), rule="")
     return plan_of(tmp_path / "run", splits, epochs=10, num_workers=0)
@@ -33,9 +33,9 @@ def plan(tmp_path):
 def test_the_plan_names_the_cheaper_way_and_its_price(plan, capsys):
     show(Console(soft_wrap=True, width=1000), Planned(plan, tiny_network(), COST))
     told = capsys.readouterr().out
-    assert "Cheaper: --trainable armour --cache-features takes about 3 to 6 min" in told
+    assert "Cheaper: --freeze-backbone --cache-features takes about 3 to 6 min" in told
     assert "91.7 instead of 94.3 %" in told
-    frozen = replace(plan, trainable="armour")
+    frozen = replace(plan, freeze_backbone=True)
     assert cheaper_way(frozen, COST, time_range=time_range).startswith(
         "Cheaper: --cache-features takes about 3 to 6 min"
     )
@@ -64,7 +64,7 @@ def test_a_loss_that_still_falls_gets_more_epochs_and_their_cost(plan):
         "The loss is still falling: 0.697 in the last epoch, 0.861 in epoch 8. --epochs 20 costs about 4"
     )
     assert "about 4.0 min" in words
-    cached = replace(plan, trainable="armour", cache_views=4)
+    cached = replace(plan, freeze_backbone=True, cache_views=4)
     assert f"--epochs 20 with --cache-dir {plan.out}/features costs" in more_epochs(
         cached, falling, seconds_per_epoch=1.0
     )

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
 ]
 
-CACHED = ["--trainable", "armour", "--cache-features"]
+CACHED = ["--freeze-backbone", "--cache-features"]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_without_room_it_trains_from_the_videos_and_says_so(videos, words, tmp_p
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--cache-features"], "add --trainable armour"),
+        (["--cache-features"], "add --freeze-backbone"),
         ([*CACHED, "--preset", "motion"], "Take --preset scene"),
         ([*CACHED, "--cache-views", "0"], "--cache-views must be at least 1, got 0"),
         (["--cache-views", "2"], "--cache-views is for --cache-features"),

@@ -11,9 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from uniformerv2.core.disk import NO_ROOM, DiskFullError, check_room, free_bytes, telling_full_disk
-from uniformerv2.core.files import write_text
-from uniformerv2.model.files import write_tensors
+from uniformerv2.core.files import NO_ROOM, DiskFullError, check_room, free_bytes, telling_full_disk, write_text
+from uniformerv2.zoo.files import write_tensors
 
 
 def test_too_little_room_is_said_before_work_starts(tmp_path, monkeypatch):

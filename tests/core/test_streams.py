@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from uniformerv2.core.streams import prepare_streams
+from uniformerv2.core.terminal import prepare_streams
 prepare_streams()
 print("on stdout \\u2588 \\udce9")
 print("on stderr \\u2588 \\udce9", file=sys.stderr, flush=True)

@@ -13,8 +13,7 @@ from rich.text import Text
 
 from uniformerv2 import cli
 from uniformerv2.commands import console
-from uniformerv2.core.streams import HarmlessFormatter
-from uniformerv2.core.terminal import harmless, without_credentials
+from uniformerv2.core.terminal import HarmlessFormatter, harmless, without_credentials
 
 OBEYED = ["\x1b[2J", "\x1b]0;title\x07", "\r", "\b", "\x7f", "\x9b31m", "\u202e", "\u2066", "\u200f", "\u2028", "\0"]
 SHOWN = ["plain", "tab\there", "two\nlines", "ü 中文 \U0001f3b8", "a\\b", "[bold]not markup[/]"]

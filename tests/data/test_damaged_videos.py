@@ -10,9 +10,9 @@ import pytest
 
 from tests.data.made_videos import make_video
 from tests.data.test_rare_videos import grey_frames, write
-from uniformerv2.data.decoding import VideoError, open_video
-from uniformerv2.data.frame_sources import PyAVFrames
-from uniformerv2.data.video_file import VideoFile
+from uniformerv2.media.decoding import VideoError, open_video
+from uniformerv2.media.frame_sources import PyAVFrames
+from uniformerv2.media.video_file import VideoFile
 
 
 def read(video, number):

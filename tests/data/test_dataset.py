@@ -24,9 +24,9 @@ from uniformerv2.data.dataset import (
     balanced_weights,
     collate,
 )
-from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.segments import segment_frames
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.media.decoding import VideoError, open_video
 
 PREPROCESSING = Preprocessing(num_frames=4, image_size=32)
 AUGMENTATION = TrainAugmentation(image_size=32)

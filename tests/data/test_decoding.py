@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import torch
 
-from uniformerv2.data import video_file
-from uniformerv2.data.decoding import VideoError, open_video
-from uniformerv2.data.frame_sources import torchcodec_decoder
+from uniformerv2.media import video_file
+from uniformerv2.media.decoding import VideoError, open_video
+from uniformerv2.media.frame_sources import torchcodec_decoder
 
 
 def has_torchcodec() -> bool:
@@ -578,7 +578,7 @@ def run(code: str, *arguments: object) -> str:
 def test_without_torchcodec_the_name_says_what_to_install(demo):
     code = """
 import sys
-import uniformerv2.data.decoding as decoding
+import uniformerv2.media.decoding as decoding
 assert "torchcodec" not in sys.modules and "PIL" not in sys.modules
 sys.modules["torchcodec"] = None
 with decoding.open_video(sys.argv[1]) as video:

@@ -9,7 +9,7 @@ import pytest
 
 from uniformerv2.data.annotations import AnnotationError, class_names, read_folder, read_records
 from uniformerv2.data.annotations.folder import folder_rows
-from uniformerv2.data.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from uniformerv2.media.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 def touch(top, *names):

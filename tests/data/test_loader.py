@@ -16,6 +16,7 @@ import torch
 
 from tests.data.clips_on_disk import write_folder
 from uniformerv2.core.limits import set_limits
+from uniformerv2.core.workers import NEEDS_GUARD, available_cores
 from uniformerv2.data import loader as loader_module
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
@@ -24,7 +25,6 @@ from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset, balance
 from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.loader import VideoLoader, WorkerDiedError
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.data.worker_pool import NEEDS_GUARD, available_cores
 
 with suppress(ImportError):  # not on Windows
     import resource

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.media import write_video
-from uniformerv2.data.decoding import VideoError, open_video
-from uniformerv2.data.suffixes import VIDEO_SUFFIXES
+from uniformerv2.media.decoding import VideoError, open_video
+from uniformerv2.media.suffixes import VIDEO_SUFFIXES
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from tests.data.mutants import write_mutants
 from tests.data.test_rare_videos import ONE, with_matrix
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.check import find_videos
-from uniformerv2.data.decoding import open_video
 from uniformerv2.data.list_files import check_lists, numbered_anew, write_lists
 from uniformerv2.data.prepare import (
     measure_sparse_decoding,
@@ -30,6 +29,7 @@ from uniformerv2.data.prepare import (
 from uniformerv2.data.prepare_settings import PrepareSettings
 from uniformerv2.data.reencode import reencode
 from uniformerv2.data.shards import write_shards
+from uniformerv2.media.decoding import open_video
 
 
 def prepare(records, out, *, base, **options):

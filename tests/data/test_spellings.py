@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from uniformerv2.data.annotations import AnnotationError, read_folder, read_records
-from uniformerv2.training.splits import read_splits
+from uniformerv2.data.splits import read_splits
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from uniformerv2.core.limits import get_limits, set_limits
-from uniformerv2.data.worker_pool import NEEDS_GUARD, Lost, run_isolated, worker_context
+from uniformerv2.core.workers import NEEDS_GUARD, Lost, run_isolated, worker_context
 
 
 def behave(task):
@@ -81,7 +81,7 @@ def test_a_worker_that_hangs_ends_with_a_killed_parent():
     """They all have the same output: it ends with the last of them."""
     code = """
 import time
-from uniformerv2.data.worker_pool import run_isolated
+from uniformerv2.core.workers import run_isolated
 
 for _ in run_isolated(time.sleep, [0, 3600, 3600], num_workers=2, timeout_seconds=3600):
     print("begun", flush=True)
@@ -112,7 +112,7 @@ def test_a_script_without_main_guard_is_told_so_and_does_not_multiply(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
-        "from uniformerv2.data.worker_pool import run_isolated\n"
+        "from uniformerv2.core.workers import run_isolated\n"
         "print(list(run_isolated(Path, ['a'], num_workers=1, timeout_seconds=5)))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
@@ -123,8 +123,8 @@ def test_a_script_without_main_guard_is_told_so_and_does_not_multiply(tmp_path):
 PROCESSES = """
 import multiprocessing, sys
 import beside
-from uniformerv2.core.processes import nothing_from_here
-from uniformerv2.data.worker_pool import run_isolated, worker_context
+from uniformerv2.core.workers import nothing_from_here
+from uniformerv2.core.workers import run_isolated, worker_context
 
 if __name__ == "__main__":
     server = worker_context(preload="uniformerv2.core.limits")

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from uniformerv2.evaluation.ablation_table import VariantHits, markdown, tabulate, write_results
+from uniformerv2.lab.ablation_table import VariantHits, markdown, tabulate, write_results
 
 RNG = np.random.default_rng(0)
 SOURCES = [f"source_{number // 4}" for number in range(200)]

@@ -24,12 +24,12 @@ import torch
 
 from uniformerv2 import cli, load_model, open_video
 from uniformerv2.data.annotations import read_records
-from uniformerv2.data.decoding import VideoError
 from uniformerv2.evaluation.dumps import read_dump
+from uniformerv2.media.decoding import VideoError
 
 DOCUMENTED = (ValueError, OSError, ModuleNotFoundError, VideoError)
 MEMORY_BYTES = 1500 * 2**20
-IMPORTED_ONCE = {"recipe": "lightning.pytorch.cli", "suite": "uniformerv2.training.ablation"}  # and not in each fork
+IMPORTED_ONCE = {"recipe": "lightning.pytorch.cli", "suite": "uniformerv2.lab.ablation"}  # and not in each fork
 CPU_SECONDS, WALL_SECONDS = 10, 30
 
 
@@ -68,7 +68,7 @@ def read_list(path):
 
 
 def read_suite(path):
-    from uniformerv2.training.ablation import read_suite
+    from uniformerv2.lab.ablation import read_suite
 
     assert read_suite(str(path)).variants
 

@@ -20,7 +20,7 @@ QUIET = pytest.mark.filterwarnings("ignore")  # of the exporter's own code, what
 def network():
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} comes with the extra int8")
-    return Int8Network(make(MOTION).fuse(), (4, 3, 32, 32))
+    return Int8Network(make(MOTION).merge_linear(), (4, 3, 32, 32))
 
 
 @QUIET
@@ -38,7 +38,9 @@ def test_logits_are_near_and_do_not_depend_on_the_batch(network):
 @pytest.mark.int8
 def test_a_predictor_computes_with_it(network, tmp_path):
     path = write_video(tmp_path / "video.mp4")
-    exact, near = (Predictor(make(MOTION).fuse(), num_crops=3, precision=precision) for precision in ("fp32", "int8"))
+    exact, near = (
+        Predictor(make(MOTION).merge_linear(), num_crops=3, precision=precision) for precision in ("fp32", "int8")
+    )
     assert (near.precision, near.device.type, near.is_bf16) == ("int8", "cpu", False)
     difference = np.abs(exact(path).view_scores - near(path).view_scores).max()
     assert 0 < difference < 0.05

@@ -13,15 +13,15 @@ import torch
 from tests.data.made_videos import make_video
 from tests.media import write_video
 from tests.model.test_uniformerv2 import MOTION, TINY, make
-from uniformerv2.checkpoint import save_model
 from uniformerv2.core.limits import set_limits
 from uniformerv2.data import clips
-from uniformerv2.data.decoding import VideoError, open_video
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.data.video_file import VideoFile
 from uniformerv2.inference import predictor as predictor_module
 from uniformerv2.inference.predictor import Prediction, Predictor
+from uniformerv2.media.decoding import VideoError, open_video
+from uniformerv2.media.video_file import VideoFile
 from uniformerv2.model.config import CheckpointInfo
+from uniformerv2.zoo.checkpoint import save_model
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -276,7 +276,7 @@ def test_a_network_for_several_labels_gives_a_probability_for_each(model, video,
 
 
 def test_an_armed_dinov2_predicts_a_real_clip(shared):
-    from uniformerv2.model.arming import arm
+    from uniformerv2.zoo.arming import arm
 
     weights = shared("weights/dinov2_vits14_hf_fp16.safetensors")
     clip = shared("data/ucf101_6class/Archery/v_Archery_g04_c01.mp4")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.media import write_video
-from uniformerv2.data.decoding import open_video
 from uniformerv2.evaluation.scores import VideoScores
 from uniformerv2.inference.strips import frame_strip, strips_below, strips_of
+from uniformerv2.media.decoding import open_video
 
 
 def video_of(path, **segment):

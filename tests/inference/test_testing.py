@@ -15,13 +15,13 @@ from tests.model.test_uniformerv2 import MOTION, make
 from uniformerv2.data import clips
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.data.video_file import VideoFile
 from uniformerv2.evaluation.dumps import read_dump
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.inference import scoring
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer, decoding_workers, middle_view
 from uniformerv2.inference.testing import TestRun
+from uniformerv2.media.video_file import VideoFile
 from uniformerv2.model.config import CheckpointInfo
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from uniformerv2.model import blocks, recomputation
+from uniformerv2.model import blocks, residual
 from uniformerv2.model.blocks import (
     DynamicPositionEncoding,
     FeedForward,
@@ -280,7 +280,7 @@ def test_in_training_less_is_kept_and_the_gradients_are_the_same(make, monkeypat
         return found, sum(kept.values())
 
     found, kept = run()
-    monkeypatch.setattr(recomputation, "checkpoint", lambda step, x, **options: step(x))
+    monkeypatch.setattr(residual, "checkpoint", lambda step, x, **options: step(x))
     wanted, kept_without = run()
     for ours, plain in zip(found, wanted, strict=True):
         torch.testing.assert_close(ours, plain, atol=0, rtol=0)
@@ -359,7 +359,7 @@ def test_with_layers_that_are_called_a_module_is_the_same_function(name, monkeyp
     monkeypatch.setattr(blocks, "is_plain", lambda layer: False)
     torch.testing.assert_close(run(module, x), direct, rtol=1e-9, atol=1e-9)
     if hasattr(module, "fuse"):
-        module.fuse()
+        module.merge_linear()
         torch.testing.assert_close(run(module, x), direct, rtol=1e-9, atol=1e-9)
 
 

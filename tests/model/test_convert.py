@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from uniformerv2.model.config import UniFormerV2Config
-from uniformerv2.model.convert import convert, detect_format, to_timm_vit
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.zoo.convert import convert, detect_format, to_timm_vit
 
 OFFICIAL = ("scene", "temporal", "single_local", "frozen", "odd")
 MMACTION = ("scene", "temporal")

@@ -13,8 +13,8 @@ import pytest
 
 from tests.model.flaky_server import BODY, DIGEST, ETAG, HALF, Server
 from uniformerv2.core.limits import set_limits
-from uniformerv2.model import connections, download
-from uniformerv2.model.download import DownloadError, cache_home, cached_path, fetch
+from uniformerv2.zoo import connections, download
+from uniformerv2.zoo.download import DownloadError, cache_home, cached_path, fetch
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def test_name_in_the_cache_is_safe_and_tells_addresses_apart(tmp_path):
 
 
 def start_fetching(url):
-    code = "import sys; from uniformerv2.model.download import fetch; "
+    code = "import sys; from uniformerv2.zoo.download import fetch; "
     code += "print('ready', flush=True); print(fetch(sys.argv[1], sha256_prefix='" + DIGEST + "'))"
     return subprocess.Popen(
         [sys.executable, "-c", code, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from uniformerv2.model import presets
 from uniformerv2.model.config import UniFormerV2Config
-from uniformerv2.model.download import DownloadError, cached_path
-from uniformerv2.model.presets import fetch_weights, list_models, model_card
+from uniformerv2.zoo import cards as presets
+from uniformerv2.zoo.cards import fetch_weights, list_models, model_card
+from uniformerv2.zoo.download import DownloadError, cached_path
 
 BENCHMARKS = {
     "K400": ("Kinetics-400", "k400"),

@@ -13,12 +13,12 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.model.test_blocks import randomize
-from uniformerv2.checkpoint import save_model
 from uniformerv2.model.blocks import QuickGELU
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.fusion import FUSIONS
 from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.zoo.checkpoint import save_model
 
 TINY = UniFormerV2Config(
     image_size=32, patch_size=8, dim=32, depth=3, num_heads=4, num_frames=4, num_classes=5, fusion_stages=(1, 2)
@@ -163,7 +163,7 @@ def test_checkpointing_changes_nothing_but_memory(num_blocks):
 
 def test_a_frozen_image_vit_stays_in_eval_mode_and_gets_no_gradient():
     model = UniFormerV2(replace(MOTION, drop_path_rate=0.5))
-    model.freeze_image_vit()
+    model.freeze_backbone()
     model.train()
     model(clip()).sum().backward()
     for block in model.blocks:
@@ -171,8 +171,8 @@ def test_a_frozen_image_vit_stays_in_eval_mode_and_gets_no_gradient():
         assert not block.ffn.training
         assert block.local.training
     grads = {name: weight.grad is not None for name, weight in model.named_parameters()}
-    armour = {name for name in grads if ".local." in name or not name.startswith(("blocks.", "embedding."))}
-    assert {name for name, has in grads.items() if has} == armour
+    video_blocks = {name for name in grads if ".local." in name or not name.startswith(("blocks.", "embedding."))}
+    assert {name for name, has in grads.items() if has} == video_blocks
 
 
 def test_stochastic_depth_follows_the_published_linear_rule():
@@ -189,16 +189,16 @@ def test_stochastic_depth_follows_the_published_linear_rule():
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_fused_it_gives_the_same_scores_and_is_neither_trained_nor_saved(config, tmp_path):
+def test_merged_it_gives_the_same_scores_and_is_neither_trained_nor_saved(config, tmp_path):
     model = make(config)
     video = clip()
     wanted = model(video)
-    assert model.fuse().fuse() is model  # twice is once
+    assert model.merge_linear().merge_linear() is model  # twice is once
     torch.testing.assert_close(model(video), wanted, atol=1e-5, rtol=1e-5)
     assert not any(isinstance(module, nn.BatchNorm1d | QuickGELU) for module in model.modules())
     with pytest.raises(ValueError, match="can't be trained: load it again"):
         model.train()
-    with pytest.raises(ValueError, match="can't be saved: save before fuse"):
+    with pytest.raises(ValueError, match="can't be saved: save it before"):
         save_model(model, tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
@@ -339,5 +339,5 @@ def test_a_summary_counts_what_is_kept_and_leaves_the_model_as_it_was():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert summary.clip_shape == (4, 3, 32, 32)
     assert summarize(model, num_frames=8).activation_bytes == pytest.approx(2 * summary.activation_bytes, rel=0.05)
-    model.freeze_image_vit()
+    model.freeze_backbone()
     assert summarize(model).num_trainable < summary.num_trainable == summary.num_parameters

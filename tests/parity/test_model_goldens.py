@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from tests.parity import goldens
 from uniformerv2.model.config import UniFormerV2Config
-from uniformerv2.model.convert import convert
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.zoo.convert import convert
 
 VARIANTS = ("scene", "temporal", "single_local", "frozen", "odd")
 
@@ -34,21 +34,21 @@ def test_logits_equal_the_published_codes(official):
 
 
 @pytest.mark.parametrize("official", VARIANTS, indirect=True)
-def test_fused_logits_equal_the_published_codes(official):
+def test_merged_logits_equal_the_published_codes(official):
     model, path = official
     golden = goldens.load_file(path)
     with torch.inference_mode():
-        logits = model.fuse()(golden["input"].transpose(1, 2))
+        logits = model.merge_linear()(golden["input"].transpose(1, 2))
     torch.testing.assert_close(logits, golden["logits"], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("is_merged", [False, True])
 @pytest.mark.parametrize("official", VARIANTS, indirect=True)
-def test_bfloat16_logits_are_near_the_published_codes(official, is_fused):
+def test_bfloat16_logits_are_near_the_published_codes(official, is_merged):
     """Weights and activations are rounded to 8 bits in every layer: 3 % of the logits' norm."""
     model, path = official
     golden = goldens.load_file(path)
-    model = model.fuse() if is_fused else model.eval()
+    model = model.merge_linear() if is_merged else model.eval()
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits = model(golden["input"].transpose(1, 2)).float()
     error = (logits - golden["logits"]).norm() / golden["logits"].norm()
@@ -64,7 +64,7 @@ def test_compiled_logits_equal_the_published_codes(official):
     golden = goldens.load_file(path)
     video = golden["input"].transpose(1, 2)
     with torch.inference_mode():
-        logits = torch.compile(model.fuse())(video)
+        logits = torch.compile(model.merge_linear())(video)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             near = torch.compile(model)(video).float()
     torch.testing.assert_close(logits, golden["logits"], atol=1e-5, rtol=1e-5)

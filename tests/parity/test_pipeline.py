@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.parity import goldens
-from uniformerv2.checkpoint import load_model
-from uniformerv2.data.frame_sources import torchcodec_decoder
 from uniformerv2.inference.predictor import Predictor
+from uniformerv2.media.frame_sources import torchcodec_decoder
+from uniformerv2.zoo.checkpoint import load_model
 
 TOLERANCE = {"official": 0.001, "mmaction2": 0.005}
 

@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from tests.media import write_video
 from tests.training.fake_clips import tiny_network
+from uniformerv2.autotrain.plan import Rates, TrainingPlan
+from uniformerv2.autotrain.run import RunFolder, train
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.training.plan import Rates, TrainingPlan
-from uniformerv2.training.run import RunFolder, train
-from uniformerv2.training.splits import Splits
+from uniformerv2.data.splits import Splits
 
 CLASSES = ("a", "b")
 BATCH = 2
@@ -78,13 +78,13 @@ def plan_of(out: Path, splits: Splits, *, epochs: int, num_workers: int) -> Trai
         preset="scene",
         backbone="tiny",
         weights=None,
-        trainable="all",
+        freeze_backbone=False,
         num_frames=4,
         image_size=32,
         batch_size=BATCH,
         num_stages=2,
         dropout=0.5,
-        rates=Rates(1e-3, armour_scale=2.0),
+        rates=Rates(1e-3, video_blocks_scale=2.0),
         epochs=epochs,
         num_clips=1,
         num_crops=1,

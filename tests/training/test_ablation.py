@@ -14,12 +14,11 @@ import torch
 
 from tests.data.clips_on_disk import write_folder
 from tests.locks import held_elsewhere
-from uniformerv2.core.disk import DiskFullError
-from uniformerv2.core.files import FolderInUseError
-from uniformerv2.training.ablation import AblationSettings, read_suite
-from uniformerv2.training.ablation_grid import Grid, read_task, source_of
-from uniformerv2.training.ablation_parts import average_frames, build_network
-from uniformerv2.training.ablation_run import prepare, shared_tokens
+from uniformerv2.core.files import DiskFullError, FolderInUseError
+from uniformerv2.lab.ablation import AblationSettings, read_suite
+from uniformerv2.lab.ablation_grid import Grid, read_task, source_of
+from uniformerv2.lab.ablation_parts import average_frames, build_network
+from uniformerv2.lab.ablation_run import prepare, shared_tokens
 from uniformerv2.training.recipes import list_suites
 
 pytestmark = [
@@ -269,7 +268,13 @@ def test_which_tokens_a_variant_reads(changes, blocks):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"trainable": "all"}, {"local_steps": 1}, {"repeats": 2}, {"cache_views": 0}, {**LOCAL, "local_blocks": (0,)}],
+    [
+        {"freeze_backbone": False},
+        {"local_steps": 1},
+        {"repeats": 2},
+        {"cache_views": 0},
+        {**LOCAL, "local_blocks": (0,)},
+    ],
 )
 def test_who_trains_from_videos(changes):
     assert shared_tokens(TINY.changed(changes), []) is None
@@ -324,7 +329,7 @@ def carried_out(splits, tmp_path_factory):
     variants = {
         "frame_average": {"has_global": False},
         "both": {k: list(v) if isinstance(v, tuple) else v for k, v in LOCAL.items()},
-        "from_videos": {"trainable": "all", "fusion": "parallel"},
+        "from_videos": {"freeze_backbone": False, "fusion": "parallel"},
         "wrong": {"fusion_stages": [99]},
     }
     suite = suite_of(folder, variants, seeds=(0, 1), epochs=2)

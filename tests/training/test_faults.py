@@ -21,11 +21,11 @@ import torch
 from tests.training.fake_clips import tiny_network
 from tests.training.resumed_run import load, steps_of, write_videos
 from uniformerv2 import save_model
+from uniformerv2.autotrain.run import RunFolder
 from uniformerv2.cli import main
 from uniformerv2.commands.train_progress import TrainProgress
-from uniformerv2.model.files import write_json
 from uniformerv2.training.resume import CheckpointWriteError, LastCheckpoint, WholeFileIO
-from uniformerv2.training.run import RunFolder
+from uniformerv2.zoo.files import write_json
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),

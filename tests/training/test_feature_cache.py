@@ -16,18 +16,18 @@ from tests.locks import given_back_to_who_waits
 from tests.media import write_video
 from tests.training.fake_clips import NUM_CLASSES, NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing
-from uniformerv2.core.disk import DiskFullError
+from uniformerv2.autotrain.plan import Rates, TrainingPlan
+from uniformerv2.autotrain.run import train
+from uniformerv2.core.files import DiskFullError
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import SampleKey, TooManyFailuresError
 from uniformerv2.data.dataset import VideoDataset
-from uniformerv2.data.decoding import open_video
+from uniformerv2.data.splits import Splits
+from uniformerv2.media.decoding import open_video
 from uniformerv2.training.feature_cache import clip_bytes, token_shape
 from uniformerv2.training.feature_key import FeatureSettings, NotCacheableError, check_cacheable, feature_key
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier, missing_bytes
-from uniformerv2.training.plan import Rates, TrainingPlan
-from uniformerv2.training.run import train
-from uniformerv2.training.splits import Splits
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
@@ -64,7 +64,7 @@ def videos(tmp_path_factory):
 def frozen_network(preprocessing=PREPROCESSING, **fields):
     network = tiny_network(**fields)
     network.info = replace(network.info, preprocessing=preprocessing.to_dict())
-    network.freeze_image_vit()
+    network.freeze_backbone()
     return network
 
 
@@ -106,14 +106,14 @@ class TestKey:
         assert all(len(key) == 64 for key in keys)
 
     def test_what_does_not_matter_is_not_in_it(self, videos, tmp_path):
-        other_armour = frozen_network()
-        torch.nn.init.ones_(other_armour.head.weight)
+        other_blocks = frozen_network()
+        torch.nn.init.ones_(other_blocks.head.weight)
         moved = [replace(videos[0], path=str(shutil.copy(videos[0].path, tmp_path / "moved.mp4"))), *videos[1:]]
         os.utime(moved[0].path, (0, 0))
         more_views = replace(SETTINGS, num_views=7)
         keys = {
             self.key(videos),
-            self.key(videos, network=other_armour),
+            self.key(videos, network=other_blocks),
             self.key(moved),
             self.key(videos, settings=more_views),
         }
@@ -145,7 +145,7 @@ class TestKey:
     def test_tokens_that_learn_are_refused(self):
         with pytest.raises(NotCacheableError, match="Take --preset scene"):
             check_cacheable(frozen_network(num_local_steps=1))
-        with pytest.raises(NotCacheableError, match="--trainable armour"):
+        with pytest.raises(NotCacheableError, match="--freeze-backbone"):
             check_cacheable(tiny_network())
         check_cacheable(frozen_network())
 
@@ -375,7 +375,7 @@ class TestTraining:
             "preset": "scene",
             "backbone": "tiny",
             "weights": None,
-            "trainable": "armour",
+            "freeze_backbone": True,
             "num_frames": NUM_FRAMES,
             "image_size": SIZE,
             "batch_size": 4,
@@ -413,7 +413,7 @@ class TestTraining:
         self, videos, tmp_path, monkeypatch, augmentation, preprocessing, epochs, num_views
     ):
         """With the augmentation off from one view, with it on from as many views as epochs; dropout is on."""
-        monkeypatch.setattr("uniformerv2.training.run.augmentation_of", lambda plan: augmentation)
+        monkeypatch.setattr("uniformerv2.autotrain.run.augmentation_of", lambda plan: augmentation)
         start = frozen_network().state_dict()
         plan = self.plan(tmp_path / "videos", epochs=epochs)
         weights, result = self.trained(videos, plan, preprocessing)
@@ -427,7 +427,7 @@ class TestTraining:
 
     def test_more_epochs_than_views_are_another_training(self, videos, tmp_path, monkeypatch):
         """So that the test above can fail."""
-        monkeypatch.setattr("uniformerv2.training.run.augmentation_of", lambda plan: AUGMENTATION)
+        monkeypatch.setattr("uniformerv2.autotrain.run.augmentation_of", lambda plan: AUGMENTATION)
         weights, _ = self.trained(videos, self.plan(tmp_path / "videos", epochs=2))
         again, _ = self.trained(videos, self.plan(tmp_path / "cache", epochs=2, cache_views=1))
         assert (again["head.weight"] - weights["head.weight"]).abs().max() > 1e-4

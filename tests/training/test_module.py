@@ -106,11 +106,11 @@ def test_rates_are_of_the_videos_that_a_step_sees(tmp_path, count, options, seen
 
 def test_training_goes_on_with_the_settings_of_now(tmp_path):
     """A checkpoint brings the steps that are done, not the rates, decay and betas of before."""
-    before = replace(FAST, armour_scale=2.0)
+    before = replace(FAST, video_blocks_scale=2.0)
     _, engine = fit(tmp_path, VideoClassifier(tiny_network(), optimization=before), max_epochs=2)
     engine.save_checkpoint(tmp_path / "before.ckpt")
     now = Optimization(
-        learning_rate=1e-5, batch_size=None, warmup_epochs=3, armour_scale=3.0, weight_decay=0.1, betas=(0.8, 0.9)
+        learning_rate=1e-5, batch_size=None, warmup_epochs=3, video_blocks_scale=3.0, weight_decay=0.1, betas=(0.8, 0.9)
     )
     recorder = Recorder()
     engine = trainer(tmp_path, max_epochs=4, callbacks=[recorder])
@@ -126,10 +126,10 @@ def test_training_goes_on_with_the_settings_of_now(tmp_path):
     "changes",
     [
         {"weight_decay": 0.0},
-        {"armour_scale": 10.0},
+        {"video_blocks_scale": 10.0},
         {"layer_decay": 0.75},
         {"decay_tokens": False},
-        {"layer_decay": 0.5, "armour_scale": 3.0, "weight_decay": 0.0, "decay_tokens": False},
+        {"layer_decay": 0.5, "video_blocks_scale": 3.0, "weight_decay": 0.0, "decay_tokens": False},
     ],
 )
 def test_each_parameter_keeps_its_moments_in_other_groups(tmp_path, changes):
@@ -161,9 +161,9 @@ def test_training_goes_on_with_the_parameters_of_before(tmp_path):
     _, engine = fit(tmp_path, VideoClassifier(tiny_network(), optimization=FAST))
     engine.save_checkpoint(tmp_path / "all.ckpt")
     network = tiny_network()
-    network.freeze_image_vit()
+    network.freeze_backbone()
     with pytest.raises(
-        ValueError, match=r"trained other parameters: \d+, now \d+; .* instance blocks\.0\..*model\.trainable"
+        ValueError, match=r"trained other parameters: \d+, now \d+; .* instance blocks\.0\..*model\.freeze_backbone"
     ):
         trainer(tmp_path, max_epochs=2).fit(
             VideoClassifier(network, optimization=FAST),
@@ -295,7 +295,7 @@ def test_compiling_changes_no_number(tmp_path):
 
 def test_frozen_image_vit_stays(tmp_path):
     network = tiny_network(num_local_steps=1)
-    network.freeze_image_vit()
+    network.freeze_backbone()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     fit(tmp_path, VideoClassifier(network, optimization=FAST))
     changed = {name for name, parameter in network.named_parameters() if not torch.equal(parameter, before[name])}

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from uniformerv2 import UniFormerV2, UniFormerV2Config, arm
-from uniformerv2.model.convert import convert
 from uniformerv2.training.optim import Optimization, learning_rate, parameter_groups, rate_scales
+from uniformerv2.zoo.convert import convert
 
 
 def tiny(**fields):
@@ -114,23 +114,23 @@ def test_tokens_can_be_free_too():
 
 def test_every_trainable_parameter_is_in_one_group():
     network = tiny(num_local_steps=1)
-    network.freeze_image_vit()
-    groups = parameter_groups(network, Optimization(layer_decay=0.7, armour_scale=10))
+    network.freeze_backbone()
+    groups = parameter_groups(network, Optimization(layer_decay=0.7, video_blocks_scale=10))
     grouped = list(chain.from_iterable(group["params"] for group in groups))
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     assert sorted(map(id, grouped)) == sorted(map(id, trainable))
     assert len(trainable) < len(list(network.parameters()))
 
 
-def test_layer_decay_and_armour_scale():
+def test_layer_decay_and_video_blocks_scale():
     network = tiny(num_local_steps=1)
-    scales = rate_scales(network, layer_decay=0.5, armour_scale=3.0)
+    scales = rate_scales(network, layer_decay=0.5, video_blocks_scale=3.0)
     assert scales["head.weight"] == scales["fusion_gate"] == scales["fusion.stages.0.cross.q.weight"] == 3.0
     assert scales["blocks.3.spatial.fn.qkv.weight"] == 1.0
     assert scales["blocks.1.ffn.fn.fc1.weight"] == 0.25
     assert scales["blocks.1.local.0.value.weight"] == 0.75
     assert scales["embedding.weight"] == scales["embedding.positions"] == 0.5**4
-    rates = by_name(network, parameter_groups(network, Optimization(layer_decay=0.5, armour_scale=3.0)), "lr")
+    rates = by_name(network, parameter_groups(network, Optimization(layer_decay=0.5, video_blocks_scale=3.0)), "lr")
     assert rates == {name: pytest.approx(1e-5 * scale) for name, scale in scales.items()}
 
 

@@ -15,13 +15,9 @@ from safetensors.torch import save_file
 from tests.media import write_video
 from tests.training.fake_clips import NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing, save_model
-from uniformerv2.data.annotations import VideoRecord, read_folder
-from uniformerv2.data.augmentation import TrainAugmentation
-from uniformerv2.data.dataset import VideoDataset
-from uniformerv2.model.download import DownloadError
-from uniformerv2.training.choose import Asked, make_plan
-from uniformerv2.training.measure import _Trial, estimate, largest_batch_size
-from uniformerv2.training.plan import (
+from uniformerv2.autotrain.choose import Asked, make_plan
+from uniformerv2.autotrain.measure import _Trial, estimate, largest_batch_size
+from uniformerv2.autotrain.plan import (
     Rates,
     TrainingPlan,
     default_batch_size,
@@ -32,9 +28,13 @@ from uniformerv2.training.plan import (
     default_stages,
     default_views,
 )
-from uniformerv2.training.run import RunFolder, _choose
-from uniformerv2.training.splits import Splits, read_splits
-from uniformerv2.training.start import arm_image_vit, is_image_vit, load_video_network, weights_to_fetch
+from uniformerv2.autotrain.run import RunFolder, _choose
+from uniformerv2.autotrain.start import arm_image_vit, is_image_vit, load_video_network, weights_to_fetch
+from uniformerv2.data.annotations import VideoRecord, read_folder
+from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.dataset import VideoDataset
+from uniformerv2.data.splits import Splits, read_splits
+from uniformerv2.zoo.download import DownloadError
 
 CPU = torch.device("cpu")
 TINY_VIT = "vit_tiny_patch16_224"
@@ -205,14 +205,14 @@ class TestRules:
 
     def test_rates_follow_the_root_of_the_batch(self):
         for preset in ("scene", "motion"):
-            for trainable in ("all", "armour"):
-                made = {"preset": preset, "trainable": trainable, "is_armed_anew": True}
+            for freeze_backbone in (False, True):
+                made = {"preset": preset, "freeze_backbone": freeze_backbone, "is_armed_anew": True}
                 rates, fourth = default_rates(16, **made), default_rates(4, **made)
                 assert fourth.learning_rate == pytest.approx(rates.learning_rate / 2)
                 assert replace(fourth, learning_rate=rates.learning_rate) == rates
 
     def test_lower_blocks_learn_slower_unless_they_see_the_motion(self):
-        made = {"trainable": "all", "is_armed_anew": True}
+        made = {"freeze_backbone": False, "is_armed_anew": True}
         assert default_rates(16, preset="scene", **made).layer_decay < 1
         assert default_rates(16, preset="motion", **made).layer_decay == 1
 
@@ -221,8 +221,8 @@ class TestRules:
         assert default_stages("motion", 10) is None
 
     def test_few_videos_and_a_frozen_image_vit_get_little_dropout(self):
-        assert [default_dropout("armour", count) for count in (9_999, 10_000)] == [0.1, None]
-        assert default_dropout("all", 10) is None
+        assert [default_dropout(freeze_backbone=True, num_train=count) for count in (9_999, 10_000)] == [0.1, None]
+        assert default_dropout(freeze_backbone=False, num_train=10) is None
 
     def test_published_views_and_frames(self):
         assert (default_views("scene"), default_views("motion")) == ((4, 3), (1, 3))
@@ -238,7 +238,7 @@ class TestMakePlan:
         plan, network = self.make(checkpoint)
         assert (plan.num_frames, plan.image_size) == (NUM_FRAMES, SIZE)
         assert (plan.batch_size, plan.epochs, plan.preset) == (4, 50, "scene")
-        assert plan.rates == Rates(pytest.approx(1e-5), armour_scale=5.0)
+        assert plan.rates == Rates(pytest.approx(1e-5), video_blocks_scale=5.0)
         assert plan.num_stages == len(network.config.fusion_stages)
         assert (plan.num_steps, plan.monitor) == (300, "val_top1")
         assert set(plan.why) == {
@@ -268,7 +268,7 @@ class TestMakePlan:
             "num_frames": 6,
             "image_size": 48,
             "preset": "motion",
-            "trainable": "armour",
+            "freeze_backbone": True,
             "augmentation": "strong",
             "precision": "bf16-mixed",
             "seed": 7,
@@ -370,10 +370,10 @@ class TestCost:
         assert largest_batch_size(network, preprocessing, **arguments) == 16
         sizes = []
         monkeypatch.setattr(
-            "uniformerv2.training.measure._memory_bytes", lambda: sizes.append(0) or (0 if len(sizes) < 3 else 1e12)
+            "uniformerv2.autotrain.measure._memory_bytes", lambda: sizes.append(0) or (0 if len(sizes) < 3 else 1e12)
         )
         assert largest_batch_size(network, preprocessing, **arguments) == 4
-        monkeypatch.setattr("uniformerv2.training.measure._memory_bytes", lambda: 0)
+        monkeypatch.setattr("uniformerv2.autotrain.measure._memory_bytes", lambda: 0)
         with pytest.raises(ValueError, match="does not hold a single clip"):
             largest_batch_size(network, preprocessing, **arguments)
 
@@ -406,7 +406,7 @@ class TestCost:
         step, item = _Trial.step, VideoDataset.__getitem__
         monkeypatch.setattr(_Trial, "step", lambda trial: (sizes.append(len(trial.video)), step(trial)))
         monkeypatch.setattr(VideoDataset, "__getitem__", lambda data, key: (read.append(key), item(data, key))[1])
-        monkeypatch.setattr("uniformerv2.training.measure._typical_seconds", self.one_second)
+        monkeypatch.setattr("uniformerv2.autotrain.measure._typical_seconds", self.one_second)
         preprocessing = Preprocessing(num_frames=NUM_FRAMES, image_size=SIZE)
         arguments = network, plan, preprocessing, TrainAugmentation(image_size=SIZE), found.train
         cost = estimate(*arguments, device=CPU, is_rough=True)
@@ -425,7 +425,7 @@ class TestCost:
 
 
 def test_run_folder_brings_back_plan_and_architecture(tmp_path, checkpoint):
-    plan, network = TestMakePlan().make(checkpoint, trainable="armour")
+    plan, network = TestMakePlan().make(checkpoint, freeze_backbone=True)
     folder = RunFolder(tmp_path / "run")
     folder.write(plan, network, {"epochs": None})
     again, rebuilt, request = folder.read()

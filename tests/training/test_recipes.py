@@ -154,7 +154,7 @@ def test_official_recipes_say_what_was_run(shared, name):
     assert model["no_lmhra"] or network.local_reduction == model["dw_reduction"]
     assert network.tubelet_size == (2 if model["temporal_downsample"] else 1)
     assert network.use_gate == (not model.get("frozen"))
-    assert settings.model.trainable == ("armour" if model.get("frozen") else "all")
+    assert settings.model.freeze_backbone is bool(model.get("frozen"))
     assert settings.model.num_checkpointed == facts["checkpoint_num"][0] * facts["activation_checkpointing"]
     check_start(settings.model, card, facts)
 
@@ -168,7 +168,7 @@ def test_official_recipes_say_what_was_run(shared, name):
     assert optimization.warmup_start_rate == facts["warmup_start_lr"]
     assert optimization.warmup_epochs == facts["warmup_epochs"]
     assert optimization.weight_decay == facts["weight_decay"]
-    assert (optimization.layer_decay, optimization.armour_scale, optimization.decay_tokens) == (1, 1, True)
+    assert (optimization.layer_decay, optimization.video_blocks_scale, optimization.decay_tokens) == (1, 1, True)
     assert optimization.batch_size == facts["batch_size"] * facts["nodes"]
 
     assert trainer.max_epochs == facts["max_epochs"]
@@ -363,7 +363,7 @@ def test_starts_from_a_checkpoint_with_mapped_rows(tmp_path):
 
 
 def test_starts_from_clip(tmp_path, shared):
-    """The image tower of CLIP, in the small: its tensors are taken, the armour is new."""
+    """The image tower of CLIP, in the small: its tensors are taken, the video blocks are new."""
     tensors = load_file(shared("goldens/model/official_scene.safetensors"))
     own = ("class_embedding", "positional_embedding", "ln_pre", "conv1", "transformer.resblocks")
     tower = {key.removeprefix("state.backbone."): value for key, value in tensors.items()}

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from uniformerv2.data.annotations.held_out import held_out
-from uniformerv2.training.splits import HELD_OUT_RULE, read_splits
+from uniformerv2.data.splits import HELD_OUT_RULE, read_splits
 
 
 def write_list(path, rows, header="path,label,start_seconds,end_seconds"):

@@ -25,10 +25,10 @@ from uniformerv2.commands.progress import duration
 from uniformerv2.commands.score_table import as_json
 from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.core.optional import require
-from uniformerv2.evaluation.ablation_table import VariantHits, VariantRow, markdown, tabulate, write_results
-from uniformerv2.training.ablation import Suite, read_suite
-from uniformerv2.training.ablation_cost import GridCost, grid_cost
-from uniformerv2.training.ablation_grid import Grid, Run, RunResult, read_task, source_of
+from uniformerv2.lab.ablation import Suite, read_suite
+from uniformerv2.lab.ablation_cost import GridCost, grid_cost
+from uniformerv2.lab.ablation_grid import Grid, Run, RunResult, read_task, source_of
+from uniformerv2.lab.ablation_table import VariantHits, VariantRow, markdown, tabulate, write_results
 
 if TYPE_CHECKING:
     from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -37,7 +37,7 @@ else:
 
 __all__ = ["run"]
 
-OF_BASE: Final = ("backbone", "weights", "trainable", "epochs", "num_frames", "image_size")
+OF_BASE: Final = ("backbone", "weights", "freeze_backbone", "epochs", "num_frames", "image_size")
 """Options that are settings of every variant."""
 EVERY_SECONDS: Final = 10.0
 """Between two lines on the cache."""

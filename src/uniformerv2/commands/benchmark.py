@@ -16,21 +16,21 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from uniformerv2.benchmark.decoders import measure_decoding
-from uniformerv2.benchmark.figures import draw
-from uniformerv2.benchmark.flops import count_flops
-from uniformerv2.benchmark.growth import measure_growth
-from uniformerv2.benchmark.loading import measure_loading, measure_worker_memory
-from uniformerv2.benchmark.networks import Subject, TestClip, Work, make_ours, measure_networks
-from uniformerv2.benchmark.peers import peer_subjects
-from uniformerv2.benchmark.pipeline import measure_pipeline
-from uniformerv2.benchmark.report import BenchmarkReport, load_average
-from uniformerv2.benchmark.startup import measure_startup
-from uniformerv2.benchmark.tables import table_of
 from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError
 from uniformerv2.core.optional import require
 from uniformerv2.inference.predictor import Predictor
+from uniformerv2.lab.benchmark.decoders import measure_decoding
+from uniformerv2.lab.benchmark.figures import draw
+from uniformerv2.lab.benchmark.flops import count_flops
+from uniformerv2.lab.benchmark.growth import measure_growth
+from uniformerv2.lab.benchmark.loading import measure_loading, measure_worker_memory
+from uniformerv2.lab.benchmark.networks import Subject, TestClip, Work, make_ours, measure_networks
+from uniformerv2.lab.benchmark.peers import peer_subjects
+from uniformerv2.lab.benchmark.pipeline import measure_pipeline
+from uniformerv2.lab.benchmark.report import BenchmarkReport, load_average
+from uniformerv2.lab.benchmark.startup import measure_startup
+from uniformerv2.lab.benchmark.tables import table_of
 
 __all__ = ["run"]
 
@@ -133,7 +133,10 @@ def _tell(text: str) -> None:
 
 def _model(options: argparse.Namespace) -> Measured:
     make = partial(
-        _maker(options), num_frames=options.num_frames, image_size=options.image_size, trainable=options.trainable
+        _maker(options),
+        num_frames=options.num_frames,
+        image_size=options.image_size,
+        freeze_backbone=options.freeze_backbone,
     )
     name = Path(options.arm or options.model).name
     ours = [Subject(f"{name}, armed" if options.arm else name, make)]
@@ -209,7 +212,7 @@ def _data(options: argparse.Namespace) -> Measured:
 
 def _pipeline(options: argparse.Namespace) -> Measured:
     model, _ = _maker(options)()
-    predictor = Predictor(model.fuse(), device=options.device, precision=options.precision)
+    predictor = Predictor(model.merge_linear(), device=options.device, precision=options.precision)
     rows = measure_pipeline(
         predictor, options.data, num_clips=options.max_videos, num_workers=options.workers, repeats=options.repeats
     )

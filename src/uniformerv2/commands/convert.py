@@ -7,10 +7,10 @@ import json
 import sys
 from dataclasses import replace
 
-from uniformerv2.checkpoint import load_model, save_model
 from uniformerv2.commands.options import UsageError, model_overrides
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations.text_lists import named_classes
+from uniformerv2.zoo.checkpoint import load_model, save_model
 
 __all__ = ["run"]
 

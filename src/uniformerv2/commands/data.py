@@ -14,8 +14,7 @@ from uniformerv2.commands.console import write_line
 from uniformerv2.commands.data_tables import show_checks, show_prepared
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
-from uniformerv2.core.disk import telling_full_disk
-from uniformerv2.core.files import lock_file, lock_folder, refuse_held
+from uniformerv2.core.files import lock_file, lock_folder, refuse_held, telling_full_disk
 from uniformerv2.core.optional import require
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations import VideoRecord, check_files

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from uniformerv2.checkpoint import save_model
 from uniformerv2.commands.arguments.fit import with_recipe_files
 from uniformerv2.commands.options import UsageError
 from uniformerv2.core.optional import require
 from uniformerv2.model.precision import computes_bf16
 from uniformerv2.training.build import build_classifier, whole_network
 from uniformerv2.training.datamodule import VideoDataModule
-from uniformerv2.training.epoch_loss import EpochLoss
+from uniformerv2.training.epoch_metrics import EpochLoss
 from uniformerv2.training.resume import ExactResume, HoldFolder, LastCheckpoint, WholeFileIO
+from uniformerv2.zoo.checkpoint import save_model
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI

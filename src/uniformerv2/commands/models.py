@@ -17,9 +17,9 @@ from rich.table import Table
 from uniformerv2.commands.arguments.models import is_pattern
 from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError
-from uniformerv2.model.download import cached_path
-from uniformerv2.model.hub import cached_from_hub
-from uniformerv2.model.presets import ModelCard, list_models, model_card
+from uniformerv2.zoo.cards import ModelCard, list_models, model_card
+from uniformerv2.zoo.download import cached_path
+from uniformerv2.zoo.hub import cached_from_hub
 
 if TYPE_CHECKING:  # brings torch, which a list does without
     from uniformerv2.model.summary import ModelSummary
@@ -139,8 +139,8 @@ def _summary(card: ModelCard) -> ModelSummary:
 
 
 def _own_facts(path: Path) -> tuple[dict[str, Any], ModelSummary]:
-    from uniformerv2.checkpoint import load_model
     from uniformerv2.model.summary import summarize
+    from uniformerv2.zoo.checkpoint import load_model
 
     try:
         model = load_model(path)

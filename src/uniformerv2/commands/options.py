@@ -88,7 +88,7 @@ def check_model(word: str) -> None:
     Raises:
         UsageError: Neither a path that exists nor a name of the zoo; one of the hub passes unseen.
     """
-    from uniformerv2.model.presets import model_card
+    from uniformerv2.zoo.cards import model_card
 
     path = Path(word)
     if path.exists() or word.startswith(HUB_PREFIX):

@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from uniformerv2.checkpoint import load_model
 from uniformerv2.commands.console import make_console, write_line
 from uniformerv2.commands.options import UsageError, model_overrides
-from uniformerv2.core.disk import telling_full_disk
+from uniformerv2.core.files import telling_full_disk
 from uniformerv2.core.terminal import harmless
-from uniformerv2.data.decoding import VideoError
 from uniformerv2.inference.notes import is_sure, notes_of
 from uniformerv2.inference.predictor import Prediction, Predictor
+from uniformerv2.media.decoding import VideoError
+from uniformerv2.zoo.checkpoint import load_model
 
 __all__ = ["run"]
 
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 def _predictor(options: argparse.Namespace) -> Predictor:
     try:
         return Predictor(
-            load_model(options.model, **model_overrides(options)).fuse(),
+            load_model(options.model, **model_overrides(options)).merge_linear(),
             options.preprocessing,
             num_clips=options.clips,
             num_crops=options.crops,

@@ -13,8 +13,7 @@ from multiprocessing.connection import wait
 from typing import Any, Final
 
 from uniformerv2.commands.options import UsageError
-from uniformerv2.core.processes import nothing_from_here
-from uniformerv2.data.worker_pool import end_with_parent
+from uniformerv2.core.workers import end_with_parent, nothing_from_here
 
 __all__ = ["Place", "ProcessGroup", "own_place"]
 

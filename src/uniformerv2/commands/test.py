@@ -17,7 +17,6 @@ from typing import Any, Final
 import torch
 from rich.console import Console
 
-from uniformerv2.checkpoint import load_model
 from uniformerv2.commands.console import make_console
 from uniformerv2.commands.options import UsageError, model_overrides
 from uniformerv2.commands.processes import Place, ProcessGroup, own_place
@@ -46,6 +45,7 @@ from uniformerv2.inference.scoring import VideoScorer, decoding_workers
 from uniformerv2.inference.strips import strips_of
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.zoo.checkpoint import load_model
 
 __all__ = ["run"]
 
@@ -101,7 +101,7 @@ def run_process(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace) -> UniFormerV2:
     try:
-        return load_model(options.model, **model_overrides(options)).fuse()
+        return load_model(options.model, **model_overrides(options)).merge_linear()
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
 

@@ -15,6 +15,9 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from uniformerv2.autotrain.plan import TrainingPlan
+from uniformerv2.autotrain.run import RunFolder, TrainingResult, train
+from uniformerv2.autotrain.start import is_image_vit
 from uniformerv2.commands import train_plan
 from uniformerv2.commands.arguments.train import check_place
 from uniformerv2.commands.console import make_console
@@ -27,11 +30,8 @@ from uniformerv2.commands.train_report import forget_test, show_result, test_and
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations import VideoRecord, check_files, read_records
 from uniformerv2.data.check import VideoCheck, beyond_end, check_videos
+from uniformerv2.data.splits import Splits, read_splits
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.plan import TrainingPlan
-from uniformerv2.training.run import RunFolder, TrainingResult, train
-from uniformerv2.training.splits import Splits, read_splits
-from uniformerv2.training.start import is_image_vit
 from uniformerv2.training.stopping import TrainingStoppedError, stopping_at_once
 
 __all__ = ["run"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from uniformerv2.autotrain.measure import Estimate
+from uniformerv2.autotrain.plan import TrainingPlan
 from uniformerv2.commands.progress import duration
 from uniformerv2.evaluation.curves import Falling
-from uniformerv2.training.measure import Estimate
-from uniformerv2.training.plan import TrainingPlan
 
 __all__ = ["cheaper_way", "more_epochs"]
 
@@ -32,10 +32,10 @@ def cheaper_way(plan: TrainingPlan, cost: Estimate | None, *, time_range: Callab
     if cost is None or not cost.frozen_seconds or cost.total_seconds < max(WORTH_SECONDS, 2 * cost.frozen_seconds):
         return None
     takes = f"takes about {time_range(cost.frozen_seconds)}"
-    if plan.trainable == "armour":
+    if plan.freeze_backbone:
         return f"Cheaper: --cache-features {takes}, as the frozen image ViT runs once and not in every epoch."
     return (
-        f"Cheaper: --trainable armour --cache-features {takes}, as the image ViT runs once and does not learn. The "
+        f"Cheaper: --freeze-backbone --cache-features {takes}, as the image ViT runs once and does not learn. The "
         f"price in accuracy: {PRICE}."
     )
 

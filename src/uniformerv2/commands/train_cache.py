@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from uniformerv2.autotrain.measure import Estimate
+from uniformerv2.autotrain.plan import TrainingPlan
+from uniformerv2.autotrain.run import RunFolder, data_module
 from uniformerv2.commands.progress import Progress, duration
-from uniformerv2.core.disk import free_bytes
+from uniformerv2.core.files import free_bytes
+from uniformerv2.data.splits import Splits
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.frozen import CachedDataModule, missing_bytes
-from uniformerv2.training.measure import Estimate
-from uniformerv2.training.plan import TrainingPlan
-from uniformerv2.training.run import RunFolder, data_module
-from uniformerv2.training.splits import Splits
 
 __all__ = ["filled_data", "on_disk", "plan_rows"]
 

@@ -13,20 +13,20 @@ from rich.console import Console
 from rich.prompt import Prompt
 from rich.table import Table
 
+from uniformerv2.autotrain.choose import Asked, make_plan
+from uniformerv2.autotrain.measure import Estimate, best_device, estimate
+from uniformerv2.autotrain.plan import Preset, TrainingPlan
+from uniformerv2.autotrain.run import RunFolder, augmentation_of
+from uniformerv2.autotrain.start import weights_to_fetch
 from uniformerv2.commands.arguments.train import PRECISIONS
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.train_advice import cheaper_way
 from uniformerv2.commands.train_cache import on_disk, plan_rows
+from uniformerv2.data.splits import Splits
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.choose import Asked, make_plan
 from uniformerv2.training.feature_key import NotCacheableError
-from uniformerv2.training.measure import Estimate, best_device, estimate
-from uniformerv2.training.plan import Preset, TrainingPlan
-from uniformerv2.training.run import RunFolder, augmentation_of
-from uniformerv2.training.splits import Splits
-from uniformerv2.training.start import weights_to_fetch
 
 __all__ = ["Planned", "asked", "make", "show", "take_up", "time_range"]
 
@@ -63,7 +63,7 @@ def asked(options: argparse.Namespace) -> Asked:
         preset=options.preset,
         backbone=options.backbone,
         weights=str(options.weights) if options.weights else None,
-        trainable=options.trainable,
+        freeze_backbone=options.freeze_backbone,
         num_frames=options.num_frames,
         image_size=options.image_size,
         num_stages=options.stages,
@@ -239,10 +239,10 @@ def _choice_rows(planned: Planned) -> list[tuple[str, str, str]]:
 
 
 def _rates(plan: TrainingPlan) -> str:
-    rate, armour, decay = f"{plan.rates.learning_rate:.3g}", plan.rates.armour_scale, plan.rates.layer_decay
-    if plan.trainable == "armour":
+    rate, scale, decay = f"{plan.rates.learning_rate:.3g}", plan.rates.video_blocks_scale, plan.rates.layer_decay
+    if plan.freeze_backbone:
         return f"{rate}, image ViT frozen"
-    return f"{rate}, armour times {armour:g}" + (f", each lower block times {decay:g}" if decay < 1 else "")
+    return f"{rate}, video blocks times {scale:g}" + (f", each lower block times {decay:g}" if decay < 1 else "")
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from uniformerv2.commands.console import make_console
 from uniformerv2.commands.progress import EVERY_SECONDS, Ticker, duration
 from uniformerv2.core.optional import require
-from uniformerv2.training.epoch_loss import EpochLoss
+from uniformerv2.training.epoch_metrics import EpochLoss
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning

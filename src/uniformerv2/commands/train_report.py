@@ -11,10 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from uniformerv2.checkpoint import save_model
+from uniformerv2.autotrain.plan import TrainingPlan
+from uniformerv2.autotrain.run import RunFolder, TrainingResult
 from uniformerv2.commands.progress import Progress
 from uniformerv2.commands.score_table import failures_unlogged, print_summary
 from uniformerv2.commands.train_advice import more_epochs
+from uniformerv2.data.splits import Splits
 from uniformerv2.evaluation.curves import read_curves, still_falling
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.evaluation.report import write_report
@@ -25,9 +27,7 @@ from uniformerv2.inference.scoring import VideoScorer
 from uniformerv2.inference.strips import strips_of
 from uniformerv2.inference.testing import TestRun
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.plan import TrainingPlan
-from uniformerv2.training.run import RunFolder, TrainingResult
-from uniformerv2.training.splits import Splits
+from uniformerv2.zoo.checkpoint import save_model
 
 __all__ = ["forget_test", "show_result", "test_and_report"]
 
@@ -55,7 +55,7 @@ def test_and_report(
     Returns:
         The numbers, and the page.
     """
-    predictor = Predictor(copy.deepcopy(network).fuse(), num_clips=plan.num_clips, num_crops=plan.num_crops)
+    predictor = Predictor(copy.deepcopy(network).merge_linear(), num_clips=plan.num_clips, num_crops=plan.num_crops)
     scorer = VideoScorer(
         predictor, is_multi_label=plan.is_multi_label, keep_view_scores=True, num_workers=plan.num_workers
     )
@@ -137,13 +137,13 @@ def show_result(
 
 def _training(plan: TrainingPlan) -> dict[str, str]:
     """The choices that a reader asks for first."""
-    shown = ("preset", "backbone", "trainable", "num_frames", "image_size", "batch_size", "learning_rate", "epochs")
+    shown = ("preset", "backbone", "freeze_backbone", "num_frames", "image_size", "batch_size", "learning_rate")
     chosen = asdict(plan)
-    rate, armour_scale = plan.rates.learning_rate, plan.rates.armour_scale
+    rate, video_blocks_scale = plan.rates.learning_rate, plan.rates.video_blocks_scale
     chosen["learning_rate"] = f"{rate:.3g}"
-    if plan.trainable == "all":
-        chosen["learning_rate"] += f" (image ViT), {rate * armour_scale:.3g} (armour)"
-    return {name: str(chosen[name]) for name in (*shown, "augmentation", "precision", "seed", "num_train")}
+    if not plan.freeze_backbone:
+        chosen["learning_rate"] += f" (backbone), {rate * video_blocks_scale:.3g} (video blocks)"
+    return {name: str(chosen[name]) for name in (*shown, "epochs", "augmentation", "precision", "seed", "num_train")}
 
 
 def _logs(folder: RunFolder) -> list[Path]:

@@ -15,10 +15,10 @@ from pathlib import Path, PurePath
 from typing import Literal
 
 from uniformerv2.core.limits import get_limits
+from uniformerv2.core.workers import Lost, available_cores, run_isolated
 from uniformerv2.data.annotations import AnnotationError, VideoRecord, detect_format, read_records
-from uniformerv2.data.decoding import VideoError, VideoErrorKind, VideoReader, open_video
-from uniformerv2.data.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES
-from uniformerv2.data.worker_pool import Lost, available_cores, run_isolated
+from uniformerv2.media.decoding import VideoError, VideoErrorKind, VideoReader, open_video
+from uniformerv2.media.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES
 
 __all__ = [
     "CheckStatus",

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from uniformerv2.core.limits import get_limits
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.decoding import Decoder, VideoError, VideoErrorKind, VideoReader, open_video
-from uniformerv2.data.frame_sources import torchcodec_decoder
 from uniformerv2.data.segments import segment_frames, segment_seconds
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.data.video_error import check_limit
-from uniformerv2.data.watch import Watch
+from uniformerv2.media.decoding import Decoder, VideoError, VideoErrorKind, VideoReader, open_video
+from uniformerv2.media.frame_sources import torchcodec_decoder
+from uniformerv2.media.video_error import check_limit
+from uniformerv2.media.watch import Watch
 
 if TYPE_CHECKING:  # brings torchvision, which takes as long to import as torch; testing needs none of it
     from uniformerv2.data.augmentation import Label, TrainAugmentation

@@ -27,8 +27,8 @@ from torch.utils.data import Dataset, default_collate
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import ClipReader, SampleKey, TooManyFailuresError, VideoFailure, VideoSample, VideoSource
-from uniformerv2.data.decoding import Decoder
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.media.decoding import Decoder
 
 __all__ = [
     "SampleKey",

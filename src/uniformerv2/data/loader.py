@@ -31,11 +31,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from uniformerv2.core.limits import Limits, get_limits
+from uniformerv2.core.workers import NEEDS_GUARD, available_cores, begin_worker, worker_context
 from uniformerv2.data.clips import TooManyFailuresError, VideoFailure
 from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
 from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.shards import ShardDataset
-from uniformerv2.data.worker_pool import NEEDS_GUARD, available_cores, begin_worker, worker_context
 
 __all__ = ["EpochReport", "VideoLoader", "WorkerDiedError"]
 

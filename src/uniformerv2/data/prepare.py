@@ -24,14 +24,13 @@ from typing import Final
 
 import av
 
-from uniformerv2.core.disk import NO_ROOM, DiskFullError, check_room
-from uniformerv2.core.files import lock_folder
+from uniformerv2.core.files import NO_ROOM, DiskFullError, check_room, lock_folder
+from uniformerv2.core.workers import Lost, available_cores, run_isolated
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.check import fingerprint
-from uniformerv2.data.decoding import VideoError, VideoReader, open_video
 from uniformerv2.data.prepare_settings import ENCODER, PrepareSettings
 from uniformerv2.data.reencode import reencode
-from uniformerv2.data.worker_pool import Lost, available_cores, run_isolated
+from uniformerv2.media.decoding import VideoError, VideoReader, open_video
 
 __all__ = [
     "PREPARATION",

@@ -20,9 +20,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from uniformerv2.data.decoding import VideoError, VideoInfo, VideoReader
 from uniformerv2.data.prepare_settings import ENCODER, PrepareSettings
-from uniformerv2.data.video_file import VideoFile
+from uniformerv2.media.decoding import VideoError, VideoInfo, VideoReader
+from uniformerv2.media.video_file import VideoFile
 
 __all__ = ["reencode"]
 

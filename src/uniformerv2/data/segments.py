@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from typing import Final
 
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.decoding import VideoError, VideoReader
+from uniformerv2.media.decoding import VideoError, VideoReader
 
 __all__ = ["segment_frames", "segment_seconds"]
 

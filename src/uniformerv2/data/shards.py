@@ -29,9 +29,9 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import ClipReader, SampleKey, VideoSample, VideoSource
 from uniformerv2.data.dataset import check_labels
-from uniformerv2.data.decoding import Decoder
 from uniformerv2.data.shard_files import INDEX, Shard, ShardIndex, write_shards
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.media.decoding import Decoder
 
 __all__ = ["Shard", "ShardDataset", "ShardIndex", "write_shards"]
 

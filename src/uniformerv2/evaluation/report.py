@@ -204,7 +204,7 @@ def _training(logs: Sequence[str | Path], num_classes: int, drawings: FigureFold
         alt=f"Training curves. Last values: {last}.",
         caption="The training loss is the mean over an epoch, of augmented clips, and may lie above the validation "
         "loss; validation is with one view a video. Where parts of the network have rates of their own (image ViT and "
-        "armour), the highest is drawn; the others are a constant part of it.",
+        "video blocks), the highest is drawn; the others are a constant part of it.",
         max_width=330 * figures.num_panels(curves),
     )
     return Section("training", "Training", drawing)

@@ -20,16 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uniformerv2.checkpoint import load_model
+from uniformerv2.core.workers import available_cores
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader, VideoSource, VideoViews
-from uniformerv2.data.decoding import Decoder, VideoError
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.int8 import Int8Network
+from uniformerv2.media.decoding import Decoder, VideoError
 from uniformerv2.model.precision import gains_from_bf16
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.zoo.checkpoint import load_model
 
 __all__ = ["ClassScore", "Precision", "Prediction", "Predictor", "Timings", "Video"]
 
@@ -145,7 +145,7 @@ class Predictor:
             raise ValueError(f"decoder is one of {', '.join(map(repr, get_args(Decoder)))}, got {decoder!r}.")
         if views_per_batch is not None and views_per_batch < 1:
             raise ValueError(f"views_per_batch must be at least 1, got {views_per_batch}.")
-        model = model if isinstance(model, UniFormerV2) else load_model(model).fuse()
+        model = model if isinstance(model, UniFormerV2) else load_model(model).merge_linear()
         if device == "auto":
             device = "cpu" if precision == "int8" else _best_device()
         self.device = _existing(device)

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uniformerv2.core.workers import available_cores
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import VideoSample
 from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.data.worker_pool import available_cores
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.predictor import NOT_FINITE, Predictor

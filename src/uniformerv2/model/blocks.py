@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniformerv2.model.recomputation import cheaply_kept
-from uniformerv2.model.residual import Residual
+from uniformerv2.model.residual import Residual, cheaply_kept
 from uniformerv2.ops import dispatch
 from uniformerv2.ops import functional as ops
 
@@ -112,7 +111,7 @@ class LocalTemporalMHRA(nn.Module):
         )
 
     @torch.no_grad()
-    def fuse(self) -> None:
+    def merge_linear(self) -> None:
         """Make batch norm and ``value`` one linear map, for good; layers that are not plain stay as they are."""
         if is_plain(self.norm) and is_plain(self.value) and isinstance(self.norm, nn.BatchNorm1d):
             for parameter, folded in zip((self.value.weight, self.value.bias), self._folded(self.norm), strict=True):
@@ -207,7 +206,7 @@ class FeedForward(nn.Module):
         return F.linear(self.drop(F.silu(hidden)), self.fc2.weight / QuickGELU.FACTOR, self.fc2.bias)
 
     @torch.no_grad()
-    def fuse(self) -> None:
+    def merge_linear(self) -> None:
         """Put QuickGELU's two factors into the linear maps around it, for good, where those are plain."""
         if isinstance(self.act, QuickGELU) and self._are_plain():
             self.fc1.weight.mul_(QuickGELU.FACTOR)

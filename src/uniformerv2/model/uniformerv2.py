@@ -28,8 +28,7 @@ from uniformerv2.model.blocks import (
 from uniformerv2.model.config import ActivationName, CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding
 from uniformerv2.model.fusion import FUSIONS
-from uniformerv2.model.recomputation import recomputed
-from uniformerv2.model.residual import DropPath, Residual
+from uniformerv2.model.residual import DropPath, Residual, recomputed
 
 __all__ = ["ImageViT", "UniFormerV2", "block_drop_paths"]
 
@@ -122,7 +121,7 @@ class UniFormerV2(nn.Module):
         self.head_drop = nn.Dropout(config.classifier_dropout)
         self.head = nn.Linear(config.dim, config.num_classes) if config.num_classes else nn.Identity()
         self.num_features = self.head_hidden_size = config.dim
-        self.is_fused = False
+        self.is_merged = False
         self._num_checkpointed = 0
         self._frozen: list[nn.Module] = []
 
@@ -264,8 +263,8 @@ class UniFormerV2(nn.Module):
         """
         self._num_checkpointed = (len(self.blocks) if num_blocks is None else num_blocks) if enable else 0
 
-    def freeze_image_vit(self) -> None:
-        """Train the armour only: the image ViT gets no gradient and stays in eval mode."""
+    def freeze_backbone(self) -> None:
+        """Train the video blocks and the head only: the backbone gets no gradient and stays in eval mode."""
         self._frozen = [self.embedding]
         for block in self.blocks:
             self._frozen += [step for name, step in block.named_children() if name in {"spatial", "ffn"}]
@@ -273,10 +272,10 @@ class UniFormerV2(nn.Module):
             module.requires_grad_(False)
         self.train(self.training)
 
-    def fuse(self) -> Self:
+    def merge_linear(self) -> Self:
         """Make one of neighbouring linear maps, for inference: batch norm and ``value``, QuickGELU's factors and FFN.
 
-        In place and for good: a fused network is neither trained nor saved. ``Predictor`` fuses what it loads.
+        In place and for good: such a network is neither trained nor saved. ``Predictor`` merges what it loads.
 
         Returns:
             The network, in eval mode.
@@ -284,18 +283,20 @@ class UniFormerV2(nn.Module):
         self.eval()
         for module in self.modules():
             if isinstance(module, LocalTemporalMHRA | FeedForward):
-                module.fuse()
-        self.is_fused = True
+                module.merge_linear()
+        self.is_merged = True
         return self
 
     def train(self, mode: bool = True) -> Self:
         """As ``torch.nn.Module.train``; a frozen image ViT stays in eval mode.
 
         Raises:
-            ValueError: The network is fused.
+            ValueError: Its linear maps are merged.
         """
-        if mode and self.is_fused:
-            raise ValueError("A fused network has lost its batch norms and can't be trained: load it again.")
+        if mode and self.is_merged:
+            raise ValueError(
+                "After merge_linear() a network has no batch norms and can't be trained: load it again."
+            )
         super().train(mode)
         for module in self._frozen:
             module.eval()

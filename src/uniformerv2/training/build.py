@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.fsdp import FSDPModule
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from uniformerv2.checkpoint import load_model
 from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.runs import random_network
 from uniformerv2.training.module import VideoClassifier
-from uniformerv2.training.sharding import ShardedVideoClassifier
+from uniformerv2.zoo.checkpoint import load_model
+from uniformerv2.zoo.runs import random_network
 
-__all__ = ["build_classifier", "build_network", "whole_network"]
+__all__ = ["ShardedVideoClassifier", "build_classifier", "build_network", "shard", "whole_network"]
+
+
+def shard(network: UniFormerV2, mesh: DeviceMesh) -> None:
+    """Make each local and each global UniBlock a unit, and one more of the rest; in place.
+
+    Only the parameters of the unit at work are whole; the others lie in parts on the processes.
+
+    Args:
+        network: Not yet sharded.
+        mesh: The processes, one-dimensional.
+    """
+    for block in (*network.blocks, *network.fusion.stages):
+        fully_shard(block, mesh=mesh)
+    fully_shard(network, mesh=mesh)
+
+
+class ShardedVideoClassifier(VideoClassifier):
+    """A ``VideoClassifier`` for ``ModelParallelStrategy``; a class of its own because Lightning warns of this hook."""
+
+    def configure_model(self) -> None:
+        """Shard the network over the data-parallel processes, once.
+
+        Raises:
+            ValueError: Another strategy.
+        """
+        if self.device_mesh is None:
+            raise ValueError("sharded=True needs trainer.strategy: ModelParallelStrategy, which says over what.")
+        if not isinstance(self.network, FSDPModule):
+            shard(self.network, self.device_mesh["data_parallel"])
 
 
 def build_classifier(
@@ -23,7 +52,7 @@ def build_classifier(
     weights: str | None = None,
     head_map: str | None = None,
     new_head: bool = False,
-    trainable: Literal["all", "armour"] = "all",
+    freeze_backbone: bool = False,
     sharded: bool = False,
     **training: Any,
 ) -> VideoClassifier:
@@ -32,10 +61,10 @@ def build_classifier(
     Args:
         network: The architecture; None takes that of the weights.
         weights: What training starts from: all that ``load_model`` takes, or the image tower of CLIP, to which the
-            armour is added at random. None is random altogether.
+            the video blocks are added at random. None is random altogether.
         head_map: Rows of the weights' head to keep, such as "kinetics710_to_kinetics400".
         new_head: Replace the weights' head by a random one of ``network.num_classes`` rows.
-        trainable: "armour" freezes the image ViT.
+        freeze_backbone: The backbone does not learn.
         sharded: For Lightning's ``ModelParallelStrategy``: shard the parameters over the processes (FSDP2).
         **training: What ``VideoClassifier`` takes beside the network.
 
@@ -46,8 +75,8 @@ def build_classifier(
         ValueError: Neither a network nor weights, or arguments that contradict each other.
     """
     built = build_network(network, weights=weights, head_map=head_map, new_head=new_head)
-    if trainable == "armour":
-        built.freeze_image_vit()
+    if freeze_backbone:
+        built.freeze_backbone()
     if sharded:
         return ShardedVideoClassifier(built, **training)
     return VideoClassifier(built, **training)

@@ -19,11 +19,11 @@ from uniformerv2.data.annotations import VideoRecord, class_names, detect_format
 from uniformerv2.data.annotations.folder import has_split_folders
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset, balanced_weights
-from uniformerv2.data.decoding import Decoder
 from uniformerv2.data.labels import class_names_of
 from uniformerv2.data.loader import VideoLoader
+from uniformerv2.data.splits import refuse_other_splits
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.training.splits import refuse_other_splits
+from uniformerv2.media.decoding import Decoder
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning

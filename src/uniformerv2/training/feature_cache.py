@@ -30,10 +30,9 @@ from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
 from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.model.files import write_tensors
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.feature_key import FeatureSettings
-from uniformerv2.training.plan import StorageName
+from uniformerv2.training.feature_key import FeatureSettings, StorageName
+from uniformerv2.zoo.files import write_tensors
 
 __all__ = [
     "SHARD_BYTES",

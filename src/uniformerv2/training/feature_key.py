@@ -14,16 +14,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.plan import StorageName
 
-__all__ = ["FeatureSettings", "NotCacheableError", "check_cacheable", "feature_key", "video_digest"]
+__all__ = ["FeatureSettings", "NotCacheableError", "StorageName", "check_cacheable", "feature_key", "video_digest"]
+
+StorageName = Literal["float16", "bfloat16", "float32"]
+"""Type of cached tokens. float16 is eight times finer than bfloat16, but ends at 65504; what is beyond is refused."""
 
 FORMAT: Final = 1
 """Counts the changes of what a shard holds."""
@@ -72,7 +74,7 @@ def check_cacheable(network: UniFormerV2) -> None:
     if any(weight.requires_grad for part in (network.embedding, network.blocks) for weight in part.parameters()):
         raise NotCacheableError(
             "Features cannot be cached: the image ViT learns, and changes its tokens with every step. Freeze it "
-            "(--trainable armour), or leave the cache out."
+            "(--freeze-backbone), or leave the cache out."
         )
 
 

@@ -16,11 +16,9 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from uniformerv2.core.disk import check_room, free_bytes
-from uniformerv2.core.files import lock_folder
+from uniformerv2.core.files import check_room, free_bytes, lock_folder
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
-from uniformerv2.model.files import write_json
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.feature_cache import (
@@ -34,6 +32,7 @@ from uniformerv2.training.feature_cache import (
 )
 from uniformerv2.training.feature_key import FeatureSettings, check_cacheable, feature_key
 from uniformerv2.training.module import VideoClassifier
+from uniformerv2.zoo.files import write_json
 
 __all__ = ["CachedDataModule", "TokenClassifier", "missing_bytes"]
 

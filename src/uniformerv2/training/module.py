@@ -17,14 +17,14 @@ from torch.nn import functional as F
 
 from uniformerv2.core.optional import require
 from uniformerv2.data.dataset import VideoBatch, VideoDataset
+from uniformerv2.data.labels import check_names, check_saved_names
 from uniformerv2.data.mixing import BatchMixing
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.runs import SAVED_NAMES
-from uniformerv2.training.class_match import check_names, check_saved_names
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.epoch_metrics import metrics_for
 from uniformerv2.training.optim import Optimization, parameter_groups, regroup
+from uniformerv2.zoo.runs import SAVED_NAMES
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning

@@ -43,7 +43,7 @@ class Optimization:
         weight_decay: Of all parameters but the free ones: one-dimensional ones, BatchNorm and the class token.
         decay_tokens: Decay of the learnt positions and of the video token too, as published.
         layer_decay: Rate of a layer divided by that of the one above it; 1 is the published one.
-        armour_scale: Rate of what the image ViT did not have (local steps, global UniBlocks, head) divided by the
+        video_blocks_scale: Rate of what the image ViT did not have (local steps, global UniBlocks, head) divided by the
             image ViT's own.
         betas: Of AdamW.
 
@@ -59,7 +59,7 @@ class Optimization:
     weight_decay: float = 0.05
     decay_tokens: bool = True
     layer_decay: float = 1.0
-    armour_scale: float = 1.0
+    video_blocks_scale: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
@@ -145,7 +145,9 @@ def parameter_groups(network: UniFormerV2, optimization: Optimization) -> list[d
         ValueError: Nothing is trainable.
     """
     free = _free_of_decay(network, decay_tokens=optimization.decay_tokens)
-    scales = rate_scales(network, layer_decay=optimization.layer_decay, armour_scale=optimization.armour_scale)
+    scales = rate_scales(
+        network, layer_decay=optimization.layer_decay, video_blocks_scale=optimization.video_blocks_scale
+    )
     members: defaultdict[tuple[float, float], dict[str, nn.Parameter]] = defaultdict(dict)
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -190,15 +192,17 @@ def regroup(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dic
     if changed := now ^ set(numbers):
         raise ValueError(
             f"The checkpoint trained other parameters: {len(numbers)}, now {len(now)}; different is for instance "
-            f"{min(changed)}. Go on with the model.trainable and the model.network of before, or start anew from its "
-            "weights."
+            f"{min(changed)}. Go on with the model.freeze_backbone and the model.network of before, or start anew "
+            "from its weights."
         )
     for group in groups:
         group["params"] = [numbers[name] for name in group["param_names"]]
     return {**state_dict, "param_groups": groups}
 
 
-def rate_scales(network: UniFormerV2, *, layer_decay: float = 1.0, armour_scale: float = 1.0) -> Mapping[str, float]:
+def rate_scales(
+    network: UniFormerV2, *, layer_decay: float = 1.0, video_blocks_scale: float = 1.0
+) -> Mapping[str, float]:
     """What the learning rate of each parameter is multiplied by.
 
     Layers are those of ``network.group_matcher()``: the embedding and each block, the last one with all above it.
@@ -206,7 +210,7 @@ def rate_scales(network: UniFormerV2, *, layer_decay: float = 1.0, armour_scale:
     Args:
         network: Whose parameters.
         layer_decay: From a layer to the one below it.
-        armour_scale: For parameters that the image ViT did not have.
+        video_blocks_scale: For parameters that the image ViT did not have.
 
     Returns:
         Name of the parameter -> factor.
@@ -214,7 +218,7 @@ def rate_scales(network: UniFormerV2, *, layer_decay: float = 1.0, armour_scale:
     layers = group_parameters(network, network.group_matcher(), reverse=True)
     top = max(layers.values())
     return {
-        name: layer_decay ** (top - layer) * (1.0 if IMAGE_VIT.match(name) else armour_scale)
+        name: layer_decay ** (top - layer) * (1.0 if IMAGE_VIT.match(name) else video_blocks_scale)
         for name, layer in layers.items()
     }
 

@@ -22,11 +22,10 @@ import numpy as np
 import torch
 from torch.distributed.checkpoint.stateful import Stateful
 
-from uniformerv2.core.disk import DiskFullError, check_room
-from uniformerv2.core.files import lock_folder, refuse_held, remove_leftovers, write_whole
+from uniformerv2.core.files import DiskFullError, check_room, lock_folder, refuse_held, remove_leftovers, write_whole
 from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
-from uniformerv2.model.files import read_checkpoint
+from uniformerv2.zoo.files import read_checkpoint
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning

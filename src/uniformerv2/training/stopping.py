@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from uniformerv2.core.disk import NO_ROOM, DiskFullError
+from uniformerv2.core.files import NO_ROOM, DiskFullError
 from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
 from uniformerv2.training.resume import CheckpointWriteError, can_resume_from

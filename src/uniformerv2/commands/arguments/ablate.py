@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     base = parser.add_argument_group("base settings, for variants that do not say otherwise")
     base.add_argument("--backbone", metavar="NAME", help="timm's image ViT")
     base.add_argument("--weights", metavar="FILE", help="of the image ViT; or: random, pretrained (fetched)")
-    base.add_argument("--trainable", choices=("all", "armour"), help="armour: freeze the image ViT")
+    base.add_argument("--freeze-backbone", action=argparse.BooleanOptionalAction, help="only the video blocks learn")
     base.add_argument("--epochs", type=int, metavar="N", help="passes over the videos")
     base.add_argument("--num-frames", type=int, metavar="T", help="of a clip")
     base.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the input")

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from uniformerv2.benchmark.choices import FIGURE_SUFFIXES, FRAMES, PASSES, PRECISIONS, SIZES
 from uniformerv2.commands.options import UsageError, check_at_least, check_exists, check_model, check_output
+from uniformerv2.lab.benchmark.choices import FIGURE_SUFFIXES, FRAMES, PASSES, PRECISIONS, SIZES
 
 __all__ = ["add_arguments", "check"]
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = add("model", "a forward pass, a training step, against their matrix products", repeats=5)
     _add_network(model)
     _add_work(model)
-    model.add_argument("--trainable", choices=("all", "armour"), default="all", help="of a step (default: all)")
+    model.add_argument("--freeze-backbone", action="store_true", help="in a step only the video blocks learn")
     model.add_argument("--peers", action="store_true", help="also other packages' networks, with random weights")
     model.add_argument("--against", metavar="MODULE:CLASS", help="also what this makes of the network")
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from uniformerv2.commands.options import UsageError
-from uniformerv2.model.presets import list_models, model_card
+from uniformerv2.zoo.cards import list_models, model_card
 
 __all__ = ["add_arguments", "check", "is_pattern"]
 

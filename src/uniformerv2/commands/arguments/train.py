@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone", metavar="NAME|FILE", help="timm's image ViT, a model of the zoo, or a checkpoint to start from"
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the image ViT (default: fetched)")
-    parser.add_argument("--trainable", default="all", choices=("all", "armour"), help="armour: freeze the image ViT")
+    parser.add_argument("--freeze-backbone", action="store_true", help="only the video blocks and the head learn")
     parser.add_argument("--num-frames", type=int, metavar="T", help="frames of a clip")
     parser.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the input")
     parser.add_argument(
@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dropout", type=float, metavar="P", help="of classifier and global UniBlocks, 0 to below 1")
     parser.add_argument("--batch-size", type=int, metavar="N", help="videos of a step (default: tried out)")
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the videos")
-    parser.add_argument("--learning-rate", type=float, metavar="RATE", help="of the image ViT; frozen: of the armour")
+    parser.add_argument(
+        "--learning-rate", type=float, metavar="RATE", help="of the backbone, or of the video blocks alone"
+    )
     parser.add_argument("--clips", type=int, metavar="K", help="clips of a video in the final test")
     parser.add_argument("--crops", type=int, choices=(1, 3), help="crops of a clip in the final test")
     parser.add_argument("--augmentation", choices=("light", "strong"), help="crops and flips; or RandAugment with them")
@@ -122,9 +124,9 @@ def _check_cache(options: argparse.Namespace) -> None:
     for name in ("cache_views", "cache_dtype", "cache_dir"):
         if getattr(options, name) is not None and not options.cache_features:
             raise UsageError(f"--{name.replace('_', '-')} is for --cache-features; add it, or leave both out.")
-    if options.cache_features and options.trainable != "armour":
+    if options.cache_features and not options.freeze_backbone:
         raise UsageError(
-            "--cache-features keeps the tokens of an image ViT that does not learn: add --trainable armour, or leave "
+            "--cache-features keeps the tokens of an image ViT that does not learn: add --freeze-backbone, or leave "
             "--cache-features out."
         )
     if options.cache_features and options.preset == "motion":

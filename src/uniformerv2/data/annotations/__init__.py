@@ -26,7 +26,7 @@ from uniformerv2.data.annotations.table import (
     read_rawframe_list,
     read_table,
 )
-from uniformerv2.data.suffixes import VIDEO_SUFFIXES
+from uniformerv2.media.suffixes import VIDEO_SUFFIXES
 
 __all__ = [
     "VIDEO_SUFFIXES",

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, standard_split
-from uniformerv2.data.annotations.structured import read_json
+from uniformerv2.data.annotations.table import read_json
 
 __all__ = ["ACTIVITYNET_FILE", "activitynet_rows", "read_activitynet", "read_hacs"]
 

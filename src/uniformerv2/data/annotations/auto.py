@@ -19,9 +19,9 @@ from uniformerv2.data.annotations import (
 )
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, read_text
-from uniformerv2.data.annotations.structured import as_entries, read_json
+from uniformerv2.data.annotations.table import as_entries, read_json
 from uniformerv2.data.labels import whole_number
-from uniformerv2.data.suffixes import VIDEO_SUFFIXES
+from uniformerv2.media.suffixes import VIDEO_SUFFIXES
 
 __all__ = ["AnnotationFormat", "detect_format", "read_lists", "read_records"]
 

@@ -13,7 +13,7 @@ from typing import Final
 from uniformerv2.data.annotations.held_out import held_out
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, standard_split
-from uniformerv2.data.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from uniformerv2.media.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = ["FilesBelow", "files_below", "folder_rows", "has_split_folders", "read_folder", "shortened"]
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from uniformerv2.data.annotations.record import VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, read_text, split_from_name
-from uniformerv2.data.annotations.structured import as_entries, read_json
-from uniformerv2.data.annotations.table import csv_rows
+from uniformerv2.data.annotations.table import as_entries, csv_rows, read_json
 
 __all__ = [
     "read_jester",

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from uniformerv2.core.declared import check_parquet
+from uniformerv2.core.declared import check_items, check_parquet
 from uniformerv2.core.limits import get_limits
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
@@ -34,9 +34,11 @@ from uniformerv2.data.annotations.text_lists import (
 )
 
 __all__ = [
+    "as_entries",
     "jsonl_rows",
     "parquet_rows",
     "rawframe_rows",
+    "read_json",
     "read_jsonl",
     "read_parquet",
     "read_rawframe_list",
@@ -44,6 +46,37 @@ __all__ = [
     "row_from_columns",
     "table_rows",
 ]
+
+
+def read_json(path: str | Path) -> Any:
+    """The value of a JSON file, plain or ``.gz``.
+
+    Raises:
+        AnnotationError: Not UTF-8, or not JSON; with the line.
+    """
+    text = read_text(path)
+    try:
+        check_items(text, where="it")
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AnnotationError(f"not JSON ({error.msg}).", file=path, line=error.lineno) from error
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"not an annotation file ({error}).", file=path) from error
+
+
+def as_entries(value: Any, *, file: str | Path, needed: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number (from 1) and content of each entry of a JSON list.
+
+    Raises:
+        AnnotationError: No list, or an entry that is no object or lacks the key ``needed``.
+    """
+    if not isinstance(value, list):
+        raise AnnotationError(f"a list of entries is needed; this is a {type(value).__name__}.", file=file)
+    for number, entry in enumerate(value, start=1):
+        if not isinstance(entry, dict) or needed not in entry:
+            raise AnnotationError(f"entry {str(entry)[:60]!r} has no {needed!r}.", file=file, line=number)
+        yield number, entry
+
 
 _FEW_ROWS: Final = 128
 """Rows of a Parquet table that are unpacked at a time."""

@@ -11,7 +11,7 @@ from typing import Final
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.annotations.rows import Row, is_number, read_text
 from uniformerv2.data.labels import LABEL_SPACES, class_names_of, whole_number
-from uniformerv2.data.suffixes import VIDEO_SUFFIXES
+from uniformerv2.media.suffixes import VIDEO_SUFFIXES
 
 __all__ = [
     "ROLES",

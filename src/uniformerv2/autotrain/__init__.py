@@ -1,0 +1,1 @@
+"""``uniformerv2 train``: choose, plan, estimate, run."""

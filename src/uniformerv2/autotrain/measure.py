@@ -1,0 +1,320 @@
+"""What a training will cost: memory counted, and tried where there is a GPU; time measured on a few steps."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import operator
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from uniformerv2.autotrain.plan import DEFAULT_CACHE_VIEWS, TrainingPlan
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.dataset import VideoDataset
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.summary import summarize
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.feature_cache import clip_bytes, token_grid, token_shape
+
+__all__ = ["Estimate", "best_device", "estimate", "largest_batch_size"]
+
+MEMORY_SHARE: Final = {"cpu": 0.5, "cuda": 0.85}
+"""Of all memory, what a step may take."""
+LARGEST: Final = {"cpu": 16, "cuda": 64}
+READ: Final = 7
+ROUGHLY_READ: Final = 3
+"""Videos that are read to learn how long one takes; the first one warms up."""
+CAREFULLY: Final = range(3, 10)
+ROUGHLY: Final = range(1, 2)
+ENOUGH_SECONDS: Final = 5.0
+"""What is timed is run as often as the least of these numbers, or more often within this time."""
+BYTES: Final = 4
+COPIES: Final = 3
+"""Gradient and two moments of AdamW, beside each trainable weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a plan will cost on this machine.
+
+    Attributes:
+        num_parameters: All weights.
+        num_trainable: Those that learn.
+        memory_bytes: Of the network in a training step: measured on a GPU, counted elsewhere.
+        step_seconds: A training step, reading included.
+        total_seconds: Caching, training, validation after each epoch, the final test.
+        cache_bytes: Of cached features; 0 where there are none.
+        cache_seconds: To compute all of them.
+        frozen_seconds: The same with a frozen image ViT and cached features: they, and the final test; the steps from
+            them are a small part of it. 0 where features are cached, or cannot be.
+    """
+
+    num_parameters: int
+    num_trainable: int
+    memory_bytes: int
+    step_seconds: float
+    total_seconds: float
+    cache_bytes: int = 0
+    cache_seconds: float = 0.0
+    frozen_seconds: float = 0.0
+
+
+def best_device() -> torch.device:
+    """A CUDA GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def largest_batch_size(
+    network: UniFormerV2, preprocessing: Preprocessing, *, wanted: int, device: torch.device, precision: str
+) -> int:
+    """The largest batch that the memory holds: tried on a GPU, counted elsewhere; never above 64, or 16 without a GPU.
+
+    Args:
+        network: Left as it is.
+        preprocessing: Decides the size of a clip.
+        wanted: No larger one is of use.
+        device: Where training will run.
+        precision: Lightning's word.
+
+    Returns:
+        A power of two, from 1 on.
+
+    Raises:
+        ValueError: Not even one clip fits.
+    """
+    size = 1 << (min(wanted, LARGEST[device.type]).bit_length() - 1)
+    while size >= 1:
+        if device.type == "cpu":
+            fits = _counted_bytes(network, preprocessing, size) < MEMORY_SHARE["cpu"] * _memory_bytes()
+        else:
+            fits = _is_held(network, preprocessing, size, device, precision)
+        if fits:
+            return size
+        size //= 2
+    raise ValueError(
+        "The memory does not hold a single clip: take a smaller --image-size or --num-frames, or --freeze-backbone."
+    )
+
+
+def estimate(
+    network: UniFormerV2,
+    plan: TrainingPlan,
+    preprocessing: Preprocessing,
+    augmentation: TrainAugmentation,
+    records: Sequence[VideoRecord],
+    *,
+    device: torch.device,
+    is_rough: bool = False,
+) -> Estimate:
+    """Measure a few steps and the reading of a few videos, and multiply.
+
+    Args:
+        network: Left as it is.
+        plan: What will be done.
+        preprocessing: Of the network.
+        augmentation: Of the training clips.
+        records: Training videos.
+        device: Where training will run.
+        is_rough: Time each thing once, after once to warm up, and without a GPU with one clip instead of a batch.
+    """
+    runs, num_read = (ROUGHLY, ROUGHLY_READ) if is_rough else (CAREFULLY, READ)
+    tried = 1 if is_rough and device.type == "cpu" else plan.batch_size  # there, time goes with the clips
+    with torch.random.fork_rng():
+        trial = _Trial(network, preprocessing, tried, device, plan.precision, runs=runs)
+        step_seconds, eval_seconds = trial.step_seconds() * plan.batch_size / tried, trial.eval_seconds() / tried
+    memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
+    chosen = records[:: max(1, len(records) // num_read)][:num_read]
+    reading = _reading_seconds(chosen, preprocessing, augmentation) / max(1, plan.num_workers)
+    both: Callable[[float, float], float] = max if device.type == "cuda" else operator.add  # they share the cores
+    step, val = both(step_seconds, reading * plan.batch_size), both(eval_seconds, reading) * plan.num_val
+    num_cached = plan.cache_views and plan.cache_views * plan.num_train + plan.num_val
+    caching = both(eval_seconds, reading) * num_cached
+    if plan.cache_views:
+        with torch.random.fork_rng():
+            cached = _TokenTrial(network, preprocessing, tried, device, plan.precision, runs=runs)
+            step = cached.step_seconds() * plan.batch_size / tried
+            val = cached.eval_seconds() / tried * plan.num_val
+    views = plan.num_clips * plan.num_crops
+    test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)
+    is_cacheable = not (plan.cache_views or network.config.num_local_steps)
+    num_kept = min(DEFAULT_CACHE_VIEWS, plan.epochs) * plan.num_train + plan.num_val
+    frozen = both(eval_seconds, reading) * num_kept + test if is_cacheable else 0.0
+    return Estimate(
+        num_parameters=sum(weight.numel() for weight in network.parameters()),
+        num_trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
+        memory_bytes=memory,
+        step_seconds=step,
+        total_seconds=caching + plan.num_steps * step + plan.epochs * val + test,
+        cache_bytes=num_cached * clip_bytes(network, preprocessing, plan.cache_dtype),
+        cache_seconds=caching,
+        frozen_seconds=frozen,
+    )
+
+
+class _Trial:
+    """Training steps of a copy of the network on noise.
+
+    Args:
+        network: Left as it is.
+        preprocessing: Decides the size of a clip.
+        batch_size: Clips.
+        device: Where.
+        precision: Lightning's word.
+        runs: How often a thing is timed, see ``CAREFULLY``.
+    """
+
+    def __init__(
+        self,
+        network: UniFormerV2,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        device: torch.device,
+        precision: str,
+        *,
+        runs: range = CAREFULLY,
+    ) -> None:
+        self.runs = runs
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self.device = device
+        self.is_bfloat16 = precision.startswith("bf16")
+        self.network = copy.deepcopy(network).to(device).train()
+        self.optimizer = torch.optim.AdamW([weight for weight in self.network.parameters() if weight.requires_grad])
+        self.video = torch.randn(batch_size, preprocessing.num_frames, 3, *_sides(preprocessing), device=device)
+
+    def forward(self) -> Tensor:
+        """Logits of the batch."""
+        return self.network(self.video)
+
+    def step(self) -> None:
+        """Forward, backward, update."""
+        with self._autocast():
+            loss = self.forward().float().square().mean()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def step_seconds(self) -> float:
+        """A step."""
+        return _typical_seconds(self.step, self._wait, self.runs)
+
+    @torch.no_grad()
+    def eval_seconds(self) -> float:
+        """A forward pass of the batch."""
+        self.network.eval()
+        return _typical_seconds(self._forward_as_trained, self._wait, self.runs)
+
+    def peak_bytes(self) -> int:
+        """Of the GPU; 0 where there is none."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if not self.is_bfloat16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _forward_as_trained(self) -> None:
+        with self._autocast():
+            self.forward()
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _typical_seconds(work: Callable[[], object], wait: Callable[[], object], runs: range) -> float:
+    """The median of a few runs after one that warms up: a busy machine makes some of them slow, none of them quick.
+
+    Args:
+        work: What is timed.
+        wait: Until a device has done it.
+        runs: How often.
+    """
+    seconds: list[float] = []
+    for _ in range(runs.stop):
+        start = time.perf_counter()
+        work()
+        wait()
+        seconds.append(time.perf_counter() - start)
+        if len(seconds) > runs.start and sum(seconds) > ENOUGH_SECONDS:
+            break
+    return median(seconds[1:])
+
+
+class _TokenTrial(_Trial):
+    """The same from tokens of a frozen image ViT."""
+
+    def __init__(
+        self, network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, *rest: Any, **more: Any
+    ) -> None:
+        super().__init__(network, preprocessing, batch_size, *rest, **more)
+        self.grid = token_grid(network, preprocessing)
+        self.video = torch.randn(batch_size, *token_shape(network, preprocessing), device=self.device)
+
+    def forward(self) -> Tensor:
+        """Logits of the batch."""
+        return self.network.forward_tokens(self.video.unbind(1), self.grid)
+
+
+def _is_held(
+    network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, device: torch.device, precision: str
+) -> bool:
+    """Whether two steps fit: the second has the optimiser's moments."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    try:
+        trial = _Trial(network, preprocessing, batch_size, device, precision)
+        trial.step()
+        trial.step()
+        return trial.peak_bytes() < MEMORY_SHARE["cuda"] * total
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        torch.cuda.empty_cache()
+
+
+def _counted_bytes(network: UniFormerV2, preprocessing: Preprocessing, batch_size: int) -> int:
+    """Weights, gradients and moments, and what the backward pass of so many clips needs."""
+    size = network.config.image_size
+    area = size * size if isinstance(size, int) else size[0] * size[1]
+    height, width = _sides(preprocessing)
+    summary = summarize(network, num_frames=preprocessing.num_frames)
+    weights = BYTES * (summary.num_parameters + COPIES * summary.num_trainable)
+    return weights + round(batch_size * summary.activation_bytes * height * width / area)
+
+
+def _sides(preprocessing: Preprocessing) -> tuple[int, int]:
+    size = preprocessing.image_size
+    return (size, size) if isinstance(size, int) else size
+
+
+def _memory_bytes() -> float:
+    """Of the machine; without a limit where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
+
+
+def _reading_seconds(
+    records: Sequence[VideoRecord], preprocessing: Preprocessing, augmentation: TrainAugmentation
+) -> float:
+    """Decoding and augmenting one training clip, the median over the videos after one that warms up."""
+    dataset = VideoDataset(
+        [replace(record, label=0) for record in records], preprocessing, augmentation=augmentation, num_classes=None
+    )
+    dataset[0]
+    seconds = []
+    for index in range(min(1, len(records) - 1), len(records)):
+        start = time.perf_counter()
+        dataset[index]
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)

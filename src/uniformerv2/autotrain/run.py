@@ -1,0 +1,341 @@
+"""Carry out a ``TrainingPlan`` with Lightning's Trainer; stop cleanly on a signal, and go on from there.
+
+::
+
+    OUT/run.json                    the plan, and the network before its first step, without weights
+    OUT/checkpoints/best.ckpt       highest validation accuracy
+    OUT/checkpoints/last.ckpt       where training goes on: last epoch, last minutes, or last step
+    OUT/logs/version_0/metrics.csv  a new version for each time it is resumed
+    OUT/tensorboard                 where TensorBoard is installed
+    OUT/features                    tokens of a frozen image ViT, where they are cached; see ``feature_cache``
+    OUT/model                       the result
+    OUT/scores.jsonl, OUT/report    of its test; see ``uniformerv2.commands.train_report``
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from uniformerv2.autotrain.plan import TrainingPlan, in_todays_words
+from uniformerv2.core.files import check_room, remove_leftovers
+from uniformerv2.core.optional import require
+from uniformerv2.core.run_paths import RunPaths
+from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.labels import whole_number
+from uniformerv2.data.splits import Splits
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.epoch_metrics import EpochLoss
+from uniformerv2.training.feature_key import FeatureSettings
+from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
+from uniformerv2.training.module import VideoClassifier
+from uniformerv2.training.resume import (
+    NUM_CHECKPOINTS,
+    SAVE_EVERY,
+    ExactResume,
+    LastCheckpoint,
+    WholeFileIO,
+    checkpoint_bytes,
+)
+from uniformerv2.training.stopping import StopCleanly
+from uniformerv2.zoo.checkpoint import CONFIG, WEIGHTS, save_model
+from uniformerv2.zoo.files import read_json, write_json
+from uniformerv2.zoo.runs import fill, random_network
+
+if TYPE_CHECKING:
+    import lightning.pytorch as lightning
+else:
+    lightning = require("lightning.pytorch", extra="train")
+
+__all__ = ["RunFolder", "TrainingResult", "augmentation_of", "data_module", "train"]
+
+LIGHT_AREA: Final = (0.4, 1.0)
+MAX_FAILED: Final = 0.1
+"""Part of the training videos that may turn out unreadable; of few videos, one is more than the usual hundredth."""
+
+
+@dataclass(frozen=True)
+class RunFolder(RunPaths):
+    """The files of a run, written and read."""
+
+    def prepare(self) -> None:
+        """Find out now whether it can be written, and remove what a killed process had not finished.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.checkpoints):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"{self.checkpoints} cannot be written ({error.strerror}): make it a folder that can, or give another "
+                "place with --out."
+            ) from error
+        for written in (self.record, self.model / CONFIG, self.model / WEIGHTS):
+            remove_leftovers(written.parent, written.name)
+
+    def check_room(self, network: UniFormerV2) -> None:
+        """Find out now whether the disk has room for the checkpoints and the model, not after an epoch.
+
+        Args:
+            network: To be trained.
+
+        Raises:
+            DiskFullError: It has not.
+        """
+        written = (self.best, self.last, self.model / WEIGHTS)
+        there = sum(path.stat().st_size for path in written if path.exists())
+        size = sum(weight.nbytes for weight in network.state_dict().values())
+        check_room(self.path, NUM_CHECKPOINTS * checkpoint_bytes(network) + size - there, what="This training")
+
+    def write(self, plan: TrainingPlan, network: UniFormerV2, request: Mapping[str, Any]) -> None:
+        """Note what will be done.
+
+        Args:
+            plan: All choices.
+            network: Before its first step.
+            request: What the user asked for.
+        """
+        content = {"plan": plan.to_dict(), "network": network.config.to_dict(), "info": asdict(network.info)}
+        write_json(self.record, {**content, "request": dict(request)})
+
+    def numbered_classes(self) -> tuple[str, ...] | None:
+        """The classes of the plan in its order, where whole numbers call them; else None.
+
+        Runs that were begun before such class folders were sorted as numbers have them sorted as text.
+        """
+        names = tuple(read_json(self.record)["plan"]["class_names"])
+        return names if all(whole_number(name) is not None for name in names) else None
+
+    def read(self) -> tuple[TrainingPlan, UniFormerV2, dict[str, Any]]:
+        """The plan, the network with random weights, the request."""
+        content = read_json(self.record)
+        info = CheckpointInfo(**{**content["info"], "class_names": tuple(content["info"]["class_names"])})
+        network = random_network(UniFormerV2Config.from_dict(content["network"]), info)
+        plan = TrainingPlan.from_dict(content["plan"])
+        if plan.freeze_backbone:
+            network.freeze_backbone()
+        return plan, network, in_todays_words(content["request"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What came out.
+
+    Attributes:
+        val_score: ``plan.monitor`` after the chosen epoch, one view a video.
+        chosen: Which checkpoint the result is, and why.
+        model: Folder of the result.
+        best: Checkpoint.
+        last: Checkpoint.
+        log: CSV.
+    """
+
+    val_score: float
+    chosen: str
+    model: Path
+    best: Path
+    last: Path
+    log: Path
+
+
+def augmentation_of(plan: TrainingPlan) -> TrainAugmentation:
+    """Of the published recipes, or a lighter one; see ``AugmentationName``."""
+    strong = TrainAugmentation(image_size=plan.image_size, flip=plan.flip)
+    return strong if plan.augmentation == "strong" else replace(strong, rand_augment=None, area=LIGHT_AREA)
+
+
+def train(
+    network: UniFormerV2,
+    splits: Splits,
+    plan: TrainingPlan,
+    *,
+    data: VideoDataModule | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
+    resume: bool = False,
+    save_every: timedelta = SAVE_EVERY,
+) -> TrainingResult:
+    """Train, choose a checkpoint, write the model folder.
+
+    Args:
+        network: Trained in place.
+        splits: The videos.
+        plan: What to do.
+        data: From ``data_module``, where its cache was filled beforehand; else it is done here.
+        callbacks: For Lightning, for instance to show how far it is.
+        resume: Go on from ``last.ckpt``.
+        save_every: At least so long between two checkpoints within an epoch.
+
+    Returns:
+        Numbers and paths.
+
+    Raises:
+        FolderInUseError: Another process trains in this folder.
+        OSError: The folder cannot be written, or the disk is full.
+        WorkerDiedError: A process that reads videos has ended.
+        TrainingStoppedError: SIGINT or SIGTERM; ``last.ckpt`` has all that is needed to go on.
+    """
+    with RunFolder(Path(plan.out)).held():
+        return _train(network, splits, plan, data, callbacks, resume=resume, save_every=save_every)
+
+
+def _train(
+    network: UniFormerV2,
+    splits: Splits,
+    plan: TrainingPlan,
+    data: VideoDataModule | None,
+    callbacks: Sequence[lightning.Callback],
+    *,
+    resume: bool,
+    save_every: timedelta,
+) -> TrainingResult:
+    folder = RunFolder(Path(plan.out))
+    folder.prepare()
+    folder.check_room(network)
+    lightning.seed_everything(plan.seed, verbose=False)
+    data = data or data_module(network, splits, plan, resume=resume)
+    if isinstance(data, CachedDataModule):
+        data.fill_cache(network)  # what is missing, or failed before
+    classifier = _classifier(network, plan)
+    stop = StopCleanly(folder.last)
+    best = _keep_best(plan, folder)
+    last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
+    trainer = _trainer(plan, folder, [EpochLoss(), *callbacks, stop, ExactResume(), best, last])
+    with stop.listening(trainer):
+        trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
+        score = _last_score(trainer, classifier, data, plan)
+        highest = score if best.best_model_score is None else float(best.best_model_score)  # None: moved, at its end
+        choice = _choose(score, highest, folder, plan)
+        classifier.load_state_dict(torch.load(choice.path, weights_only=True, map_location="cpu")["state_dict"])
+    notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": plan.epochs}
+    network.info = replace(network.info, metrics=notes)
+    save_model(network.cpu(), folder.model)
+    return TrainingResult(
+        val_score=choice.score,
+        chosen=choice.words,
+        model=folder.model,
+        best=folder.best,
+        last=folder.last,
+        log=Path(str(trainer.loggers[0].log_dir)) / "metrics.csv",
+    )
+
+
+def data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: bool = False) -> VideoDataModule:
+    """The videos of a plan; where it caches features, a ``CachedDataModule`` whose cache is yet to be filled.
+
+    Args:
+        network: Its preprocessing; where features are cached, its image ViT.
+        splits: The videos.
+        plan: What to do.
+        resume: The image ViT is that of ``last.ckpt``, and is loaded into the network where features are cached.
+    """
+    own = Preprocessing.from_dict({**network.info.preprocessing, "image_size": plan.image_size})
+    preprocessing = replace(own, num_frames=plan.num_frames, num_clips=plan.num_clips, num_crops=plan.num_crops)
+    fields: dict[str, Any] = {
+        "val": splits.val,
+        "test": splits.test,
+        "augmentation": augmentation_of(plan),
+        "batch_size": plan.batch_size,
+        "eval_batch_size": max(1, plan.batch_size // 2),  # all views of a video lie in memory
+        "num_workers": plan.num_workers,
+        "multi_label": plan.is_multi_label,
+        "classes": splits.class_names,
+        "seed": plan.seed,
+        "max_failed": MAX_FAILED,
+    }
+    if not plan.cache_views:
+        return VideoDataModule(splits.train, preprocessing, **fields)
+    folder = RunFolder(Path(plan.out))
+    if resume:
+        saved = WholeFileIO().load_checkpoint(folder.last)["state_dict"]
+        fill(network, {name.removeprefix("network."): tensor for name, tensor in saved.items()}, folder.last)
+    settings = FeatureSettings(
+        num_views=plan.cache_views,
+        storage=plan.cache_dtype,
+        precision=plan.precision,
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    cache = Path(plan.cache_dir) if plan.cache_dir else folder.features
+    return CachedDataModule(splits.train, preprocessing, cache=cache, settings=settings, **fields)
+
+
+def _classifier(network: UniFormerV2, plan: TrainingPlan) -> VideoClassifier:
+    kind = TokenClassifier if plan.cache_views else VideoClassifier
+    return kind(
+        network,
+        optimization=plan.optimization,
+        loss="binary_cross_entropy" if plan.is_multi_label else "cross_entropy",
+        label_smoothing=plan.label_smoothing,
+    )
+
+
+def _keep_best(plan: TrainingPlan, folder: RunFolder) -> Any:
+    return lightning.callbacks.ModelCheckpoint(
+        folder.checkpoints,
+        filename="best",
+        monitor=plan.monitor,
+        mode="max",
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,
+    )
+
+
+def _trainer(plan: TrainingPlan, folder: RunFolder, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
+    loggers: list[Any] = [lightning.loggers.CSVLogger(folder.path, name="logs", flush_logs_every_n_steps=1)]
+    if importlib.util.find_spec("tensorboard"):
+        loggers.append(lightning.loggers.TensorBoardLogger(folder.path, name="tensorboard", version=""))
+    precision: Any = plan.precision
+    return lightning.Trainer(
+        default_root_dir=folder.path,
+        max_epochs=plan.epochs,
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=1,
+        precision=precision,
+        logger=loggers,
+        log_every_n_steps=min(10, plan.steps_per_epoch),
+        callbacks=list(callbacks),
+        plugins=[WholeFileIO()],
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A checkpoint, why it, and its validation score."""
+
+    path: Path
+    words: str
+    score: float
+
+
+def _last_score(
+    trainer: lightning.Trainer, classifier: VideoClassifier, data: VideoDataModule, plan: TrainingPlan
+) -> float:
+    """Of the network after the last epoch; measured anew where that epoch was over before it was resumed."""
+    if plan.monitor not in trainer.callback_metrics:
+        trainer.validate(classifier, datamodule=data, verbose=False)
+    return float(trainer.callback_metrics[plan.monitor])
+
+
+def _choose(last: float, highest: float, folder: RunFolder, plan: TrainingPlan) -> _Choice:
+    """The last epoch where it is as good as the best one, as it has learnt longest; else the best."""
+    if plan.epochs == 1:
+        return _Choice(folder.last, "the only epoch", last)
+    if last >= highest:
+        return _Choice(folder.last, f"last of {plan.epochs} epochs: none had a higher {plan.monitor}", highest)
+    epoch = torch.load(folder.best, weights_only=True, map_location="cpu")["epoch"] + 1
+    return _Choice(folder.best, f"best of {plan.epochs} epochs by {plan.monitor}: epoch {epoch}", highest)

@@ -1,0 +1,156 @@
+"""The network that training starts from: an image ViT that is armed, or a video network with a head for the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from uniformerv2.autotrain.plan import Preset
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.optim import IMAGE_VIT
+from uniformerv2.zoo.arming import arm
+from uniformerv2.zoo.cards import list_models, model_card
+from uniformerv2.zoo.checkpoint import create_model, load_model
+from uniformerv2.zoo.download import cached_path
+from uniformerv2.zoo.hub import cached_from_hub
+from uniformerv2.zoo.timm_weights import TimmWeights
+
+__all__ = ["arm_image_vit", "is_image_vit", "load_video_network", "weights_to_fetch"]
+
+BYTES = 4
+"""Of a published weight."""
+
+
+def is_image_vit(backbone: str) -> bool:
+    """Whether a word is timm's name of an image model, and no checkpoint nor a name of the zoo.
+
+    Args:
+        backbone: What the user typed.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    if Path(backbone).exists() or backbone.startswith("hf:") or backbone in list_models():
+        return False
+    if timm.is_model(backbone.partition(".")[0]):
+        return True
+    near = timm.list_models(f"*{backbone.partition('.')[0]}*")[:3] or ["vit_small_patch14_dinov2.lvd142m"]
+    raise ValueError(
+        f"{backbone!r} is no checkpoint, no model of the zoo (see 'uniformerv2 models') and no timm model. "
+        f"Such are: {', '.join([list_models()[0], *near])}."
+    )
+
+
+def weights_to_fetch(backbone: str, network: UniFormerV2, *, weights: str | None) -> str | None:
+    """What has to be downloaded before training can start, and its size; None where everything is on this machine.
+
+    Args:
+        backbone: What training starts from.
+        network: Made of it, with any weights; its size tells the size of the file.
+        weights: The file of weights that the user gave.
+    """
+    if weights is not None or not _is_absent(backbone):
+        return None
+    if is_image_vit(backbone):
+        where = str(TimmWeights.of(backbone))
+        counts = [value.numel() for name, value in network.named_parameters() if IMAGE_VIT.match(name)]
+    else:
+        card = model_card(backbone)
+        where = f"{'/'.join(card.huggingface)} of the Hugging Face hub" if card.huggingface else card.url
+        counts = [value.numel() for value in network.parameters()]
+    return f"{where}, about {BYTES * sum(counts) / 1e6:.0f} MB"
+
+
+def _is_absent(backbone: str) -> bool:
+    """Whether the weights of a name are known and not on this machine."""
+    if Path(backbone).exists() or backbone.startswith("hf:"):
+        return False  # what a repository of the hub holds is known once it is here
+    if is_image_vit(backbone):
+        return not TimmWeights.of(backbone).is_cached
+    card = model_card(backbone)
+    copy = card.huggingface
+    return not cached_path(card.url).exists() and (copy is None or cached_from_hub(copy[0], copy[1:]) is None)
+
+
+def arm_image_vit(
+    backbone: str,
+    *,
+    weights: str | None,
+    preset: Preset,
+    class_names: Sequence[str],
+    num_stages: int | None,
+    dropout: float | None,
+    num_frames: int,
+    image_size: int,
+    fetch: bool = True,
+) -> UniFormerV2:
+    """An image ViT of timm with new video blocks.
+
+    Args:
+        backbone: timm's name.
+        weights: A file; None: timm's own, fetched where they are not here.
+        preset: See ``arm``.
+        class_names: In head order.
+        num_stages: Global UniBlocks; None: those of the preset.
+        dropout: Before the classifier and in the FFN of global UniBlocks; None: as published.
+        num_frames: Of a clip.
+        image_size: Of a frame.
+        fetch: False: random weights where timm's own are not on this machine; for a plan.
+
+    Raises:
+        DownloadError: The weights could not be had.
+        ValueError: Weights that do not fit.
+        OSError: The file cannot be read.
+    """
+    rates: dict[str, Any] = {} if dropout is None else {"classifier_dropout": dropout, "global_dropout": (dropout,)}
+    return arm(
+        backbone,
+        num_classes=len(class_names),
+        class_names=tuple(class_names),
+        preset=preset,
+        pretrained=weights is None and (fetch or not _is_absent(backbone)),
+        weights=weights,
+        num_stages=num_stages,
+        num_frames=num_frames,
+        image_size=image_size,
+        **rates,
+    )
+
+
+def load_video_network(
+    backbone: str,
+    *,
+    class_names: Sequence[str],
+    num_frames: int | None,
+    image_size: int | None,
+    fetch: bool = True,
+) -> UniFormerV2:
+    """A video network with a head for these classes: its own where its classes are the same, else a new one.
+
+    Args:
+        backbone: What ``load_model`` takes.
+        class_names: In head order.
+        num_frames: None: the checkpoint's own.
+        image_size: None: the checkpoint's own.
+        fetch: False: random weights where those of the zoo are not on this machine; for a plan.
+
+    Raises:
+        DownloadError: The weights could not be had.
+        ValueError: A checkpoint that cannot be used.
+    """
+    network = load_model(backbone) if fetch or not _is_absent(backbone) else create_model(backbone)
+    if network.info.class_names != tuple(class_names):
+        network.reset_classifier(len(class_names))
+    size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
+    own = Preprocessing.from_dict({**size, **network.info.preprocessing})
+    changed = replace(own, num_frames=num_frames or own.num_frames, image_size=image_size or own.image_size)
+    tubelet = network.config.tubelet_size
+    if changed.num_frames % tubelet:
+        raise ValueError(f"{backbone} takes a multiple of {tubelet} frames, got {changed.num_frames}.")
+    network.info = replace(network.info, preprocessing=changed.to_dict(), class_names=tuple(class_names))
+    return network

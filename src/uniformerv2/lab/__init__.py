@@ -1,0 +1,1 @@
+"""Ablations and benchmarks: for those who study the model; nothing else imports it."""

@@ -1,0 +1,353 @@
+"""One run of an ablation: a variant armed, trained with one seed, and measured on the validation videos.
+
+Where the image ViT is frozen, all that lies below a variant's first local temporal step is computed once, by a plain
+network, and kept; all seeds and variants of a suite that see the same images read the same tokens::
+
+    videos -> blocks 0 .. 7 -> cached tokens -> blocks 8 .. 11 with local steps -> global UniBlocks -> head
+              frozen, once                      trained from here
+
+The networks are those after the last epoch: none is chosen by the videos that it is measured on.
+
+Letters: B clips of a batch, S cached blocks, T' time steps, N tokens a step, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+from uniformerv2.autotrain.measure import best_device
+from uniformerv2.autotrain.run import LIGHT_AREA, MAX_FAILED
+from uniformerv2.core.optional import require
+from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.dataset import VideoDataset
+from uniformerv2.data.loader import VideoLoader
+from uniformerv2.data.splits import Splits
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.lab.ablation import AblationSettings
+from uniformerv2.lab.ablation_parts import arm_plainly, blocks_of, build_network, depth_of, stages_of
+from uniformerv2.lab.arrow_of_time import read_directions
+from uniformerv2.model.precision import gains_from_bf16
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.epoch_metrics import EpochLoss
+from uniformerv2.training.feature_cache import CachedVideos, token_grid
+from uniformerv2.training.feature_key import FeatureSettings
+from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
+from uniformerv2.training.module import VideoClassifier
+from uniformerv2.training.optim import Optimization
+
+if TYPE_CHECKING:
+    import lightning.pytorch as lightning
+else:
+    lightning = require("lightning.pytorch", extra="train")
+
+__all__ = ["Measured", "Prepared", "SharedTokens", "prepare", "run_variant", "shared_tokens"]
+
+RATE: Final = 2e-5
+FROZEN_RATE: Final = 5e-4
+VIDEO_BLOCKS_SCALE: Final = 10.0
+OF_THE_IMAGES: Final = (
+    *("backbone", "weights", "num_blocks", "num_frames", "image_size", "sampling", "frame_stride", "tubelet_size"),
+    *("augmentation", "flip", "cache_views"),
+)
+"""Settings that decide the tokens of a frozen image ViT."""
+
+
+@dataclass(frozen=True)
+class SharedTokens:
+    """What is computed once for several variants.
+
+    Attributes:
+        settings: Those that decide the tokens; the others have their defaults.
+        blocks: Numbers of the blocks whose tokens are kept.
+    """
+
+    settings: AblationSettings
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All that a run needs.
+
+    Attributes:
+        network: Before its first step.
+        classifier: Trains it.
+        data: From videos, or from tokens whose cache is yet to be filled.
+        source: The plain network that computes the tokens; None: every step starts from the videos.
+        precision: Lightning's word.
+    """
+
+    network: UniFormerV2
+    classifier: VideoClassifier
+    data: VideoDataModule
+    source: UniFormerV2 | None
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What came out of a run.
+
+    Attributes:
+        hits: Whether the class of each validation sample was found, in the order of the data; unreadable ones were not.
+        num_unreadable: Validation samples that could not be read.
+        num_trainable: Parameters that learnt.
+    """
+
+    hits: tuple[bool, ...]
+    num_unreadable: int
+    num_trainable: int
+
+
+def shared_tokens(settings: AblationSettings, suite: Iterable[AblationSettings]) -> SharedTokens | None:
+    """Which tokens a variant reads from a cache; None: it trains from videos.
+
+    Args:
+        settings: Of the variant.
+        suite: Of all variants, which share the tokens of the same images.
+    """
+    own = _cached_blocks(settings)
+    if own is None:
+        return None
+    images = _images(settings)
+    others = [_others_blocks(one) for one in suite if _images(one) == images]
+    return SharedTokens(images, tuple(sorted(own.union(*others))))
+
+
+def prepare(
+    settings: AblationSettings,
+    splits: Splits,
+    *,
+    seed: int,
+    tokens: SharedTokens | None,
+    cache_folder: Path,
+    num_workers: int,
+) -> Prepared:
+    """Network, data and optimiser of a run; nothing is computed yet.
+
+    Args:
+        settings: Of the variant.
+        splits: The videos.
+        seed: Of random weights, dropout, order and, where no tokens are cached, of the training clips.
+        tokens: From ``shared_tokens``.
+        cache_folder: Of the tokens of all suites and variants.
+        num_workers: Processes that read videos.
+    """
+    network = build_network(settings, splits.class_names, seed=seed)
+    precision = "bf16-mixed" if gains_from_bf16(network, best_device()) else "32-true"
+    preprocessing = Preprocessing.from_dict(
+        {**network.info.preprocessing, "sampling": settings.sampling, "frame_stride": settings.frame_stride}
+    )
+    options: dict[str, Any] = {
+        "val": splits.val,
+        "augmentation": _augmentation(settings),
+        "batch_size": settings.batch_size,
+        "num_workers": num_workers,
+        "classes": splits.class_names,
+        "max_failed": MAX_FAILED,
+    }
+    learning: dict[str, Any] = {"optimization": _optimization(settings), "label_smoothing": settings.label_smoothing}
+    if tokens is None:
+        videos = _Videos(splits.train, preprocessing, seed=seed, repeats=settings.repeats, **options)
+        classifier = VideoClassifier(network, **learning)
+        return Prepared(network=network, classifier=classifier, data=videos, source=None, precision=precision)
+    torch.manual_seed(seed)  # a random image ViT is that of the variant
+    source = arm_plainly(tokens.settings, splits.class_names, fusion_stages=tokens.blocks, num_local_steps=0)
+    source.freeze_backbone()
+    kept = FeatureSettings(num_views=settings.cache_views, storage="float16", precision=precision, device=best_device())
+    return Prepared(
+        network=network,
+        classifier=_FromTokens(network, tokens.blocks, **learning),
+        data=_Tokens(splits.train, preprocessing, cache=cache_folder, settings=kept, order_seed=seed, **options),
+        source=source,
+        precision=precision if settings.local_steps else "32-true",  # bfloat16 gains nothing above the blocks
+    )
+
+
+def run_variant(
+    prepared: Prepared,
+    *,
+    seed: int,
+    epochs: int,
+    folder: Path,
+    callbacks: Sequence[lightning.Callback] = (),
+    on_clips: Callable[[int], None] = lambda count: None,
+) -> Measured:
+    """Fill the cache if there is one, train, measure.
+
+    Args:
+        prepared: From ``prepare``.
+        seed: Of dropout and stochastic depth.
+        epochs: Passes over the training videos.
+        folder: Where Lightning may write.
+        callbacks: For instance to show how far it is.
+        on_clips: Told of how many more clips the tokens are there.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+        SystemExit: Another signal.
+    """
+    if prepared.source is not None and isinstance(prepared.data, CachedDataModule):
+        prepared.data.fill_cache(prepared.source, on_clips=on_clips)
+    lightning.seed_everything(seed, verbose=False)
+    precision: Any = prepared.precision
+    trainer = lightning.Trainer(
+        default_root_dir=folder,
+        max_epochs=epochs,
+        accelerator="gpu" if best_device().type == "cuda" else "cpu",
+        devices=1,
+        precision=precision,
+        callbacks=[EpochLoss(), *callbacks],
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    try:
+        trainer.fit(prepared.classifier, datamodule=prepared.data)
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning makes an exit of it
+            raise KeyboardInterrupt from stopped
+        raise
+    try:
+        return _measure(prepared)
+    finally:
+        prepared.data.teardown("fit")
+
+
+class _Videos(VideoDataModule):
+    """A ``VideoDataModule`` that honours the direction of its records."""
+
+    def _dataset(self, *args: Any, **options: Any) -> VideoDataset:
+        return read_directions(super()._dataset(*args, **options))
+
+
+class _Tokens(_Videos, CachedDataModule):
+    """Cached tokens, which all seeds share, in the order of one seed.
+
+    Args:
+        *args: As ``CachedDataModule``.
+        order_seed: Of the order.
+        **options: As ``CachedDataModule``.
+    """
+
+    def __init__(self, *args: Any, order_seed: int, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.order_seed = order_seed
+
+    def _cached(self, split: str) -> CachedVideos:
+        cached = super()._cached(split)
+        cached.reader = replace(cached.reader, seed=self.order_seed)
+        return cached
+
+
+class _FromTokens(TokenClassifier):
+    """A ``TokenClassifier`` whose tokens are of blocks below its first local step, or of more than it reads.
+
+    Args:
+        network: Trained in place.
+        cached: Numbers of the cached blocks.
+        **options: As ``VideoClassifier``.
+    """
+
+    def __init__(self, network: UniFormerV2, cached: Sequence[int], **options: Any) -> None:
+        super().__init__(network, **options)
+        self.cached = tuple(cached)
+        local = [index for index, block in enumerate(blocks_of(network)) if len(block.local)]
+        self.first_trained = min(local, default=len(network.blocks))
+
+    def logits(self, prepared: Tensor) -> Tensor:
+        """Tokens [B, S, T', N, C] -> [B, K] float32."""
+        grid = token_grid(self.network, self.preprocessing)
+        dtype = self.network.norm.weight.dtype
+        last = len(self.network.blocks)
+        wanted = {*self.network.read_blocks, *([self.first_trained - 1] if self.first_trained < last else [])}
+        tokens = {block: prepared[:, column].to(dtype) for column, block in enumerate(self.cached) if block in wanted}
+        for index in range(self.first_trained, last):
+            tokens[index] = self.network.blocks[index](tokens[index - 1], grid)
+        return self.network.forward_tokens([tokens[block] for block in self.network.read_blocks], grid).float()
+
+
+@torch.no_grad()
+def _measure(prepared: Prepared) -> Measured:
+    loader = prepared.data.val_dataloader()
+    if not isinstance(loader, VideoLoader):
+        raise TypeError(f"There are no validation videos to measure on: the loader is {loader!r}.")
+    device = best_device()
+    classifier = prepared.classifier.eval().to(device)
+    hits: list[bool] = []
+    num_unreadable = 0
+    for batch in loader:
+        moved = batch.to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=prepared.precision.startswith("bf16")):
+            scores = classifier.log_scores(moved.video)
+        hits += ((scores.argmax(dim=1) == moved.label) & moved.readable).tolist()
+        num_unreadable += int((~batch.readable).sum())
+    weights = prepared.network.parameters()
+    return Measured(
+        hits=tuple(hits),
+        num_unreadable=num_unreadable,
+        num_trainable=sum(weight.numel() for weight in weights if weight.requires_grad),
+    )
+
+
+def _first_trained(settings: AblationSettings) -> int:
+    """Blocks that are computed once; 0 where the image ViT learns."""
+    if not settings.freeze_backbone:
+        return 0
+    depth = depth_of(settings)
+    return min(settings.numbered(settings.local_blocks, depth)) if settings.local_steps else depth
+
+
+def _cached_blocks(settings: AblationSettings) -> set[int] | None:
+    """Blocks whose tokens a variant reads from a cache; None: it trains from videos."""
+    first, depth = _first_trained(settings), depth_of(settings)
+    if not first or settings.repeats > 1 or not settings.cache_views:
+        return None
+    read = {*stages_of(settings, depth), depth - 1}
+    return {block for block in read if block < first} | {first - 1}
+
+
+def _others_blocks(settings: AblationSettings) -> set[int]:
+    """The same of another variant; nothing where it names blocks that are not there, which its own run will say."""
+    try:
+        return _cached_blocks(settings) or set()
+    except ValueError:
+        return set()
+
+
+def _images(settings: AblationSettings) -> AblationSettings:
+    return AblationSettings(**{name: getattr(settings, name) for name in OF_THE_IMAGES})
+
+
+def _augmentation(settings: AblationSettings) -> TrainAugmentation:
+    strong = TrainAugmentation(image_size=settings.image_size, flip=settings.flip)
+    if settings.augmentation == "strong":
+        return strong
+    light = replace(strong, rand_augment=None, area=LIGHT_AREA)
+    if settings.augmentation == "light":
+        return light
+    return replace(light, area=(1.0, 1.0), aspect_ratio=(1.0, 1.0), flip=0.0)
+
+
+def _optimization(settings: AblationSettings) -> Optimization:
+    is_frozen = settings.freeze_backbone
+    highest = settings.learning_rate or (FROZEN_RATE if is_frozen else RATE) * math.sqrt(settings.batch_size / 16)
+    return Optimization(
+        learning_rate=highest,
+        batch_size=None,
+        warmup_start_rate=highest / 10,
+        end_rate=highest / 100,
+        warmup_epochs=settings.warmup * settings.epochs,
+        video_blocks_scale=1.0 if is_frozen else VIDEO_BLOCKS_SCALE,
+    )

@@ -1,0 +1,90 @@
+"""From video files to labels: what ``predict`` and ``test`` reach of the slower of decoding alone and computing alone.
+
+Decoding alone is what each of them does before the network: in one thread for ``predict``, in worker processes for
+``test``; resizing and cropping included. Where both share the cores, as on a CPU, not even perfect overlap reaches the
+slower of the two when they are nearly equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.clips import VideoSource
+from uniformerv2.data.dataset import VideoDataset
+from uniformerv2.data.loader import VideoLoader
+from uniformerv2.inference.predictor import Predictor
+from uniformerv2.inference.scoring import VideoScorer
+from uniformerv2.lab.benchmark.clips import evenly_chosen
+from uniformerv2.lab.benchmark.clock import time_in_turns
+
+__all__ = ["measure_pipeline"]
+
+
+def measure_pipeline(
+    predictor: Predictor, data: str | Path, *, num_clips: int, num_workers: int | None, repeats: int
+) -> list[dict[str, Any]]:
+    """Videos per second, whole and in parts, in turns.
+
+    Args:
+        predictor: Network, preprocessing, device, precision.
+        data: What ``read_records`` reads.
+        num_clips: Videos of a round.
+        num_workers: Processes that decode for ``test``; None: as many as it takes itself.
+        repeats: Rounds.
+
+    Returns:
+        Two rows: ``predict`` (``Predictor.stream``) and ``test`` (``VideoScorer``).
+    """
+    records = evenly_chosen(data, num_clips)
+    scorer = VideoScorer(predictor, num_workers=num_workers)
+    pixels = _pixels(predictor, records[0])
+    runs: dict[str, Callable[[], object]] = {
+        "model": lambda: _compute(predictor, pixels, len(records)),
+        "predict": lambda: list(predictor.stream([record.path for record in records])),
+        "predict decode": lambda: [_pixels(predictor, record) for record in records],
+        "test": lambda: list(scorer(records, range(len(records)))),
+        "test decode": lambda: _load(predictor, records, scorer.num_workers),
+    }
+    _compute(predictor, pixels, 1)
+    list(scorer(records, [0]))  # the server of the worker processes starts once
+    times = time_in_turns(runs, repeats=repeats, device=predictor.device, warm=False)
+    rows = []
+    for way in ("predict", "test"):
+        slower = max(times["model"].median, times[f"{way} decode"].median)
+        both = times["model"].median + times[f"{way} decode"].median
+        row = {"way": way, "num_videos": len(records), "views": len(pixels), **times[way].to_row()}
+        row["of_slower_part"] = slower / times[way].median
+        row["of_no_overlap"] = both / times[way].median
+        row["clips_per_second"] = len(records) / times[way].median
+        row["decode_clips_per_second"] = len(records) / times[f"{way} decode"].median
+        row["model_clips_per_second"] = len(records) / times["model"].median
+        rows.append(row)
+    return rows
+
+
+def _pixels(predictor: Predictor, record: VideoRecord) -> Tensor:
+    """[V, T, 3, h, w], not normalised."""
+    return predictor.reader.views(VideoSource(0, record, record.path, record.path)).pixels
+
+
+@torch.inference_mode()
+def _compute(predictor: Predictor, pixels: Tensor, count: int) -> None:
+    for _ in range(count):
+        for views in pixels.split(predictor.views_per_batch):
+            video = predictor.preprocessing.normalize(views.to(predictor.device))
+            with torch.autocast(predictor.device.type, dtype=torch.bfloat16, enabled=predictor.is_bf16):
+                predictor.model(video).float().softmax(-1).cpu()
+
+
+def _load(predictor: Predictor, records: list[VideoRecord], num_workers: int) -> None:
+    dataset = VideoDataset(records, predictor.preprocessing, decoder=predictor.reader.decoder)
+    with closing(VideoLoader(dataset, batch_size=1, num_workers=num_workers)) as loader:
+        for _ in loader:
+            pass

@@ -1,0 +1,353 @@
+"""A video file for PyAV: opened safely, its frames indexed.
+
+A file from a stranger must not reach another file or the network. It is opened here and FFmpeg sees only its bytes,
+containers that name other files (playlists) are not among ``_CONTAINERS``, and no protocol may be opened from inside
+a container. Nor may it ask for more memory than ``core.limits`` allow: what its tables declare is added up before
+FFmpeg sees them, and FFmpeg decodes no frame above ``pixels_per_frame``.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import av
+from av.container import Flags, InputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from uniformerv2.core.limits import get_limits
+from uniformerv2.media.mp4_tables import EmptyBoxesError, declared_packets
+from uniformerv2.media.video_error import (
+    VideoError,
+    VideoErrorKind,
+    check_limit,
+    missing_bytes,
+    why_no_packets,
+    why_not_opened,
+)
+
+__all__ = ["FrameIndex", "VideoFile", "open_regular"]
+
+# Containers that hold their media themselves, video first; the sound formats are named so that a sound file is told
+# from noise. Playlists (hls, dash, concat, ...) and image patterns stay out: they open other files.
+_CONTAINERS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,mxf,nut,rm,dv,ivf,obu,av1,h263,h264,hevc,m4v,mpegvideo,vc1,"
+    "yuv4mpegpipe,mp3,wav,flac,aac,ac3,amr,aiff"
+)
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Where each frame is.
+
+    Attributes:
+        keys: One number per frame in presentation order, strictly increasing: its timestamp in ticks of the stream
+            where ``timed``, else simply 0, 1, 2, ...
+        times: The timestamp of each frame in ticks, strictly increasing; empty where the file does not tell them.
+        seek_points: Keys at which decoding can start, increasing; the first is at or before the first frame.
+        keyframes: Frame numbers at which decoding can start.
+        timed: The packets' timestamps identify the frames. Otherwise frames are found by counting from the start.
+    """
+
+    keys: tuple[int, ...]
+    times: tuple[int, ...]
+    seek_points: tuple[int, ...]
+    keyframes: tuple[int, ...]
+    timed: bool
+
+    @property
+    def gop_length(self) -> int:
+        """The longest run of frames from one keyframe to the next."""
+        bounds = sorted({0, *self.keyframes, len(self.keys)})
+        return max(after - before for before, after in pairwise(bounds))
+
+    @property
+    def constant_rate(self) -> bool:
+        """Steps between timestamps differ by no more than the rounding to ticks."""
+        steps = [after - before for before, after in pairwise(self.times)]
+        return not steps or max(steps) - min(steps) <= 1
+
+
+class VideoFile:
+    """An open container and its first video stream, with a decoder of a bounded number of threads.
+
+    Args:
+        path: A file.
+        num_threads: Decoder threads.
+
+    Attributes:
+        is_damaged: Something could not be read or decoded since it was opened or restarted.
+
+    Raises:
+        VideoError: The file cannot be opened as a video.
+    """
+
+    def __init__(self, path: Path, *, num_threads: int) -> None:
+        self.path = path
+        self._num_threads = num_threads
+        self._failure: av.FFmpegError | None = None
+        self.is_damaged = False
+        self._container: InputContainer | None = None
+        self._file = open_regular(path)
+        try:
+            self._check_packets(self._declared_packets())
+            missing = missing_bytes(self._file)
+            self.restart()
+            if missing:
+                raise VideoError(path, "truncated", f"{missing} of the bytes that its header promises are not there")
+        except BaseException:
+            self.close()
+            raise
+
+    def restart(self) -> None:
+        """Open the container anew, at its first packet.
+
+        Raises:
+            VideoError: FFmpeg finds no video that it can decode.
+        """
+        self._close_container()
+        for_decoder = {"max_pixels": str(get_limits().pixels_per_frame)}
+        container, stream = self._open(for_decoder)
+        if not stream.codec_context.width:  # FFmpeg forgets the size of what it may not decode, and tells it otherwise
+            container.close()
+            container, stream = self._open({"skip_frame": "all"})
+            self._check_size(stream)
+            container.close()
+            container, stream = self._open(for_decoder)
+        self._check_size(stream)
+        self._container, self._stream = container, stream
+        self._decoder = _decoder(stream)
+        self._decoder.options = for_decoder
+        self._decoder.thread_count = self._num_threads
+        self._decoder.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
+        self.is_damaged = False
+
+    def _open(self, for_decoder: dict[str, str]) -> tuple[InputContainer, VideoStream]:
+        self._file.seek(0)
+        for_container = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+        try:
+            container = av.open(
+                self._file, "r", metadata_errors="replace", options=for_decoder, container_options=for_container
+            )
+        except av.FFmpegError as error:
+            raise VideoError(self.path, *why_not_opened(self._file, str(error.strerror))) from error
+        except OSError as error:
+            raise VideoError(self.path, "unreadable", str(error.strerror)) from error
+        # A timestamp that FFmpeg makes up where the file has none does not identify a frame.
+        container.flags &= ~cast("int", Flags.gen_pts.value)
+        return container, _first_video_stream(container, self.path)
+
+    def close(self) -> None:
+        """Free the decoder with its threads, and the file."""
+        self._close_container()
+        self._file.close()
+
+    def _close_container(self) -> None:
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+            del self._stream, self._decoder  # the last reference to the decoder: its threads end here
+
+    @property
+    def stream(self) -> VideoStream:
+        """The video stream that is read: the first that is not a cover picture."""
+        return self._stream
+
+    @property
+    def codec_name(self) -> str:
+        """FFmpeg's name of the codec, whatever library decodes it."""
+        return self._stream.codec_context.codec.canonical_name
+
+    @property
+    def container_name(self) -> str:
+        """The first of FFmpeg's names for the container."""
+        return self._reading.format.name.partition(",")[0]
+
+    @property
+    def _reading(self) -> InputContainer:
+        if self._container is None:
+            raise ValueError(f"{self.path} was closed; open it again")
+        return self._container
+
+    def seek(self, timestamp: int) -> None:
+        """Go to the last keyframe at or before ``timestamp`` in ticks, or to the start where that is impossible."""
+        try:
+            self._reading.seek(timestamp, stream=self._stream)
+            if self._decoder is not self._stream.codec_context:  # which PyAV has flushed
+                self._decoder.flush_buffers()
+        except av.FFmpegError:
+            self.restart()
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        """The packets of the stream from here to the end; the last is empty and flushes the decoder.
+
+        Yields:
+            Packets in decoding order.
+
+        Raises:
+            VideoError: The disk fails.
+        """
+        try:
+            yield from self._reading.demux(self._stream)
+        except av.FFmpegError as error:
+            self._failure, self.is_damaged = error, True  # the rest is out of reach; what came before it counts
+        except OSError as error:
+            raise VideoError(self.path, "unreadable", str(error.strerror)) from error
+
+    def decode(self) -> Iterator[VideoFrame]:
+        """The frames from here to the end; what cannot be decoded is left out, as FFmpeg's own tools do.
+
+        Yields:
+            Frames in presentation order.
+        """
+        for packet in self.packets():
+            try:
+                yield from self._decoder.decode(packet)
+            except av.FFmpegError as error:
+                self._failure, self.is_damaged = error, True
+
+    def index(self) -> tuple[FrameIndex, Iterator[VideoFrame]]:
+        """Read all packets without decoding; where they do not tell the frames, decode once and count.
+
+        Returns:
+            The index, of at least one frame, and all frames from the first on.
+        """
+        index = self._index_packets()
+        if index is not None:
+            self.seek(index.seek_points[0])
+            frames = self.decode()
+            first = next(frames, None)
+            if first is not None and first.pts == index.keys[0]:
+                return index, chain([first], frames)
+        index = self._index_frames()
+        self.restart()
+        return index, self.decode()
+
+    def _index_packets(self) -> FrameIndex | None:
+        shown: list[int | None] = []
+        seek_points: set[int] = set()
+        num_packets = num_corrupt = 0
+        most = get_limits().packets_per_file
+        has_hidden = self._stream.codec_context.name == "vp8"
+        for packet in self.packets():
+            if not packet.size:
+                continue
+            if packet.has_sidedata("encryption_info"):
+                raise VideoError(self.path, "encrypted", "its video packets need a key")
+            if packet.has_sidedata("palette"):  # only some packets bring the colours: after a seek they are black
+                return None
+            num_packets += 1
+            if num_packets > most:
+                self._check_packets(num_packets)
+            num_corrupt += packet.is_corrupt
+            if packet.is_keyframe and packet.pts is not None:
+                seek_points.add(packet.pts)
+            if not packet.is_discard and not (has_hidden and _is_hidden_vp8(packet)):
+                shown.append(packet.pts)
+        if not num_packets:
+            raise VideoError(self.path, *why_no_packets(self._file))
+        keys = sorted({pts for pts in shown if pts is not None})
+        trusted = keys and seek_points and min(seek_points) <= keys[0] and len(keys) == len(shown)
+        if not trusted or num_corrupt or self._failure:
+            return None
+        keyframes = tuple(number for number, key in enumerate(keys) if key in seek_points)
+        return FrameIndex(tuple(keys), tuple(keys), tuple(sorted(seek_points)), keyframes, timed=True)
+
+    def _declared_packets(self) -> int:
+        try:
+            return declared_packets(self._file)
+        except EmptyBoxesError as error:
+            raise VideoError(self.path, "corrupt", str(error)) from error
+
+    def _check_size(self, stream: VideoStream) -> None:
+        width, height = stream.codec_context.width, stream.codec_context.height
+        check_limit(self.path, "pixels_per_frame", width * height, what=f"a frame of {width} x {height} pixels")
+
+    def _check_packets(self, count: int) -> None:
+        check_limit(self.path, "packets_per_file", count, what=f"a file of {count} packets")
+
+    def _index_frames(self) -> FrameIndex:
+        self.restart()
+        frames = []
+        most = get_limits().packets_per_file
+        for frame in self.decode():
+            frames.append((frame.pts, frame.key_frame))
+            if len(frames) > most:
+                self._check_packets(len(frames))
+        if not frames:
+            kind: VideoErrorKind = "unsupported" if isinstance(self._failure, av.error.PatchWelcomeError) else "corrupt"
+            reason = str(self._failure.strerror) if self._failure else "the decoder gives no reason"
+            raise VideoError(self.path, kind, f"no frame can be decoded ({reason})")
+        times = tuple(pts for pts, _ in frames if pts is not None)
+        if len(times) < len(frames) or any(after <= before for before, after in pairwise(times)):
+            times = ()
+        keyframes = tuple(number for number, (_, is_key) in enumerate(frames) if is_key or not number)
+        return FrameIndex(tuple(range(len(frames))), times, (0,), keyframes, timed=False)
+
+
+def open_regular(path: Path, *, folder: Path | None = None) -> BinaryIO:
+    """Open a file that holds something, without waiting.
+
+    Args:
+        path: A file.
+        folder: Of a folder of frames, which the error is then about.
+
+    Raises:
+        VideoError: There is none, it is empty, or it may not be read.
+    """
+    subject, it = (path, "it") if folder is None else (folder, path.name)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise VideoError(subject, "unreadable", f"{it} is neither a regular file nor a folder")
+        if not status.st_size:
+            raise VideoError(subject, "empty", f"{it} has 0 bytes")
+        return path.open("rb", buffering=0)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a path with a null byte
+        raise VideoError(subject, "missing", f"there is no such file{f': {it}' if folder else ''}") from error
+    except OSError as error:
+        raise VideoError(subject, "unreadable", f"{f'{it}: ' if folder else ''}{error.strerror}") from error
+
+
+def _first_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise VideoError(path, "no video", f"it holds {found}, no video stream")
+    stream = streams[0]
+    if "enc_key_id" in stream.metadata:
+        raise VideoError(path, "encrypted", "its video track needs a key")
+    if stream.codec_context is None:
+        raise VideoError(path, "unsupported", "there is no decoder for its video codec")
+    for other in container.streams:
+        if other is not stream:
+            other.discard = Discard.all
+    return stream
+
+
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """What decodes the stream: of VP8 the reference decoder, where there is one.
+
+    FFmpeg's own leaves what damage makes unreadable as it was in the memory that it takes for the picture, and says
+    nothing. Both give the same pixels of an intact stream, in the same time; of transparency only FFmpeg's knows none.
+    """
+    context = stream.codec_context
+    if context.name != "vp8" or "libvpx" not in av.codecs_available or stream.metadata.get("alpha_mode") == "1":
+        return context
+    decoder = av.CodecContext.create("libvpx", "r")
+    for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+        setattr(decoder, name, getattr(context, name))
+    return decoder
+
+
+def _is_hidden_vp8(packet: Packet[VideoStream]) -> bool:
+    """A VP8 packet that is decoded but not shown: bit 4 of the frame tag (RFC 6386, section 9.1) is 0."""
+    return not memoryview(packet)[0] & 0x10

@@ -1,0 +1,1 @@
+"""Published and trained weights: cards, formats, downloads, loading and saving."""
