@@ -20,6 +20,7 @@ from uniformerv2.data.labels import label_map, label_names
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.config import CheckpointInfo
+from uniformerv2.zoo import checkpoint
 from uniformerv2.zoo.checkpoint import create_model, from_pretrained, load_model, push_to_hub, save_model
 from uniformerv2.zoo.files import read_checkpoint
 
@@ -336,6 +337,38 @@ def test_a_model_of_the_zoo_with_random_weights():
         "uniformerv2_b16_k400_8x224", depth=1, fusion_stages=(0,), global_dropout=(0.5,), num_classes=6
     )
     assert small.info.class_names == ()
+    assert not small.training
+    assert not model.training
+
+
+def test_a_pretrained_model_gets_a_fresh_head_for_other_classes_and_says_so(folder, monkeypatch, caplog):
+    """The weights of the zoo are out of reach: a folder stands for them."""
+    name, published = "uniformerv2_b16_k400_8x224", load_model(folder)
+    load = checkpoint._load
+    monkeypatch.setattr(checkpoint, "_load", lambda source, overrides: load(folder, {}))
+    model = create_model(name, pretrained=True, num_classes=6)
+    assert model.num_classes == 6
+    assert not model.training
+    assert f"head of {published.num_classes} classes is replaced by a random one of 6" in caplog.text
+    assert torch.equal(model.norm.weight, published.norm.weight)
+    caplog.clear()
+    assert create_model(name, pretrained=True).num_classes == published.num_classes
+    assert not caplog.text
+
+
+def test_a_state_of_a_hub_repository_is_asked_for(folder, monkeypatch):
+    asked = {}
+
+    def snapshot_download(repository, **options):
+        asked.update(repository=repository, **options)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    model = from_pretrained("me/mine", revision="v2", token="secret", cache_dir="there", num_frames=8)
+    assert model.config.num_frames == 8
+    wanted = {"repository": "me/mine", "revision": "v2", "token": "secret", "cache_dir": "there"}
+    assert wanted.items() <= asked.items()
+    assert set(asked["allow_patterns"]) == {"config.json", "model.safetensors"}
 
 
 def test_pushed_to_the_hub_is_our_folder(monkeypatch, tmp_path):

@@ -71,6 +71,23 @@ def test_the_best_classes_come_first_and_json_says_the_same(model, video):
     assert read["num_views"] == 1
 
 
+def test_what_is_shown_of_a_predictor_and_a_prediction(model, video):
+    """A class may be called as its author likes; a notebook shows the name, and nothing that a browser obeys."""
+    model.info = CheckpointInfo(class_names=("<script>x</script>", *NAMES[1:]))
+    predictor = Predictor(model, num_clips=2, num_crops=3, precision="fp32")
+    prediction = predictor(video)
+    best = prediction.top(1)[0]
+    assert repr(prediction).startswith(f"<Prediction of {str(video)!r}, 6 view(s): {best.name} {best.score:.4f}, ")
+    assert repr(prediction).endswith(" and 2 more>")
+    page = prediction._repr_html_()
+    assert "&lt;script&gt;x&lt;/script&gt;" in page
+    assert "<script>" not in page
+    assert f"<td>{best.score:.4f}</td>" in page
+    assert repr(predictor) == (
+        "<Predictor on cpu, fp32: CLIP ViT of 3 blocks, 5 classes, 2 x 3 views of 4 frames of 32 x 32>"
+    )
+
+
 def test_frames_given_as_arrays_are_the_same_video(model, video):
     predictor = Predictor(model)
     with open_video(video) as reader:

@@ -83,6 +83,38 @@ def test_intermediates_are_timms():
         model.forward_intermediates(clip(), indices=4)
 
 
+def test_intermediates_come_in_the_order_and_with_the_norm_that_is_asked_for():
+    model = make(MOTION)
+    _, tokens = model.forward_intermediates(clip())
+    features, normed = model.forward_intermediates(clip(), indices=[0], norm=True, output_fmt="NLC")
+    assert torch.equal(features, model.forward_features(clip()))
+    assert torch.equal(normed[0], model.norm(tokens[0]).flatten(1, 2))
+    (maps,) = model.forward_intermediates(clip(), indices=[0], output_fmt="NCTHW", intermediates_only=True)
+    assert maps.shape == (2, 32, 2, 4, 4)
+    assert torch.equal(maps[:, :, 1, 2, 3], tokens[0][:, 1, 1 + 2 * 4 + 3])
+    with pytest.raises(ValueError, match="output_fmt is 'NTLC', 'NLC' or 'NCTHW', got 'NCHW'"):
+        model.forward_intermediates(clip(), output_fmt="NCHW")
+
+
+def test_intermediates_stop_where_nothing_later_is_asked_for():
+    model, called = make(MOTION), []
+    for index, block in enumerate(model.blocks):
+        block.register_forward_hook(lambda *_, index=index: called.append(index))
+    (early,) = model.forward_intermediates(clip(), indices=[1], stop_early=True, intermediates_only=True)
+    assert called == [0, 1]
+    assert torch.equal(early, model.forward_intermediates(clip(), indices=[1])[1][0])
+    with pytest.raises(ValueError, match="features need: add intermediates_only=True"):
+        model.forward_intermediates(clip(), indices=[1], stop_early=True)
+
+
+def test_a_new_classifier_takes_no_other_pooling():
+    model = make(MOTION)
+    model.reset_classifier(7, global_pool=None)
+    assert model(clip()).shape == (2, 7)
+    with pytest.raises(ValueError, match="global_pool must be None, got 'avg'"):
+        model.reset_classifier(7, global_pool="avg")
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize(
     ("stages", "use_gate", "read"), [((1, 3), True, (1, 3)), ((0, 2), True, (0, 2, 3)), ((3,), False, (3,))]

@@ -11,6 +11,8 @@ import torch
 from tests.training.fake_clips import FakeClips, loader, tiny_network
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.resume import ExactResume, WholeFileIO
+from uniformerv2.zoo.checkpoint import load_model
+from uniformerv2.zoo.runs import SAVED_NETWORK, SAVED_SETTINGS
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
@@ -46,6 +48,35 @@ def content(tmp_path_factory):
 def test_what_was_not_changed_goes_on(tmp_path, content):
     torch.save(content, tmp_path / "last.ckpt")
     assert fit(tmp_path, steps=2, path=tmp_path / "last.ckpt").global_step == 2
+
+
+def test_the_file_alone_gives_the_classifier(tmp_path, content):
+    """Moved away from its training, which had a ``run.json`` or ``config.yaml``."""
+    torch.save(content, tmp_path / "moved.ckpt")
+    classifier = VideoClassifier.load_from_checkpoint(tmp_path / "moved.ckpt", label_smoothing=0.2)
+    assert not classifier.training
+    assert classifier.label_smoothing == 0.2
+    assert classifier.optimization == VideoClassifier(tiny_network()).optimization
+    own = {f"network.{name}": value for name, value in classifier.network.state_dict().items()}
+    assert all(torch.equal(own[name], value) for name, value in content["state_dict"].items() if name in own)
+    network = load_model(tmp_path / "moved.ckpt")
+    assert network.config == tiny_network().config
+    torch.save(without(content, "pytorch-lightning_version"), tmp_path / "moved.ckpt")
+    with pytest.raises(ValueError, match=r"moved\.ckpt is no checkpoint of a training; load_model reads it"):
+        VideoClassifier.load_from_checkpoint(tmp_path / "moved.ckpt")
+
+
+@pytest.mark.parametrize("wrong", [3, {"config": 3, "info": {}}, {"config": {}}, {"config": {"depth": -1}, "info": {}}])
+def test_an_architecture_that_is_none_is_refused_by_its_file(tmp_path, content, wrong):
+    torch.save(content | {SAVED_NETWORK: wrong}, tmp_path / "moved.ckpt")
+    with pytest.raises(ValueError, match=r"moved\.ckpt"):
+        load_model(tmp_path / "moved.ckpt")
+
+
+def test_settings_that_are_none_are_refused_by_their_file(tmp_path, content):
+    torch.save(content | {SAVED_SETTINGS: {"optimization": {"rate": 1}}}, tmp_path / "moved.ckpt")
+    with pytest.raises(ValueError, match=r"moved\.ckpt"):
+        VideoClassifier.load_from_checkpoint(tmp_path / "moved.ckpt")
 
 
 def without(content, name):

@@ -39,6 +39,11 @@ Precision = Literal["auto", "fp32", "bf16", "int8"]
 GPU_VIEWS: Final = 8
 """Views of a batch where nothing else is asked for, elsewhere than on a CPU."""
 
+TABLE: Final = """<table><caption>{{ video }}</caption>
+{% for item in top %}<tr><td>{{ item.name }}</td><td>{{ "%.4f" | format(item.score) }}</td>
+<td><meter value="{{ item.score }}"></meter></td></tr>
+{% endfor %}</table>"""
+
 NOT_FINITE: Final = "what the network says of it is no finite number (NaN or infinite)"
 
 FEW_CORES: Final = 2
@@ -84,6 +89,18 @@ class Prediction:
     frame_indices: tuple[tuple[int, ...], ...]
     timings: Timings
     duration_seconds: float | None = None
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{item.name} {item.score:.4f}" for item in self.top(3))
+        more = f" and {len(self.scores) - 3} more" if len(self.scores) > 3 else ""
+        return f"<Prediction of {self.video!r}, {len(self.view_scores)} view(s): {found}{more}>"
+
+    def _repr_html_(self) -> str:
+        """A table of the five best classes, for notebooks."""
+        import jinja2  # takes longer to import than it takes to print a prediction
+
+        template = jinja2.Environment(autoescape=True).from_string(TABLE)
+        return template.render(video=self.video, top=self.top())
 
     def top(self, k: int = 5) -> list[ClassScore]:
         """The ``k`` most probable classes, best first; all of them where there are fewer."""
@@ -165,6 +182,15 @@ class Predictor:
         self._dtype = model.norm.weight.dtype
         self._network = Int8Network(self.model, clip_shape) if precision == "int8" else self.model
         self.views_per_batch = views_per_batch or (1 if self.device.type == "cpu" else GPU_VIEWS)
+
+    def __repr__(self) -> str:
+        config, views = self.model.config, self.preprocessing
+        height, width = views.input_size
+        size = f"{views.num_frames} frames of {height} x {width}"
+        return (
+            f"<Predictor on {self.device}, {self.precision}: {config.backbone or 'CLIP ViT'} of {config.depth} blocks, "
+            f"{len(self.class_names)} classes, {views.num_clips} x {views.num_crops} views of {size}>"
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:

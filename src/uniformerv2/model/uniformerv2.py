@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,8 @@ from uniformerv2.model.fusion import FUSIONS
 from uniformerv2.model.residual import DropPath, Residual, recomputed
 
 __all__ = ["ImageViT", "UniFormerV2", "block_drop_paths"]
+
+TokenFormat = Literal["NTLC", "NLC", "NCTHW"]
 
 ACTIVATIONS: dict[ActivationName, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
 
@@ -144,22 +146,38 @@ class UniFormerV2(nn.Module):
         return x if pre_logits else self.head(self.head_drop(x))
 
     def forward_intermediates(
-        self, video: Tensor, indices: int | Sequence[int] | None = None, *, intermediates_only: bool = False
+        self,
+        video: Tensor,
+        indices: int | Sequence[int] | None = None,
+        *,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: TokenFormat = "NTLC",
+        intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
         """Tokens after some blocks, as timm's method of this name.
 
         Args:
             video: [B, T, 3, height, width].
             indices: Blocks, negative ones from the end; a number n means the last n; None means all.
+            norm: Apply the network's last norm to the tokens.
+            stop_early: Leave out the blocks after the last one that is asked for; only with ``intermediates_only``.
+            output_fmt: "NTLC" gives all tokens [B, T', N, C], a frame's prefix tokens first; "NLC" the same as one
+                sequence [B, T' * N, C]; "NCTHW" the patches as maps [B, C, T', H, W], without prefix tokens.
             intermediates_only: Leave the features out.
 
         Returns:
-            The tokens [B, T', N, C] of each block asked for, in the order of the blocks, prefix tokens first, before
-            any final norm; before them the features [B, C] unless ``intermediates_only``.
+            The tokens of each block asked for, in the order of the blocks; before them the features [B, C] unless
+            ``intermediates_only``.
 
         Raises:
             IndexError: A block that is not there.
+            ValueError: Another format, or ``stop_early`` without ``intermediates_only``.
         """
+        if output_fmt not in get_args(TokenFormat):
+            raise ValueError(f"output_fmt is 'NTLC', 'NLC' or 'NCTHW', got {output_fmt!r}.")
+        if stop_early and not intermediates_only:
+            raise ValueError("stop_early leaves blocks out that the features need: add intermediates_only=True.")
         depth = len(self.blocks)
         if isinstance(indices, int):
             if not 0 < indices <= depth:
@@ -170,9 +188,11 @@ class UniFormerV2(nn.Module):
             if not -depth <= index < depth:
                 raise IndexError(f"The network has blocks 0 to {depth - 1} (or -{depth} to -1), got {index}.")
         keep = {index % depth for index in wanted}
-        if intermediates_only:
-            return self._walk(video, keep=keep, fuse=False)[1]
-        return self._walk(video, keep=keep)
+        num_blocks = max(keep, default=-1) + 1 if stop_early else depth
+        features, kept = self._walk(video, keep=keep, fuse=not intermediates_only, num_blocks=num_blocks)
+        grid = self.embedding.grid(video)
+        tokens = [_in_format(self.norm(x) if norm else x, output_fmt, grid) for x in kept]
+        return tokens if intermediates_only else (features, tokens)
 
     @property
     def read_blocks(self) -> tuple[int, ...]:
@@ -202,13 +222,15 @@ class UniFormerV2(nn.Module):
         fused = self.fusion(tokens[: len(self.config.fusion_stages)], grid)
         return self.forward_head(self._gate(fused, tokens[-1]))
 
-    def _walk(self, video: Tensor, keep: Collection[int], *, fuse: bool = True) -> tuple[Tensor, list[Tensor]]:
+    def _walk(
+        self, video: Tensor, keep: Collection[int], *, fuse: bool = True, num_blocks: int | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """The features and the tokens of the blocks to keep; without ``fuse`` the features have no meaning."""
         grid = self.embedding.grid(video)
         x = self.embedding(video)
         kept: list[Tensor] = []
         fused = self.fusion.start(x.shape[0])
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self.blocks[:num_blocks]):
             recompute = self.training and index < self._num_checkpointed
             x = recomputed(block, x, grid) if recompute else block(x, grid)
             if index in keep:
@@ -228,12 +250,18 @@ class UniFormerV2(nn.Module):
         """The last linear layer."""
         return self.head
 
-    def reset_classifier(self, num_classes: int) -> None:
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the head by a new one with random weights.
 
         Args:
             num_classes: Classes of the new head; 0 leaves it out.
+            global_pool: As in timm's method of this name; None is all that is allowed, as the video token pools.
+
+        Raises:
+            ValueError: Another pooling is asked for.
         """
+        if global_pool is not None:
+            raise ValueError(f"The video token pools, so global_pool must be None, got {global_pool!r}.")
         self.config = replace(self.config, num_classes=num_classes)
         self.info = replace(self.info, class_names=(), is_multi_label=False)
         head = nn.Linear(self.config.dim, num_classes) if num_classes else nn.Identity()
@@ -294,13 +322,19 @@ class UniFormerV2(nn.Module):
             ValueError: Its linear maps are merged.
         """
         if mode and self.is_merged:
-            raise ValueError(
-                "After merge_linear() a network has no batch norms and can't be trained: load it again."
-            )
+            raise ValueError("After merge_linear() a network has no batch norms and can't be trained: load it again.")
         super().train(mode)
         for module in self._frozen:
             module.eval()
         return self
+
+
+def _in_format(x: Tensor, output_fmt: TokenFormat, grid: tuple[int, int]) -> Tensor:
+    """Tokens [B, T', N, C] in the order that ``forward_intermediates`` is asked for."""
+    if output_fmt == "NCTHW":
+        height, width = grid
+        return x[:, :, x.shape[2] - height * width :].unflatten(2, grid).permute(0, 4, 1, 2, 3)
+    return x.flatten(1, 2) if output_fmt == "NLC" else x
 
 
 def _local_steps(config: UniFormerV2Config) -> tuple[LocalTemporalMHRA, ...]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence, Sized
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.epoch_metrics import metrics_for
 from uniformerv2.training.optim import Optimization, parameter_groups, regroup
-from uniformerv2.zoo.runs import SAVED_NAMES
+from uniformerv2.zoo.checkpoint import load_model
+from uniformerv2.zoo.files import naming, read_checkpoint
+from uniformerv2.zoo.runs import SAVED_NAMES, SAVED_NETWORK, SAVED_SETTINGS, is_of_training, network_of_training
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
@@ -100,6 +103,7 @@ class VideoClassifier(lightning.LightningModule):
         self.loss: LossName = loss
         self.label_smoothing = label_smoothing
         self.mixing = mixing
+        self.num_checkpointed = num_checkpointed
         self.class_weights: Tensor | None
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -159,9 +163,49 @@ class VideoClassifier(lightning.LightningModule):
             is_multi_label=data.multi_label,
         )
 
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # what Lightning asks for besides is not needed
+        cls, checkpoint_path: str | Path, map_location: Any = None, **arguments: Any
+    ) -> Self:
+        """A classifier from a ``.ckpt`` file alone, with its weights and settings.
+
+        Args:
+            checkpoint_path: What Lightning wrote in a training.
+            map_location: Where it is moved to; the CPU where None.
+            **arguments: Of the class, in the place of the saved ones.
+
+        Returns:
+            The classifier, in eval mode.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no checkpoint of a training, or is damaged.
+        """
+        path = Path(checkpoint_path)
+        content = read_checkpoint(path)
+        if not is_of_training(content):
+            raise ValueError(f"{path} is no checkpoint of a training; load_model reads it.")
+        network = network_of_training(path, content, load=load_model)
+        with naming(path):
+            saved = dict(content.get(SAVED_SETTINGS, {}))
+            for name, kind in (("optimization", Optimization), ("mixing", BatchMixing)):
+                saved |= {name: kind(**saved[name])} if saved.get(name) else {}
+            classifier = cls(network, **{**saved, **arguments}).eval()
+        return classifier if map_location is None else classifier.to(map_location)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With how the classes are called: their order may be another where the data are read again."""
-        checkpoint[SAVED_NAMES] = list(self.network.info.class_names)
+        """With what the network is and how its classes are called: their order may be another in data read again."""
+        info = self.network.info
+        checkpoint[SAVED_NAMES] = list(info.class_names)
+        checkpoint[SAVED_NETWORK] = {"config": self.network.config.to_dict(), "info": asdict(info)}
+        checkpoint[SAVED_SETTINGS] = {
+            "optimization": asdict(self.optimization),
+            "loss": self.loss,
+            "label_smoothing": self.label_smoothing,
+            "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
+            "mixing": None if self.mixing is None else asdict(self.mixing),
+            "num_checkpointed": self.num_checkpointed,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """That the rows of the checkpoint's head are the classes of the data.

@@ -74,7 +74,7 @@ def arm(
         **overrides: Fields of ``UniFormerV2Config``, for instance ``tubelet_size=1`` or ``fusion="parallel"``.
 
     Returns:
-        The armed network, in training mode; ``info.preprocessing`` has the image ViT's mean and std.
+        The armed network, in eval mode; ``info.preprocessing`` has the image ViT's mean and std.
 
     Raises:
         ValueError: An image ViT that can't be taken apart, or arguments that contradict each other.
@@ -115,7 +115,7 @@ def arm(
     _start_from_final_norm(model, source.norm if num_blocks in {None, depth} else None)
     if freeze_backbone:
         model.freeze_backbone()
-    return model
+    return model.eval()
 
 
 def _plain(backbone_args: Mapping[str, Any]) -> dict[str, Any]:

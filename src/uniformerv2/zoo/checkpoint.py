@@ -42,11 +42,12 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> Un
 
     Args:
         name: One of ``list_models()``.
-        pretrained: With the published weights; else with random ones.
+        pretrained: With the published weights; else with random ones. Where ``num_classes`` is another number than
+            the published one, the head is random, and a warning says so.
         **overrides: Fields of ``UniFormerV2Config``; with ``pretrained`` all that ``load_model`` takes.
 
     Returns:
-        The model, in training mode; in eval mode where ``pretrained``.
+        The model, in eval mode.
 
     Raises:
         ValueError: No such model; the message names the nearest.
@@ -57,10 +58,11 @@ def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> Un
     """
     card = model_card(name)
     if pretrained:
-        return load_model(name, **overrides)
+        has_other_head = overrides.get("num_classes") not in {None, card.config["num_classes"]}
+        return load_model(name, **{"new_head": has_other_head and "head_map" not in overrides, **overrides})
     config = UniFormerV2Config.from_dict({**card.config, **overrides})
     info = CheckpointInfo(preprocessing=_card_preprocessing(card, config), class_names=_class_names(card, config))
-    return UniFormerV2(config, info=info)
+    return UniFormerV2(config, info=info).eval()
 
 
 def load_model(
@@ -126,9 +128,7 @@ def save_model(model: UniFormerV2, folder: str | Path) -> Path:
         DiskFullError: The disk has no room for it.
     """
     if model.is_merged:
-        raise ValueError(
-            "After merge_linear() a network has no batch norms and can't be saved: save it before."
-        )
+        raise ValueError("After merge_linear() a network has no batch norms and can't be saved: save it before.")
     folder = Path(folder)
     tensors = model.state_dict()
     check_room(folder, sum(tensor.nbytes for tensor in tensors.values()), what="The model")
@@ -141,17 +141,33 @@ def save_model(model: UniFormerV2, folder: str | Path) -> Path:
     return folder
 
 
-def from_pretrained(repository: str, **overrides: Any) -> UniFormerV2:
+def from_pretrained(
+    repository: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    **overrides: Any,
+) -> UniFormerV2:
     """A model that ``push_to_hub`` put on the Hugging Face hub: ``load_model("hf:" + repository)``.
 
     Args:
         repository: ``user/name``.
+        revision: Branch, tag or commit; the newest state of the main branch where None.
+        token: Of the hub; the one stored by ``hf auth login`` where None.
+        cache_dir: Folder instead of the hub's own cache (``HF_HOME``).
         **overrides: As for ``load_model``.
 
     Returns:
         The model, in eval mode.
+
+    Raises:
+        DownloadError: It could not be fetched.
+        ValueError: As ``load_model``.
     """
-    return load_model(HUB_PREFIX + repository, **overrides)
+    wanted = (CONFIG, WEIGHTS)
+    folder = fetch_folder_from_hub(repository, wanted, revision=revision, token=token, cache_dir=cache_dir)
+    return load_model(folder, **overrides)
 
 
 def push_to_hub(model: UniFormerV2, repository: str, *, private: bool = False, token: str | None = None) -> str:

@@ -85,12 +85,22 @@ def _download_from_hub(repository: str, names: Sequence[str], cache_dir: Path | 
     return path
 
 
-def fetch_folder_from_hub(repository: str, names: Sequence[str]) -> Path:
-    """A folder with some files of one state of a repository: the newest; in offline mode the one in the hub's cache.
+def fetch_folder_from_hub(
+    repository: str,
+    names: Sequence[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: Path | str | None = None,
+) -> Path:
+    """A folder with some files of one state of a repository; in offline mode the one in the hub's cache.
 
     Args:
         repository: ``user/name``.
         names: Files at the top of the repository.
+        revision: Branch, tag or commit; the newest state of the main branch where None.
+        token: Of the hub; the one stored by ``hf auth login`` where None.
+        cache_dir: Folder instead of the hub's own cache (``HF_HOME``).
 
     Raises:
         DownloadError: It could not be had.
@@ -99,7 +109,16 @@ def fetch_folder_from_hub(repository: str, names: Sequence[str]) -> Path:
 
     offline = is_offline()
     try:
-        return Path(snapshot_download(repository, allow_patterns=list(names), local_files_only=offline))
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                allow_patterns=list(names),
+                local_files_only=offline,
+            )
+        )
     except (OSError, ValueError, errors.HTTPError) as error:
         where = f"{repository} of the Hugging Face hub"
         if offline:

@@ -24,6 +24,8 @@ from uniformerv2.zoo.files import is_finite, naming, read_json
 
 __all__ = [
     "SAVED_NAMES",
+    "SAVED_NETWORK",
+    "SAVED_SETTINGS",
     "fill",
     "filled_network",
     "is_of_training",
@@ -37,6 +39,10 @@ POSITIONS: Final = "embedding.positions"
 FLOATS: Final = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 SAVED_NAMES: Final = "class_names"
 """Where a checkpoint of a training keeps the names of the classes, in the order of the head."""
+SAVED_NETWORK: Final = "uniformerv2_network"
+"""Where it keeps the architecture and what travels with the weights, so that it can be loaded alone."""
+SAVED_SETTINGS: Final = "uniformerv2_settings"
+"""Where it keeps the arguments of its ``VideoClassifier``."""
 
 
 def random_network(config: UniFormerV2Config, info: CheckpointInfo | None = None) -> UniFormerV2:
@@ -161,7 +167,7 @@ def is_of_training(content: Mapping[str, Any]) -> bool:
 
 
 def network_of_training(path: Path, content: Mapping[str, Any], *, load: Callable[..., UniFormerV2]) -> UniFormerV2:
-    """The network of ``OUT/checkpoints/x.ckpt``, of which ``OUT`` says what it is made of.
+    """The network of ``OUT/checkpoints/x.ckpt``, of which ``OUT`` says what it is made of; else the file itself.
 
     Args:
         path: The file.
@@ -169,7 +175,7 @@ def network_of_training(path: Path, content: Mapping[str, Any], *, load: Callabl
         load: ``load_model``, for a configuration that names weights instead of an architecture.
 
     Raises:
-        ValueError: The folder does not say it, or the weights do not fit.
+        ValueError: Neither says it, or the weights do not fit.
     """
     run = RunPaths(path.resolve().parent.parent)
     state = content.get("state_dict")
@@ -180,6 +186,8 @@ def network_of_training(path: Path, content: Mapping[str, Any], *, load: Callabl
         network = filled_network(*_of_run(run), own, path)
     elif run.config.is_file():
         network = _of_config(run.config, load, own, path)
+    elif SAVED_NETWORK in content:
+        network = filled_network(*_of_file(path, content[SAVED_NETWORK]), own, path)
     else:
         raise ValueError(
             f"{path} holds weights alone; what the network is made of stands in run.json or config.yaml of the folder "
@@ -205,6 +213,17 @@ def _of_run(run: RunPaths) -> tuple[UniFormerV2Config, CheckpointInfo]:
         return UniFormerV2Config.from_dict(content["network"]), info
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{run.record} was not written by uniformerv2 train: {error!r}.") from error
+
+
+def _of_file(path: Path, saved: Any) -> tuple[UniFormerV2Config, CheckpointInfo]:
+    """What ``VideoClassifier`` put into its checkpoint.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    with naming(path):
+        info = {**saved["info"], "class_names": list(saved["info"].get("class_names", ()))}
+        return UniFormerV2Config.from_dict(saved["config"]), CheckpointInfo.from_dict(info)
 
 
 def _of_config(path: Path, load: Callable[..., UniFormerV2], state: Mapping[str, Tensor], source: Path) -> UniFormerV2:
