@@ -488,8 +488,18 @@ def test_evaluate_compares_two_dumps(model, videos, tmp_path, capsys):
     write_dump(second, replace(before, videos=right))
     printed = call(capsys, "evaluate", first, second, "--compare", "--resamples", 0)
     num_wrong = sum(int(video.scores.argmax()) != video.label for video in before.videos if video.is_readable)
+    num_videos = len(before.videos)
     assert f"second.pkl alone {num_wrong}, first.pkl alone 0" in printed.out
     assert "McNemar's exact test: p = " in printed.out
+    assert re.search(
+        rf"Accuracy of second\.pkl less that of first\.pkl: \+{100 * num_wrong / num_videos:.2f} points, "
+        r"95 % interval [+-][\d.]+ to \+[\d.]+\.",
+        printed.out,
+    )
+    assert (
+        "Right in second.pkl only (path: its class; the class that first.pkl gives -> the class that second.pkl gives):"
+        in printed.out
+    )
     content = json.loads(call(capsys, "evaluate", first, second, "--compare", "--json").out)
     assert len(content["comparison"]["gained"]) == num_wrong
     write_dump(second, replace(before, videos=right[:5]))

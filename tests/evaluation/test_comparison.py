@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.made_evaluations import make_evaluation
-from uniformerv2.evaluation.comparison import align, compare, ensemble, mcnemar
+from uniformerv2.evaluation.comparison import align, compare, ensemble, mcnemar, paired_difference
 
 NAMES = ["a.pkl", "b.pkl"]
 
@@ -107,10 +107,38 @@ def test_a_comparison_names_what_changed():
     assert (len(found.gained), len(found.lost)) == (pairs.count((False, True)), pairs.count((True, False)))
     assert found.num_videos == 40
     assert found.p_value == mcnemar(len(found.gained), len(found.lost))
+    assert found.difference.value == pytest.approx((sum(now) - sum(was)) / 40)
+    assert found.difference.low < found.difference.value < found.difference.high
     paths = [video.path for video, pair in zip(first.videos, pairs, strict=True) if pair == (True, False)]
     assert [change.path for change in found.lost] == paths
     if was[4]:
         assert next(item for item in found.lost if item.path == first.videos[4].path).after == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted"),
+    [
+        ((36, 12, 2, 0), (0.2, 0.0569, 0.3404)),
+        ((54, 0, 0, 0), (0.0, -0.0664, 0.0664)),
+        ((14, 5, 0, 22), (0.1220, 0.0115, 0.2265)),
+    ],
+)
+def test_the_interval_of_a_difference_is_the_published_one(counts, wanted):
+    """The first two are examples of Newcombe (1998), the third of Altman et al., "Statistics with confidence"."""
+    names = ("both", "gained", "lost", "neither")
+    found = paired_difference(**dict(zip(names, counts, strict=True)))
+    assert (found.value, found.low, found.high) == pytest.approx(wanted, abs=6e-5)
+    both, gained, lost, neither = counts
+    turned = paired_difference(both=both, gained=lost, lost=gained, neither=neither)
+    assert (turned.value, turned.low, turned.high) == pytest.approx([-wanted[0], -wanted[2], -wanted[1]], abs=6e-5)
+
+
+def test_the_interval_of_a_difference_is_that_of_a_bootstrap_over_many_videos():
+    found = paired_difference(both=700, gained=150, lost=90, neither=60)
+    drawn = np.random.default_rng(0).multinomial(1000, [0.7, 0.15, 0.09, 0.06], size=20_000)
+    low, high = np.percentile((drawn[:, 1] - drawn[:, 2]) / 1000, (2.5, 97.5))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=2e-3)
+    assert np.isnan(paired_difference(both=0, gained=0, lost=0, neither=0).low)
 
 
 def test_unlabelled_videos_are_not_compared():

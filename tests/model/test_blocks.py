@@ -315,10 +315,18 @@ def double(layer):
     return layer
 
 
+def replaced(layer):
+    """As accelerate's hooks do it: a function in the place of the layer's ``forward``."""
+    forward = layer.forward
+    layer.forward = lambda x: 2 * forward(x)
+    return layer
+
+
 WRAPPERS = {
     "adapter": lora,
     "parametrization": nn.utils.parametrizations.weight_norm,
     "hook": double,
+    "replaced forward": replaced,
 }
 
 
@@ -342,13 +350,40 @@ def test_a_layer_that_is_more_than_its_weight_is_called(case, layer, training, w
     wrapped = wrap(getattr(module, layer))
     setattr(module, layer, wrapped)
     called = []
-    wrapped.register_forward_hook(lambda *_: called.append(1))
+    noting = nn.modules.module.register_module_forward_hook(lambda layer, *_: called.append(layer))  # none of its own
     after = run(module, x)
-    assert called
+    noting.remove()
+    assert any(layer is wrapped for layer in called)
     if wrap is not nn.utils.parametrizations.weight_norm:  # which computes the same weight
         assert not torch.allclose(before, after, rtol=0.01)
     after.square().sum().backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in wrapped.parameters())
+
+
+@pytest.mark.parametrize("wrap", [None, double, replaced])
+def test_only_a_plain_norm_is_left_to_a_kernel(wrap, monkeypatch):
+    """Which reads its weights; one that is more is called, before the operation."""
+    module, x = randomize(GlobalUniBlock(DIM, 4)).eval(), tokens()
+    given, operation = [], blocks.dispatch.cross_mhra
+    monkeypatch.setattr(
+        blocks.dispatch,
+        "cross_mhra",
+        lambda *args, norm, **rest: given.append(norm) or operation(*args, norm=norm, **rest),
+    )
+    before = module(x[:, 0, :1], x, GRID)
+    if wrap is not None:
+        wrap(module.norm_tokens)
+        assert not torch.allclose(module(x[:, 0, :1], x, GRID), before, rtol=0.01)
+    assert given == ([module.norm_tokens] if wrap is None else [module.norm_tokens, None])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["LocalUniBlock", "GlobalUniBlock"])
+def test_a_block_of_plain_layers_compiles_as_one_graph(name, training):
+    make, run, _ = CASES[name]
+    module, x = randomize(make()).train(training), tokens()
+    wanted = run(module, x)
+    torch.testing.assert_close(run(torch.compile(module, fullgraph=True, backend="eager"), x), wanted)
 
 
 @pytest.mark.parametrize("name", ["GlobalCrossMHRA", "FeedForward", "LocalTemporalMHRA"])

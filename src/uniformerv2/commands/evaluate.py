@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,10 +100,16 @@ def _show_comparison(console: Console, found: Comparison, names: Sequence[str]) 
         f"{len(found.gained)}, {first} alone {len(found.lost)}.",
         markup=False,
     )
+    value, low, high = (100 * each for each in astuple(found.difference))
+    console.print(
+        f"Accuracy of {second} less that of {first}: {value:+.2f} points, 95 % interval {low:+.1f} to {high:+.1f}.",
+        markup=False,
+    )
     verdict = "more than chance would give (p < 0.05)" if found.p_value < 0.05 else "no more than chance may give"
     console.print(f"McNemar's exact test: p = {found.p_value:.3g}, {verdict}.", style="bold", markup=False)
-    _show_changes(console, f"Right in {second} only:", found.gained)
-    _show_changes(console, f"Right in {first} only:", found.lost)
+    legend = f"(path: its class; the class that {first} gives -> the class that {second} gives)"
+    _show_changes(console, f"Right in {second} only {legend}:", found.gained)
+    _show_changes(console, f"Right in {first} only {legend}:", found.lost)
 
 
 def _show_changes(console: Console, title: str, changes: Sequence[Change]) -> None:

@@ -5,6 +5,7 @@ Letters of this file: D dumps, M videos, K classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -12,9 +13,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from uniformerv2.evaluation.breakdown import Rate
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
+from uniformerv2.evaluation.summary import Estimate
 
-__all__ = ["Change", "Comparison", "align", "compare", "ensemble", "mcnemar"]
+__all__ = ["Change", "Comparison", "align", "compare", "ensemble", "mcnemar", "paired_difference"]
 
 SHOWN: Final = 5
 
@@ -46,6 +49,7 @@ class Comparison:
         neither_right: Right in none.
         gained: Right in the second only.
         lost: Right in the first only.
+        difference: Accuracy of the second less that of the first, see ``paired_difference``.
         p_value: McNemar's exact test: how likely so uneven a change is, where neither is better.
     """
 
@@ -54,6 +58,7 @@ class Comparison:
     neither_right: int
     gained: tuple[Change, ...]
     lost: tuple[Change, ...]
+    difference: Estimate
     p_value: float
 
 
@@ -149,6 +154,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
         neither_right=neither,
         gained=tuple(gained),
         lost=tuple(lost),
+        difference=paired_difference(both=both, gained=len(gained), lost=len(lost), neither=neither),
         p_value=mcnemar(len(gained), len(lost)),
     )
 
@@ -165,6 +171,43 @@ def mcnemar(gained: int, lost: int) -> float:
         ways = ways * (total - taken + 1) // taken
         sum_of_ways += ways
     return min(1.0, 2 * sum_of_ways / 2**total)
+
+
+def paired_difference(*, both: int, gained: int, lost: int, neither: int) -> Estimate:
+    """How much more often the second of two is right on the same videos, and the 95 % interval of it.
+
+    Method 10 of R. G. Newcombe, "Improved confidence intervals for the difference between binomial proportions based on
+    paired data", Statistics in Medicine 17 (1998): Wilson's intervals of both, joined by their correlation.
+
+    Args:
+        both: Videos that both have right.
+        gained: The second alone.
+        lost: The first alone.
+        neither: Neither.
+
+    Returns:
+        -1 to 1; NaN of no videos.
+
+    >>> found = paired_difference(both=36, gained=12, lost=2, neither=0)
+    >>> f"{found.value:.2f}, {found.low:.4f} to {found.high:.4f}"
+    '0.20, 0.0569 to 0.3404'
+    """
+    total = both + gained + lost + neither
+    if not total:
+        return Estimate(math.nan, math.nan, math.nan)
+    first, second = Rate(both + lost, total), Rate(both + gained, total)
+    (first_low, first_high), (second_low, second_high) = first.interval, second.interval
+    agreement = both * neither - gained * lost
+    joint = min(agreement, 0) or max(agreement - total / 2, 0)  # corrected for continuity
+    spread = first.count * (total - first.count) * second.count * (total - second.count)
+    phi = joint / math.sqrt(spread) if spread else 0.0
+
+    def distance(x: float, y: float) -> float:
+        return math.sqrt(max(0.0, x * x - 2 * phi * x * y + y * y))
+
+    value = second.value - first.value
+    low = value - distance(second.value - second_low, first_high - first.value)
+    return Estimate(value, low, value + distance(second_high - second.value, first.value - first_low))
 
 
 def _key(evaluations: Sequence[Evaluation]) -> Callable[[VideoScores], Any]:

@@ -33,16 +33,17 @@ __all__ = [
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is its weight and its bias and nothing else: no subclass, no hook, no parametrization.
+    """Whether a layer is its weight and its bias and nothing else: no subclass, hook, parametrization or own ``forward``.
 
     Only then may its weight be used without calling it. Adapters such as LoRA, quantised layers and observers stand in
-    a layer's place or hang on it, and have an effect only where the layer is called.
+    a layer's place or hang on it, accelerate puts a function in the place of its ``forward``; all of them have an
+    effect only where the layer is called.
 
     >>> is_plain(nn.Linear(2, 2)), is_plain(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
     (True, False)
     """
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return type(layer) in {nn.Linear, nn.BatchNorm1d} and not any(hooks)
+    return type(layer) in {nn.Linear, nn.BatchNorm1d, nn.LayerNorm} and "forward" not in vars(layer) and not any(hooks)
 
 
 class QuickGELU(nn.Module):
@@ -303,6 +304,8 @@ class GlobalCrossMHRA(nn.Module):
 
     def forward(self, query: Tensor, tokens: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
         """Query [B, Q, C], tokens [B, S, C] -> [B, Q, C]; the norm of the tokens may be left to the operation."""
+        if norm is not None and not is_plain(norm):
+            tokens, norm = norm(tokens), None
         if not (is_plain(self.k) and is_plain(self.v)):
             return self.proj(self._projected(self.q(query), tokens if norm is None else norm(tokens)))
         mixed = dispatch.cross_mhra(
