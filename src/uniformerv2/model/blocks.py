@@ -33,7 +33,7 @@ __all__ = [
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is its weight and its bias and nothing else: no subclass, hook, parametrization or own ``forward``.
+    """Whether a layer is its weight and its bias and nothing else: no subclass, no hook, no other ``forward``.
 
     Only then may its weight be used without calling it. Adapters such as LoRA, quantised layers and observers stand in
     a layer's place or hang on it, accelerate puts a function in the place of its ``forward``; all of them have an
