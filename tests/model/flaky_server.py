@@ -8,6 +8,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,9 @@ LENGTH = len(BODY)
 HALF = LENGTH // 2
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
+
+LONG = 10.0
+"""Seconds; far more than a client waits that does what it should. One that waits longer fails its test, and ends."""
 
 NO_ONE = "http://127.0.0.1:9"
 """Nobody listens at the port of discarded bytes."""
@@ -120,27 +124,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def drip_chunk(self, first):
         self.drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
 
+    def again(self, content, *, every):
+        """Now and then, until the client has gone, the test is over or ``LONG`` has passed."""
+        end = time.monotonic() + LONG
+        while time.monotonic() < end and not self.server.let_go.wait(every):
+            self.wfile.write(content)
+
     def drip(self, start):
-        """A byte now and then, until the client has gone or the test is over."""
         self.wfile.write(start)
-        while not self.server.let_go.wait(0.1):
-            self.wfile.write(b"x")
+        self.again(b"x", every=0.1)
 
     def endless(self, first):
         self.reply(b"", length=None, Transfer_Encoding="chunked")
-        while not self.server.let_go.wait(0.01):
-            self.wfile.write(b"8000\r\n" + bytes(0x8000) + b"\r\n")
+        self.again(b"8000\r\n" + bytes(0x8000) + b"\r\n", every=0.01)
 
     def no_length(self, first):
         self.reply(BODY, length=None)
 
     def moved_with_a_body(self, first):
         self.reply(b"", status=302, length=None, Location="whole.pyth")
-        while not self.server.let_go.wait(0.1):
-            self.wfile.write(b"x")
+        self.again(b"x", every=0.1)
 
     def circle(self, first):
-        self.reply(b"", status=302, length=0, Location="circle.pyth")
+        if len(self.server.seen) > 30:
+            return self.send_error(508)
+        return self.reply(b"", status=302, length=0, Location="circle.pyth")
 
     def moved(self, first):
         self.reply(b"", status=302, length=0, Location="whole.pyth")

@@ -375,16 +375,20 @@ def test_nobody_outside_sends_us_to_a_server_on_this_machine():
 def test_redirections_in_a_circle_end(server):
     with pytest.raises(DownloadError, match="sends us on more than 5 times"):
         fetch(server.url("circle"))
+    assert len(server.seen) == 1 + 5
 
 
-def test_addresses_are_shown_without_secrets(server, caplog):
+def test_addresses_are_shown_without_secrets(server, caplog, monkeypatch):
     with pytest.raises(ValueError, match=r"user and a password are not fetched: .*'https://a\.org/x\.pth'"):
         fetch("https://me:secret@a.org/x.pth")
     with caplog.at_level("WARNING"):
         fetch(server.url("busy") + "?signature=secret")
     with pytest.raises(DownloadError) as raised:
         fetch(server.url("missing") + "?signature=secret", num_tries=1)
-    assert "secret" not in str(raised.value) + caplog.text
+    monkeypatch.setenv("UNIFORMERV2_OFFLINE", "1")
+    with pytest.raises(DownloadError) as offline:
+        fetch(server.url("cut") + "?signature=secret")
+    assert "secret" not in f"{raised.value} {offline.value} {caplog.text}"
     assert "busy.pyth?..." in caplog.text
 
 
