@@ -301,13 +301,14 @@ def test_a_byte_now_and_then_is_no_transfer(server, home, name, said):
     assert not cached_path(server.url(name)).exists()
 
 
-def test_all_tries_together_have_a_time(server):
+@pytest.mark.parametrize(("name", "timeout_seconds"), [("endless", 20), ("drip-body", 0.3)], ids=["one", "many"])
+def test_all_tries_together_have_a_time(server, name, timeout_seconds):
     start = time.monotonic()
     with (
         set_limits(download_seconds=1),
         pytest.raises(DownloadError, match="took longer than the limit download_seconds=1"),
     ):
-        fetch(server.url("endless"), timeout_seconds=20)
+        fetch(server.url(name), timeout_seconds=timeout_seconds, num_tries=12)
     assert time.monotonic() - start < 4
 
 
