@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from tests.evaluation.made_evaluations import make_evaluation
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2 import __version__, cli
@@ -26,6 +28,7 @@ from uniformerv2.commands.arguments.predict import expand
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.predict import _show
 from uniformerv2.data.annotations import read_records
+from uniformerv2.evaluation.dumps import write_dump
 from uniformerv2.inference.predictor import Prediction, Predictor, Timings
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.zoo.checkpoint import load_model, save_model
@@ -224,6 +227,48 @@ def test_the_folder_of_a_table_is_made_or_refused_before_the_model_is_read(capsy
     said = call(capsys, "predict", video, "--model", model, "--csv", table / "table.csv", code=2)
     assert f"--csv cannot write {table / 'table.csv'}, as {table} cannot be written" in said.err
     assert "loaded" not in said.out
+
+
+@pytest.fixture
+def little_room():
+    """Files may have no more bytes than the header of a table: the same words from the system as for a quota."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (160, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("predict {video} --model {model} --csv out/new.csv", "out/new.csv"),
+        ("test list.csv --model {model} --dump new.npz --workers 0 --resamples 0", ".new.npz.journal/0.jsonl"),
+        ("evaluate old.npz --dump new.npz --resamples 0", "new.npz"),
+        ("data check list.csv --manifest new.csv --workers 1", "new.csv"),
+        ("data prepare list.csv out --workers 1", "out"),
+    ],
+)
+def test_a_full_disk_is_one_sentence_that_names_the_file(
+    model, video, tmp_path, monkeypatch, capsys, little_room, words, told
+):
+    monkeypatch.chdir(tmp_path)
+    Path("list.csv").write_text(f"path,label\n{video},surfing\n")
+    write_dump(Path("old.npz"), make_evaluation(num_videos=3))
+    little_room()
+    called = [word.format(video=video, model=model) for word in words.split()]
+    said = call(capsys, *called, code=1).err.splitlines()[-1]
+    verb = words.split()[0]
+    full = "could not be written (File too large): make room on the disk, and try again."
+    assert said.replace(f"{tmp_path}/", "") == f"uniformerv2 {verb}: {told} {full}"
+
+
+def test_without_room_for_a_model_nothing_is_converted(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert "The model needs about" in call(capsys, "convert", model, tmp_path / "out", code=1).err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("verb", ["predict", "test"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -13,6 +14,7 @@ import time
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children, forkserver
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as lightning
 import pytest
@@ -26,6 +28,8 @@ from uniformerv2.cli import main
 from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.training.resume import CheckpointWriteError, LastCheckpoint, WholeFileIO
 from uniformerv2.zoo.files import write_json
+from uniformerv2.training.run import RunFolder
+from uniformerv2.training.stopping import StopCleanly
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
@@ -103,6 +107,18 @@ class TestFaults:
             assert steps_of(last_of(command)) == 2
             (tmp_path / "run" / "filler").unlink()
             goes_on(command, capsys)
+
+    def test_a_log_without_room_says_how_to_go_on(self, tmp_path):
+        """It is written by Lightning, whose error names no way on."""
+        stop, trainer = StopCleanly(tmp_path / "last.ckpt"), SimpleNamespace(current_epoch=0, max_epochs=2)
+        for is_there, way in ((False, "There is no checkpoint yet"), (True, "The same command with --resume goes on")):
+            if is_there:
+                stop.last.touch()
+            with (
+                pytest.raises(CheckpointWriteError, match=rf"metrics\.csv'\. Make room on the disk\. {way}"),
+                stop.listening(trainer),
+            ):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.csv")
 
     def test_a_loss_that_is_no_number(self, command, fault, capsys):
         @fault

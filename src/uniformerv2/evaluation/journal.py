@@ -17,6 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -25,6 +26,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from uniformerv2.core.disk import telling_full_disk
 from uniformerv2.evaluation.scores import VideoScores
 
 __all__ = ["ScoreJournal", "differences", "journal_folder"]
@@ -67,13 +69,18 @@ class ScoreJournal:
         return found
 
     def add(self, video: VideoScores) -> None:
-        """Append one video."""
-        self._file.write(_to_line(video))
-        self._file.flush()
-        self._num_waiting += 1
-        if self._num_waiting >= SYNC_VIDEOS:
-            os.fsync(self._file.fileno())
-            self._num_waiting = 0
+        """Append one video.
+
+        Raises:
+            DiskFullError: The disk has no room for it.
+        """
+        with telling_full_disk(self.path):
+            self._file.write(_to_line(video))
+            self._file.flush()
+            self._num_waiting += 1
+            if self._num_waiting >= SYNC_VIDEOS:
+                os.fsync(self._file.fileno())
+                self._num_waiting = 0
 
     def wait(self, num_videos: int, *, patience_seconds: float) -> dict[int, VideoScores]:
         """The videos of all processes, as soon as there are so many.
@@ -114,17 +121,28 @@ class ScoreJournal:
         head = json.dumps(self.fingerprint) + "\n"
         size = sum(map(len, _whole_lines(self.path))) if self.path.exists() else 0
         self._file: IO[bytes] = self.path.open("ab")
-        self._file.truncate(size)
-        if not size:
-            self._file.write(head.encode())
-            self._file.flush()
+        try:
+            with telling_full_disk(self.path):
+                self._file.truncate(size)
+                self._file.write(b"" if size else head.encode())
+                self._file.flush()
+        except OSError:
+            with suppress(OSError):  # told already
+                self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._lock.release()
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            with telling_full_disk(self.path):
+                self._file.close()  # which writes again what could not be written
+        finally:
+            self._lock.release()
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.jsonl"))
