@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from uniformerv2.commands import progress as module
+from uniformerv2.commands import train_progress
 from uniformerv2.commands.progress import Progress, Ticker
 from uniformerv2.commands.train_progress import TimeLeft, TrainProgress
 from uniformerv2.training.epoch_metrics import EpochLoss
@@ -111,9 +112,20 @@ class TestTimeLeft:
             left.epoch_done(now + 8, is_whole=True)
         assert left.seconds(steps=0, epochs=5, steps_per_epoch=1) == 5 * 8
 
+    def test_after_one_epoch_its_steps_are_the_measure(self):
+        """And not what started in it: 100 s, then three steps of 1 s and a validation of 2 s."""
+        left = TimeLeft()
+        left.epoch_begins(0.0)
+        for now in (100.0, 101.0, 102.0, 103.0):
+            left.step_done(now)
+        assert left.epoch_done(105.0, is_whole=True) == 105
+        assert left.seconds(steps=0, epochs=9, steps_per_epoch=4) == 9 * (4 + 2)
+        assert left.seconds_per_epoch == 105
 
-def test_a_training_tells_the_mean_of_the_epoch(capsys):
-    """Not of the steps since it was resumed, and epochs count from 1."""
+
+def test_a_training_tells_the_mean_of_the_epoch(capsys, clock, monkeypatch):
+    """Not of the steps since it was resumed in the middle of it; it is as long as what was seen, and counts from 1."""
+    monkeypatch.setattr(train_progress, "time", clock)
     loss, shown = EpochLoss(), TrainProgress("val_top1")
     loss.load_state_dict({"total": 6.0, "count": 2})
     metrics = {"train_loss": 1.5, "val_loss": 0.25, "val_top1": 0.5}
@@ -132,10 +144,10 @@ def test_a_training_tells_the_mean_of_the_epoch(capsys):
         state=SimpleNamespace(fn="fit"),
     )
     shown.on_train_start(trainer, None)
-    shown.on_train_epoch_start(trainer, None)
+    clock.now += 3
     for callback in (loss, shown):
         callback.on_train_batch_end(trainer, None, None, None, 2)
     shown.on_validation_end(trainer, None)
     assert loss.mean == 2.5
     assert logged == [(2, {"train_loss_epoch": 2.5, "epoch": 0})]
-    assert capsys.readouterr().err.startswith("epoch 1 of 2: loss 2.500, val loss 0.250, val_top1 0.5000, 0 s")
+    assert capsys.readouterr().err.startswith("epoch 1 of 2: loss 2.500, val loss 0.250, val_top1 0.5000, 3 s\n")

@@ -516,6 +516,30 @@ def test_auto_reads_what_the_format_s_own_reader_reads(benchmarks, path, reader,
     assert read_records(path) == reader(path) != []
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "kinetics/val.csv",
+        "ssv1/something-something-v1-train.csv",
+        "moments/validationSet.csv",
+        "ucf101/ucfTrainTestlist/trainlist01.txt",
+        "hmdb51/testTrainMulti_7030_splits",
+        "lists/train_video.txt",
+        "lists/train_official.csv",
+        "lists/train_frames.txt",
+    ],
+)
+def test_comments_are_in_no_format_a_row(benchmarks, path):
+    """Above the first line, and between two."""
+    top = Path(path).parent if path.startswith("ucf101") else Path(path)
+    plain, found = read_records(top), detect_format(top)
+    for file in Path(path).glob("*_split1.txt") if Path(path).is_dir() else [Path(path)]:
+        first, *others = file.read_text().splitlines(keepends=True)
+        write(file, "".join(["# by me, 2 of 3 lists; checked\n", first, "# these are new\n", *others]))
+    assert detect_format(top) == found
+    assert read_records(top) == plain
+
+
 def test_a_kinetics_header_in_quotes_is_one(benchmarks):
     path = Path("kinetics/val.csv")
     plain = read_records(path)

@@ -86,7 +86,9 @@ class TimeLeft:
         if not self._steps and not self._epochs:
             return None
         step = median(self._steps) if self._steps else median(self._epochs) / steps_per_epoch
-        epoch = self.seconds_per_epoch or steps_per_epoch * step + self._validation
+        is_steady = len(self._epochs) > 1 or not self._steps  # what reads videos starts in the first epoch
+        epoch = self.seconds_per_epoch if is_steady else None
+        epoch = epoch or steps_per_epoch * step + self._validation
         return (steps * step + self._validation if steps else 0.0) + epochs * epoch
 
 
@@ -123,8 +125,10 @@ class TrainProgress(lightning.Callback):
         self._bar.start()
 
     def on_train_start(self, trainer: Any, *_: Any) -> None:
-        """How many steps there are is known."""
+        """How many steps there are is known; an epoch that was stopped in the middle goes on without a start."""
         self._total = int(trainer.estimated_stepping_batches)
+        self.left.epoch_begins(time.monotonic())
+        self._show(trainer)
         if self._bar is not None:
             self._bar.update(self._task, total=self._total, completed=trainer.global_step)
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, read_text, split_from_name, standard_split
 from uniformerv2.data.annotations.table import csv_rows
+from uniformerv2.data.annotations.text_lists import without_comments
 
 __all__ = ["KINETICS_FILE", "KineticsClip", "kinetics_clips", "kinetics_rows", "read_kinetics"]
 
@@ -68,7 +69,7 @@ def kinetics_clips(path: str | Path) -> Iterator[KineticsClip]:
     Raises:
         AnnotationError: A column is missing, or a time is no number; with file and line.
     """
-    rows = csv_rows(read_text(path), file=path)
+    rows = csv_rows(without_comments(read_text(path)), file=path)
     _, header = next(rows, (1, []))
     columns = {name.strip(): number for number, name in enumerate(header)}
     missing = [name for name in _NEEDED if name not in columns]

@@ -12,6 +12,7 @@ from typing import Any
 from uniformerv2.data.annotations.record import VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, read_text, split_from_name
 from uniformerv2.data.annotations.table import as_entries, csv_rows, read_json
+from uniformerv2.data.annotations.text_lists import without_comments
 
 __all__ = [
     "read_jester",
@@ -82,7 +83,7 @@ def something_something_v2_rows(path: str | Path, *, file_name: str = "{id}.webm
 def semicolon_rows(path: str | Path) -> Iterator[Row]:
     """The rows of an ``id;label`` list."""
     file, split = str(path), split_from_name(path)
-    for line, cells in csv_rows(read_text(path), file=path, separator=";"):
+    for line, cells in csv_rows(without_comments(read_text(path)), file=path, separator=";"):
         row = Row(file, line, cells[0], cells[1] if len(cells) > 1 else None, id=cells[0], split=split)
         if len(cells) > 2:
             raise row.error(f"{len(cells)} cells; 'id;label' is needed.")

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
 from uniformerv2.data.annotations.rows import Classes, Row, finish, read_text, split_from_name
 from uniformerv2.data.annotations.table import as_entries, csv_rows, read_json
+from uniformerv2.data.annotations.text_lists import without_comments
 
 __all__ = [
     "Fold",
@@ -116,7 +117,7 @@ def ucf101_rows(path: str | Path, *, fold: Fold = 1) -> Iterator[Row]:
     for file in lists:
         if not file.is_file():
             raise AnnotationError(f"no UCF101 split: {file.name} is not there.", file=path)
-        for line, content in enumerate(read_text(file).splitlines(), start=1):
+        for line, content in enumerate(without_comments(read_text(file)).splitlines(), start=1):
             video = content.split()
             if not video:
                 continue
@@ -138,7 +139,7 @@ def hmdb51_rows(path: str | Path, *, fold: Fold = 1) -> Iterator[Row]:
         raise AnnotationError(f"no HMDB51 split: no file *{end} is there.", file=path)
     for file in lists:
         label = file.name.removesuffix(end)
-        for line, content in enumerate(read_text(file).splitlines(), start=1):
+        for line, content in enumerate(without_comments(read_text(file)).splitlines(), start=1):
             if not content.strip():
                 continue
             video, _, use = content.strip().rpartition(" ")
@@ -169,7 +170,7 @@ def diving48_rows(path: str | Path, *, file_name: str = "{id}.mp4") -> Iterator[
 def moments_rows(path: str | Path) -> Iterator[Row]:
     """The rows of a Moments in Time CSV."""
     file, split = str(path), split_from_name(path)
-    for line, cells in csv_rows(read_text(path), file=path):
+    for line, cells in csv_rows(without_comments(read_text(path)), file=path):
         row = Row(file, line, cells[0], cells[1] if len(cells) > 1 else None, split=split)
         if row.label is None:
             raise row.error(f"{cells!r} is not path, class, votes for, votes against.")
