@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from tests.media import write_video
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
 from uniformerv2.cli import main
+from uniformerv2.training import feature_key
+from uniformerv2.training.feature_key import video_digest
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
@@ -45,9 +48,13 @@ def shards(folder):
     return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*.safetensors")}
 
 
-def test_from_videos_to_a_model_from_the_cache(videos, words, tmp_path, capsys):
+def test_from_videos_to_a_model_from_the_cache(videos, words, tmp_path, capsys, monkeypatch):
+    """The bytes of each video are hashed once."""
+    hashed = Counter()
+    monkeypatch.setattr(feature_key, "video_digest", lambda path: hashed.update([path]) or video_digest(path))
     command = ["train", str(videos), *words, *CACHED, "--cache-views", "2"]
     assert main(command) == 0
+    assert hashed == {str(path): 1 for path in videos.rglob("*.mp4")}
     captured = capsys.readouterr()
     result, told = json.loads(captured.out), captured.err
     assert "2 augmented clips a training video, 1 a validation video" in told
