@@ -169,6 +169,17 @@ def test_a_limit_holds_for_one_run_and_the_processes_that_it_starts(monkeypatch)
     assert cli.main(["models"]) == 2
 
 
+def test_what_takes_seconds_to_import_says_so(monkeypatch, capsys):
+    """Of several processes the first; not among lines of JSON, and not where nothing heavy is imported."""
+    for module in (predict, models):
+        monkeypatch.setattr(module, "run", lambda options: 0)
+    words = ["predict", CLIP, "--model", DEMO]
+    assert cli.main(words) == cli.main([*words, "--json"]) == cli.main(["models"]) == 0
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(words) == 0
+    assert capsys.readouterr().err == "loading ...\n"
+
+
 def test_limits_and_debug_do_not_reach_lightning(monkeypatch):
     seen = []
     fit = importlib.import_module("uniformerv2.commands.fit")
@@ -187,6 +198,8 @@ def test_limits_and_debug_do_not_reach_lightning(monkeypatch):
         (["benchmark", "decode", "list.json", "--json", "list.json"], "--json"),
         (["train", ".", "--out", "."], "--out"),
         (["ablate", "fusion", "--data", ".", "--out", "."], "--out"),
+        (["convert", "model", "./model", "--force"], "OUT"),
+        (["convert", "model/model.safetensors", "model", "--force"], "OUT"),
         (["k710", "build", "--k400", "list.csv", "--k600", "list.csv", "--k700", "list.csv", "--out", "."], "--out"),
     ],
 )
@@ -195,9 +208,12 @@ def test_nothing_is_written_to_what_is_read(words, option, tmp_path, monkeypatch
     for name in ("clip.mp4", "list.csv", "list.json"):
         Path(name).write_text(name)
     Path("link.csv").symlink_to("clip.mp4")
+    Path("model").mkdir()
+    Path("model", "model.safetensors").write_text("weights")
     assert cli.main(words) == 2
     assert f"{option} would write to " in capsys.readouterr().err
-    assert {path.name: path.read_text() for path in Path().iterdir()} == {
+    assert {path.name: path.read_text() for path in Path().rglob("*") if path.is_file()} == {
+        "model.safetensors": "weights",
         **{name: name for name in ("clip.mp4", "list.csv", "list.json")},
         "link.csv": "clip.mp4",
     }

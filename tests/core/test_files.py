@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.evaluation.made_evaluations import make_evaluation
 from tests.locks import given_back_to_who_waits, held_elsewhere
 from uniformerv2.core.files import (
     FolderInUseError,
@@ -20,13 +22,33 @@ from uniformerv2.core.files import (
     write_text,
     write_whole,
 )
+from uniformerv2.evaluation.dumps import write_dump
+from uniformerv2.model.files import write_tensors
+from uniformerv2.training.resume import WholeFileIO
 
 
-def test_a_file_has_the_permissions_of_any_other(tmp_path):
-    (tmp_path / "any.txt").write_text("x")
+def writes_a_checkpoint(path):
+    WholeFileIO().save_checkpoint({"a": torch.zeros(2)}, path)
+
+
+WRITERS = {
+    "text": lambda path: write_text(path, "über"),
+    "tensors": lambda path: write_tensors(path, {"a": torch.zeros(2)}),
+    "checkpoint": writes_a_checkpoint,
+    "dump": lambda path: write_dump(path.with_suffix(".npz"), make_evaluation(num_videos=2)).replace(path),
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_file_has_the_permissions_of_any_other(write, tmp_path):
+    (tmp_path / "any").write_text("x")
+    write(tmp_path / "new" / "ours")
+    assert (tmp_path / "new" / "ours").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_text_is_utf8(tmp_path):
     write_text(tmp_path / "new" / "ours.txt", "über")
     assert (tmp_path / "new" / "ours.txt").read_text(encoding="utf-8") == "über"
-    assert (tmp_path / "new" / "ours.txt").stat().st_mode == (tmp_path / "any.txt").stat().st_mode
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):

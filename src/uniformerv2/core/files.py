@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -130,7 +131,9 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 def _write(path: Path, temporary: Path, write: Callable[[Path], Any]) -> None:
     try:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the umask applies, as to any file
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         write(temporary)
+        temporary.chmod(mode)  # safetensors puts a file of its own in its place, which others may not read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

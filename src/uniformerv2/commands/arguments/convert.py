@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Final
 
-from uniformerv2.commands.options import UsageError, add_model_overrides, check_model
+from uniformerv2.commands.options import UsageError, add_model_overrides, check_model, refuse_input
 
 __all__ = ["add_arguments", "check"]
+
+WEIGHTS: Final = "model.safetensors"
+"""As ``checkpoint.WEIGHTS``, which brings torch."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +32,11 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UsageError: A model is in the folder already, there is none to convert, or no such label space.
     """
-    if (options.folder / "model.safetensors").exists() and not options.force:
+    if (options.folder / WEIGHTS).exists() and not options.force:
         raise UsageError(f"There is a model in {options.folder} already: choose another folder or add --force.")
     if options.folder.exists() and not options.folder.is_dir():
         raise UsageError(f"{options.folder} is a file; OUT names a folder.")
     check_model(options.checkpoint)
+    given = Path(options.checkpoint)
+    for written in (options.folder, options.folder / WEIGHTS):
+        refuse_input(written, option="OUT", inputs=(given,))
