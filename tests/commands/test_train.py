@@ -25,10 +25,12 @@ from tests.media import write_video
 from tests.model.flaky_server import NO_ONE, place_hub
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
+from uniformerv2.autotrain.measure import estimate
 from uniformerv2.autotrain.run import RunFolder, train
 from uniformerv2.cli import main
+from uniformerv2.commands import train_plan
 from uniformerv2.commands.arguments.train import add_arguments
-from uniformerv2.commands.progress import duration
+from uniformerv2.commands.progress import Progress, duration
 from uniformerv2.commands.train import _splits
 from uniformerv2.core.files import FolderInUseError
 from uniformerv2.data.check import check_videos
@@ -177,8 +179,15 @@ def test_without_room_for_checkpoints_no_epoch_starts(videos, words, tmp_path, c
 
 
 def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
-    """And it opens the videos without reading all of their bytes."""
-    looked = []
+    """It opens the videos without reading all of their bytes, measures roughly, and says what it is at all the time."""
+    looked, stages, measured = [], [], []
+    enter = Progress.__enter__
+    monkeypatch.setattr(Progress, "__enter__", lambda self: stages.append(self._what) or enter(self))
+    monkeypatch.setattr(
+        train_plan,
+        "estimate",
+        lambda *args, is_rough, **rest: measured.append(is_rough) or estimate(*args, is_rough=True, **rest),
+    )
 
     def check(*arguments, **options):
         looked.extend(check_videos(*arguments, **options))
@@ -194,6 +203,8 @@ def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
     assert "image ViT frozen" in told
     assert not (tmp_path / "run").exists()
     assert {(one.status, one.checksum) for one in looked} == {("ok", "")}
+    assert stages == ["look at videos", "load the network", "measure a few steps"]
+    assert measured == [True]
 
 
 def test_broken_clip_and_missing_class(videos, words, tmp_path, capsys):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from tests.evaluation.made_evaluations import make_evaluation
 from tests.training.fake_clips import tiny_network
 from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.commands.train_advice import PRICE, cheaper_way, more_epochs
 from uniformerv2.commands.train_plan import Planned, show, time_range
+from uniformerv2.commands.train_report import show_result
 from uniformerv2.evaluation.curves import Falling, still_falling
+from uniformerv2.evaluation.summary import summarize
 
 COST = Estimate(
     num_parameters=1, num_trainable=1, memory_bytes=1, step_seconds=1, total_seconds=3600, frozen_seconds=240
@@ -69,6 +73,18 @@ def test_a_loss_that_still_falls_gets_more_epochs_and_their_cost(plan):
         cached, falling, seconds_per_epoch=1.0
     )
     assert "costs" not in more_epochs(plan, falling, seconds_per_epoch=None)
+
+
+def test_the_advice_stands_at_the_end_of_a_training(plan, capsys):
+    log = Path(plan.out) / "logs" / "version_0" / "metrics.csv"
+    log.parent.mkdir(parents=True)
+    rows = [f"{epoch},{epoch},{2.0 * 0.9**epoch},{1 / (epoch + 1)}" for epoch in range(10)]
+    log.write_text("\n".join(["epoch,step,train_loss_epoch,val_loss", *rows]) + "\n")
+    result = SimpleNamespace(chosen="epoch 10", val_score=0.5, model="model", log=log)
+    splits = SimpleNamespace(val=[SimpleNamespace(path="a.mp4")])
+    summary = summarize(make_evaluation(num_videos=5), num_resamples=0)
+    show_result(Console(width=1000), plan, splits, result, summary, seconds_per_epoch=12.0)
+    assert "The loss is still falling: 0.775 in the last epoch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

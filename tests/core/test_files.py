@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from uniformerv2.model.files import write_tensors
 
 from tests.evaluation.made_evaluations import make_evaluation
 from tests.locks import given_back_to_who_waits, held_elsewhere
@@ -23,7 +24,6 @@ from uniformerv2.core.files import (
     write_whole,
 )
 from uniformerv2.evaluation.dumps import write_dump
-from uniformerv2.model.files import write_tensors
 from uniformerv2.training.resume import WholeFileIO
 
 

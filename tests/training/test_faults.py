@@ -27,9 +27,8 @@ from uniformerv2.autotrain.run import RunFolder
 from uniformerv2.cli import main
 from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.training.resume import CheckpointWriteError, LastCheckpoint, WholeFileIO
-from uniformerv2.zoo.files import write_json
-from uniformerv2.training.run import RunFolder
 from uniformerv2.training.stopping import StopCleanly
+from uniformerv2.zoo.files import write_json
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
