@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from uniformerv2.model.files import write_tensors
 
 from tests.evaluation.made_evaluations import make_evaluation
 from tests.locks import given_back_to_who_waits, held_elsewhere
@@ -25,6 +24,7 @@ from uniformerv2.core.files import (
 )
 from uniformerv2.evaluation.dumps import write_dump
 from uniformerv2.training.resume import WholeFileIO
+from uniformerv2.zoo.files import write_tensors
 
 
 def writes_a_checkpoint(path):

@@ -26,7 +26,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from uniformerv2.core.disk import telling_full_disk
+from uniformerv2.core.files import telling_full_disk
 from uniformerv2.evaluation.scores import VideoScores
 
 __all__ = ["ScoreJournal", "differences", "journal_folder"]
