@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from uniformerv2.commands import progress as module
 from uniformerv2.commands import train_progress
@@ -121,6 +123,14 @@ class TestTimeLeft:
         assert left.epoch_done(105.0, is_whole=True) == 105
         assert left.seconds(steps=0, epochs=9, steps_per_epoch=4) == 9 * (4 + 2)
         assert left.seconds_per_epoch == 105
+
+
+def test_on_a_terminal_something_moves_before_the_first_step():
+    shown, file = TrainProgress("val_top1"), io.StringIO()
+    shown._console = Console(file=file, force_terminal=True, width=100)
+    shown.setup(None, None, "fit")
+    shown.on_exception()
+    assert "training starts ..." in file.getvalue()
 
 
 def test_a_training_tells_the_mean_of_the_epoch(capsys, clock, monkeypatch):
