@@ -49,6 +49,15 @@ def test_every_cut_loses_only_the_line_it_is_in(tmp_path):
         assert sorted(journal(tmp_path).read()) == [*range(left), 3]
 
 
+def test_a_video_is_in_the_file_when_it_is_added(tmp_path):
+    """What a killed process leaves, and what the others see."""
+    videos = make_evaluation(num_videos=2).videos
+    with journal(tmp_path) as mine:
+        for count, video in enumerate(videos, start=1):
+            mine.add(video)
+            assert len(mine.read()) == count
+
+
 def test_another_test_is_refused_and_nothing_is_lost(tmp_path):
     with journal(tmp_path) as mine:
         mine.add(make_evaluation(num_videos=1).videos[0])
