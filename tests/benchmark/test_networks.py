@@ -8,12 +8,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from uniformerv2.lab.benchmark import networks, peers
+from uniformerv2.lab.benchmark import networks
 from uniformerv2.lab.benchmark.clock import Times
-from uniformerv2.lab.benchmark.flops import PARTS, count_flops
-from uniformerv2.lab.benchmark.growth import measure_growth
-from uniformerv2.lab.benchmark.networks import Subject, Work, build_run, make_ours, measure_networks
-from uniformerv2.lab.benchmark.peers import PEERS, peer_subjects
+from uniformerv2.lab.benchmark.growth import PARTS, count_flops, measure_growth
+from uniformerv2.lab.benchmark.networks import (
+    PEERS,
+    Subject,
+    Work,
+    build_run,
+    make_ours,
+    measure_networks,
+    peer_subjects,
+)
 from uniformerv2.lab.benchmark.products import square_product
 
 TINY = {"dim": 48, "depth": 3, "num_heads": 3, "fusion_stages": (1, 2), "global_num_heads": 3, "global_dropout": (0.0,)}
@@ -106,7 +112,9 @@ def test_peers_are_as_published(name):
 
 
 def test_absent_peers_are_named(monkeypatch):
-    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda package: None if package == "transformers" else True)
+    monkeypatch.setattr(
+        networks.importlib.util, "find_spec", lambda package: None if package == "transformers" else True
+    )
     subjects, absent = peer_subjects()
     assert [subject.name for subject in subjects] == ["MViTv2-S", "Swin3D-T"]
     assert set(absent) == {"VideoMAE-B", "TimeSformer-B", "V-JEPA 2 ViT-L"}

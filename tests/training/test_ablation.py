@@ -14,6 +14,7 @@ import torch
 
 from tests.data.clips_on_disk import write_folder
 from tests.locks import held_elsewhere
+from uniformerv2.autotrain.plan import default_dropout, default_rates
 from uniformerv2.core.files import DiskFullError, FolderInUseError
 from uniformerv2.lab.ablation import AblationSettings, read_suite
 from uniformerv2.lab.ablation_grid import Grid, read_task, source_of
@@ -303,6 +304,25 @@ def test_from_tokens_comes_what_comes_from_the_video(changes, splits, tmp_path):
 
 
 # The grid
+
+
+@pytest.mark.parametrize("local_steps", [0, 2])
+@pytest.mark.parametrize("freeze_backbone", [True, False])
+def test_a_variant_learns_as_train_does(splits, tmp_path, freeze_backbone, local_steps):
+    """Rates, schedule and dropout are those that train would choose, unless the suite says otherwise."""
+    settings = made(freeze_backbone=freeze_backbone, local_steps=local_steps, batch_size=8, epochs=5, cache_views=0)
+    options = {"seed": 0, "tokens": None, "cache_folder": tmp_path, "num_workers": 0}
+    prepared = prepare(settings, splits, **options)
+    kind = {"preset": "motion" if local_steps else "scene", "freeze_backbone": freeze_backbone, "is_armed_anew": True}
+    assert prepared.classifier.optimization == default_rates(8, **kind).optimization(epochs=5)
+    dropout = default_dropout(freeze_backbone=freeze_backbone, num_train=len(splits.train)) or 0.5
+    assert prepared.network.config.classifier_dropout == dropout
+    assert prepared.network.config.drop_path_rate == 0
+    told = replace(settings, learning_rate=1e-3, warmup=0.5, dropout=0.3)
+    prepared = prepare(told, splits, **options)
+    assert prepared.classifier.optimization.learning_rate == 1e-3
+    assert prepared.classifier.optimization.warmup_epochs == 2.5
+    assert prepared.network.config.classifier_dropout == 0.3
 
 
 def test_the_arrow_of_time_keeps_the_division_of_the_data(videos, splits):

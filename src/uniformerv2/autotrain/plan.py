@@ -72,6 +72,21 @@ class Rates:
     video_blocks_scale: float = 1.0
     layer_decay: float = 1.0
 
+    def optimization(self, *, epochs: int, warmup: float | None = None) -> Optimization:
+        """AdamW with these rates, which are meant for the batch of the training.
+
+        Args:
+            epochs: Passes over the training videos.
+            warmup: Share of all epochs; a tenth where None.
+        """
+        return Optimization(
+            **asdict(self),
+            batch_size=None,
+            warmup_start_rate=self.learning_rate / 10,
+            end_rate=self.learning_rate / 100,
+            warmup_epochs=(WARMUP if warmup is None else warmup) * epochs,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
@@ -177,13 +192,7 @@ class TrainingPlan:
     @property
     def optimization(self) -> Optimization:
         """AdamW with the rates of this plan, which are meant for its batch."""
-        return Optimization(
-            **asdict(self.rates),
-            batch_size=None,
-            warmup_start_rate=self.rates.learning_rate / 10,
-            end_rate=self.rates.learning_rate / 100,
-            warmup_epochs=WARMUP * self.epochs,
-        )
+        return self.rates.optimization(epochs=self.epochs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -22,14 +22,11 @@ from uniformerv2.core.optional import require
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.lab.benchmark.decoders import measure_decoding
 from uniformerv2.lab.benchmark.figures import draw
-from uniformerv2.lab.benchmark.flops import count_flops
-from uniformerv2.lab.benchmark.growth import measure_growth
+from uniformerv2.lab.benchmark.growth import count_flops, measure_growth
 from uniformerv2.lab.benchmark.loading import measure_loading, measure_worker_memory
-from uniformerv2.lab.benchmark.networks import Subject, TestClip, Work, make_ours, measure_networks
-from uniformerv2.lab.benchmark.peers import peer_subjects
-from uniformerv2.lab.benchmark.pipeline import measure_pipeline
+from uniformerv2.lab.benchmark.networks import Subject, TestClip, Work, make_ours, measure_networks, peer_subjects
+from uniformerv2.lab.benchmark.pipeline import measure_pipeline, measure_startup
 from uniformerv2.lab.benchmark.report import BenchmarkReport, load_average
-from uniformerv2.lab.benchmark.startup import measure_startup
 from uniformerv2.lab.benchmark.tables import table_of
 
 __all__ = ["run"]

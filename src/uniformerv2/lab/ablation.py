@@ -57,7 +57,7 @@ _LOWEST: Final = {
     "repeats": 1,
     "cache_views": 0,
 }
-_OPTIONAL: Final = frozenset({"num_blocks", "learning_rate"})
+_OPTIONAL: Final = frozenset({"num_blocks", "learning_rate", "dropout"})
 _WORDS: Final = ("backbone", "weights")
 _SWITCHES: Final = ("freeze_backbone", "has_global", "has_positions", "has_feed_forward")
 _BLOCKS: Final = ("local_blocks", "fusion_stages")
@@ -88,12 +88,11 @@ class AblationSettings:
         global_relation: "average" pooling in place of C_MHRA is not in the published model.
         has_positions: DPE in the global UniBlocks; the published model has it.
         has_feed_forward: FFN in the global UniBlocks; the published model has it.
-        dropout: In the FFN of global UniBlocks and before the head; published is 0.5.
+        dropout: In the FFN of global UniBlocks and before the head; None: what ``uniformerv2 train`` chooses.
         drop_path_rate: Stochastic depth, of blocks that learn and of global UniBlocks.
         epochs: Passes over the training videos.
         batch_size: Videos of a step.
-        learning_rate: None: 5e-4 with a frozen backbone, else 2e-5 for it and ten times that for the video blocks; at a
-            batch of 16, others times the root of batch / 16.
+        learning_rate: Highest rate; None: what ``uniformerv2 train`` chooses.
         warmup: Of all epochs, 0 to 1.
         augmentation: "light" crops, "strong" is the published one; "none" has neither crops nor flips.
         flip: Probability that a training clip is mirrored.
@@ -124,8 +123,8 @@ class AblationSettings:
     global_relation: GlobalRelation = "attention"
     has_positions: bool = True
     has_feed_forward: bool = True
-    dropout: float = 0.5
-    drop_path_rate: float = 0.1
+    dropout: float | None = None
+    drop_path_rate: float = 0.0
     epochs: int = 10
     batch_size: int = 16
     learning_rate: float | None = None

@@ -36,7 +36,7 @@ __all__ = ["Grid", "Run", "RunResult", "Task", "read_task", "source_of"]
 
 Task = Literal["classes", "arrow_of_time"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Counts the changes of what a run means."""
 
 

@@ -47,6 +47,7 @@ HEAD_CHANNELS: Final = 64
 """Of a head of the temporal attention, where the bottleneck has so many; as in the image ViTs."""
 
 POSITION_STD: Final = 0.02
+PUBLISHED_DROPOUT: Final = 0.5
 
 
 class TemporalAttention(nn.Module):
@@ -207,6 +208,7 @@ def build_network(settings: AblationSettings, class_names: Sequence[str], *, see
         OSError: Weights that cannot be read or fetched.
     """
     depth = depth_of(settings)
+    dropout = PUBLISHED_DROPOUT if settings.dropout is None else settings.dropout
     torch.manual_seed(seed)
     network = arm_plainly(
         settings,
@@ -216,8 +218,8 @@ def build_network(settings: AblationSettings, class_names: Sequence[str], *, see
         fusion=settings.fusion,
         fusion_stages=stages_of(settings, depth),
         use_gate=settings.has_global,
-        global_dropout=(settings.dropout,),
-        classifier_dropout=settings.dropout,
+        global_dropout=(dropout,),
+        classifier_dropout=dropout,
         drop_path_rate=settings.drop_path_rate,
         global_drop_path_rate=settings.drop_path_rate,
     )

@@ -13,7 +13,6 @@ Letters: B clips of a batch, S cached blocks, T' time steps, N tokens a step, C 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from uniformerv2.autotrain.measure import best_device
+from uniformerv2.autotrain.plan import default_dropout, default_rates
 from uniformerv2.autotrain.run import LIGHT_AREA, MAX_FAILED
 from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import TrainAugmentation
@@ -50,9 +50,6 @@ else:
 
 __all__ = ["Measured", "Prepared", "SharedTokens", "prepare", "run_variant", "shared_tokens"]
 
-RATE: Final = 2e-5
-FROZEN_RATE: Final = 5e-4
-VIDEO_BLOCKS_SCALE: Final = 10.0
 OF_THE_IMAGES: Final = (
     *("backbone", "weights", "num_blocks", "num_frames", "image_size", "sampling", "frame_stride", "tubelet_size"),
     *("augmentation", "flip", "cache_views"),
@@ -141,6 +138,9 @@ def prepare(
         cache_folder: Of the tokens of all suites and variants.
         num_workers: Processes that read videos.
     """
+    if settings.dropout is None:
+        chosen = default_dropout(freeze_backbone=settings.freeze_backbone, num_train=len(splits.train))
+        settings = replace(settings, dropout=chosen)
     network = build_network(settings, splits.class_names, seed=seed)
     precision = "bf16-mixed" if gains_from_bf16(network, best_device()) else "32-true"
     preprocessing = Preprocessing.from_dict(
@@ -341,13 +341,12 @@ def _augmentation(settings: AblationSettings) -> TrainAugmentation:
 
 
 def _optimization(settings: AblationSettings) -> Optimization:
-    is_frozen = settings.freeze_backbone
-    highest = settings.learning_rate or (FROZEN_RATE if is_frozen else RATE) * math.sqrt(settings.batch_size / 16)
-    return Optimization(
-        learning_rate=highest,
-        batch_size=None,
-        warmup_start_rate=highest / 10,
-        end_rate=highest / 100,
-        warmup_epochs=settings.warmup * settings.epochs,
-        video_blocks_scale=1.0 if is_frozen else VIDEO_BLOCKS_SCALE,
+    """That of ``uniformerv2 train``, but for what the settings say of rate and warm-up."""
+    rates = default_rates(
+        settings.batch_size,
+        preset="motion" if settings.local_steps else "scene",
+        freeze_backbone=settings.freeze_backbone,
+        is_armed_anew=True,
     )
+    rates = replace(rates, learning_rate=settings.learning_rate or rates.learning_rate)
+    return rates.optimization(epochs=settings.epochs, warmup=settings.warmup)

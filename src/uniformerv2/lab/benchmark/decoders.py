@@ -14,12 +14,30 @@ import numpy as np
 import torch
 
 from uniformerv2.core.optional import require
+from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.lab.benchmark.clips import evenly_chosen
 from uniformerv2.media.decoding import open_video
 from uniformerv2.media.frame_sources import torchcodec_decoder
 
-__all__ = ["READERS", "SPARSE", "measure_decoding", "why_absent"]
+__all__ = ["READERS", "SPARSE", "evenly_chosen", "measure_decoding", "why_absent"]
+
+
+def evenly_chosen(data: str | Path, count: int) -> list[VideoRecord]:
+    """So many videos, evenly spread over a list, which is often in the order of the classes.
+
+    Args:
+        data: What ``read_records`` reads.
+        count: How many; all of them where there are fewer.
+
+    Raises:
+        ValueError: There are no videos.
+    """
+    records = read_records(data)
+    if not records:
+        raise ValueError(f"There is no video in {data}.")
+    count = min(count, len(records))
+    return [records[index * len(records) // count] for index in range(count)]
+
 
 Reader = Callable[[str, Sequence[int]], object]
 

@@ -27,9 +27,8 @@ from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.lab.benchmark.clips import evenly_chosen
 from uniformerv2.lab.benchmark.clock import fresh_processes
-from uniformerv2.lab.benchmark.decoders import why_absent
+from uniformerv2.lab.benchmark.decoders import evenly_chosen, why_absent
 from uniformerv2.media.decoding import Decoder, open_video
 
 __all__ = ["measure_loading", "measure_worker_memory"]

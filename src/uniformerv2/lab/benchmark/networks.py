@@ -12,16 +12,18 @@ forward, cross-entropy, backward and AdamW. Precisions:
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from uniformerv2.core.optional import require
 from uniformerv2.lab.benchmark.choices import Pass, Precision
 from uniformerv2.lab.benchmark.clock import peak_bytes, time_in_turns
 from uniformerv2.lab.benchmark.products import MatrixProducts, record_products, square_product
@@ -29,7 +31,18 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.arming import arm
 from uniformerv2.zoo.checkpoint import create_model, load_model
 
-__all__ = ["Subject", "TestClip", "Work", "build_run", "make_ours", "measure_networks", "peak_of"]
+__all__ = [
+    "PEERS",
+    "Peer",
+    "Subject",
+    "TestClip",
+    "Work",
+    "build_run",
+    "make_ours",
+    "measure_networks",
+    "peak_of",
+    "peer_subjects",
+]
 
 
 @dataclass(frozen=True)
@@ -258,3 +271,59 @@ def _head(subject: Subject, work: Work) -> dict[str, Any]:
         "num_parameters": sum(weight.numel() for weight in model.parameters()),
         "num_trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
     }
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A network of another package.
+
+    Attributes:
+        package: Where it is from.
+        maker: Its name there: the stem of a configuration and a classifier, or a function.
+        clip: What it was published with.
+        fields: Of its configuration, beside the defaults.
+    """
+
+    package: str
+    maker: str
+    clip: TestClip
+    fields: tuple[tuple[str, Any], ...] = ()
+
+    def make(self) -> tuple[nn.Module, TestClip]:
+        """The network, with random weights and 400 classes."""
+        make = _of_torchvision if self.package == "torchvision" else _of_transformers
+        return make(self.maker, dict(self.fields)), self.clip
+
+
+def _of_torchvision(maker: str, fields: dict[str, Any]) -> nn.Module:
+    from torchvision.models import video
+
+    make: Callable[..., nn.Module] = getattr(video, maker)
+    return make(weights=None, **fields)
+
+
+def _of_transformers(maker: str, fields: dict[str, Any]) -> nn.Module:
+    transformers = require("transformers", extra="peers")
+    config = getattr(transformers, f"{maker}Config")(num_labels=400, **fields)
+    model: nn.Module = getattr(transformers, f"{maker}ForVideoClassification")(config)
+    return model
+
+
+PEERS: Final = {
+    "VideoMAE-B": Peer("transformers", "VideoMAE", TestClip(16, 224)),
+    "TimeSformer-B": Peer("transformers", "Timesformer", TestClip(8, 224), (("num_frames", 8),)),
+    "V-JEPA 2 ViT-L": Peer("transformers", "VJEPA2", TestClip(16, 256), (("frames_per_clip", 16),)),
+    "MViTv2-S": Peer("torchvision", "mvit_v2_s", TestClip(16, 224, is_channels_first=True)),
+    "Swin3D-T": Peer("torchvision", "swin3d_t", TestClip(32, 224, is_channels_first=True)),
+}
+
+
+def peer_subjects() -> tuple[list[Subject], dict[str, str]]:
+    """The peers that can be measured here, and why the others cannot."""
+    subjects, absent = [], {}
+    for name, peer in PEERS.items():
+        if importlib.util.find_spec(peer.package) is None:
+            absent[name] = f"{peer.package} is not installed: pip install 'uniformerv2[peers]'"
+        else:
+            subjects.append(Subject(name, partial(Peer.make, peer), note=peer.package))
+    return subjects, absent

@@ -7,10 +7,13 @@ slower of the two when they are nearly equal.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -21,10 +24,10 @@ from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer
-from uniformerv2.lab.benchmark.clips import evenly_chosen
-from uniformerv2.lab.benchmark.clock import time_in_turns
+from uniformerv2.lab.benchmark.clock import Times, time_in_turns
+from uniformerv2.lab.benchmark.decoders import evenly_chosen
 
-__all__ = ["measure_pipeline"]
+__all__ = ["measure_pipeline", "measure_startup"]
 
 
 def measure_pipeline(
@@ -88,3 +91,55 @@ def _load(predictor: Predictor, records: list[VideoRecord], num_workers: int) ->
     with closing(VideoLoader(dataset, batch_size=1, num_workers=num_workers)) as loader:
         for _ in loader:
             pass
+
+
+_PUBLIC_FACE: Final = "import uniformerv2\nfor name in uniformerv2.__all__: getattr(uniformerv2, name)"
+_IMPORTS: Final = {
+    "python": "pass",
+    "import torch, timm": "import torch, timm",
+    "import uniformerv2": "import uniformerv2",
+    "every public name": _PUBLIC_FACE,
+}
+
+
+def measure_startup(
+    *, model: str | None, video: str | Path | None, repeats: int
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Imports, the command's help, the first prediction.
+
+    Args:
+        model: What ``predict --model`` takes.
+        video: What it is to classify.
+        repeats: Processes each.
+
+    Returns:
+        A row each, and what is absent.
+
+    Raises:
+        ValueError: A process fails; the message has what it said.
+    """
+    python = [sys.executable, "-c"]
+    words = {name: [*python, code] for name, code in _IMPORTS.items()}
+    words["uniformerv2 --help"] = [sys.executable, "-m", "uniformerv2", "--help"]
+    absent = {}
+    if model is None or video is None:
+        absent["first prediction"] = "give --model and --video"
+    else:
+        words["first prediction"] = [sys.executable, "-m", "uniformerv2", "predict", str(video), "--model", model]
+    runs = {name: partial(_run, command) for name, command in words.items()}
+    for run in runs.values():
+        run()  # files into the memory, modules compiled
+    times = time_in_turns(runs, repeats=repeats, warm=False)
+    beyond = times["every public name"].median - times["import torch, timm"].median
+    rows = [_row(name, timed) for name, timed in times.items()]
+    return [*rows, {"what": "every public name, beyond torch and timm", "seconds": beyond}], absent
+
+
+def _row(name: str, timed: Times) -> dict[str, Any]:
+    return {"what": name, **timed.to_row()}
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"{' '.join(command[1:])} failed:\n{done.stderr.strip()}")
