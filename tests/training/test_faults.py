@@ -163,8 +163,11 @@ class TestFaults:
 
     @pytest.mark.skipif(os.name == "nt", reason="a group of processes is POSIX")
     def test_sigterm_to_the_whole_group_in_a_validation(self, command, capsys, monkeypatch):
-        """As a cluster does it: the workers, and the server that they come from, get it too; nothing is lost."""
-        words = [*command, "--workers", "1"]
+        """As a cluster does it: the workers, and the server that they come from, get it too; nothing is lost.
+
+        The validation has two batches: after the first one Lightning alone would end it.
+        """
+        words = [*command, "--workers", "1", "--batch-size", "1"]
         hit, survived = [], []
 
         class Killed(TrainProgress):
@@ -183,10 +186,10 @@ class TestFaults:
             assert main(words) == 143
         assert len(hit) >= 2
         assert survived == [True] * len(hit)
-        assert f"Stopped after step 2 (epoch 1 of {EPOCHS}); {last_of(command)} is written." in capsys.readouterr().err
-        assert steps_of(last_of(command)) == 2
+        assert f"Stopped after step 8 (epoch 1 of {EPOCHS}); {last_of(command)} is written." in capsys.readouterr().err
+        assert steps_of(last_of(command)) == 8
         assert last_of(command).with_name("best.ckpt").exists()
-        goes_on(words, capsys)
+        goes_on(words, capsys, steps=8 * EPOCHS)
 
     def test_stopped_before_the_first_checkpoint(self, command, capsys, monkeypatch):
         """No file is named that is not there, and --resume says that it starts anew."""
