@@ -310,7 +310,8 @@ def test_from_tokens_comes_what_comes_from_the_video(changes, splits, tmp_path):
 @pytest.mark.parametrize("freeze_backbone", [True, False])
 def test_a_variant_learns_as_train_does(splits, tmp_path, freeze_backbone, local_steps):
     """Rates, schedule and dropout are those that train would choose, unless the suite says otherwise."""
-    settings = made(freeze_backbone=freeze_backbone, local_steps=local_steps, batch_size=8, epochs=5, cache_views=0)
+    changes = {"freeze_backbone": freeze_backbone, "local_steps": local_steps, "batch_size": 8, "epochs": 5}
+    settings = TINY.changed(changes)
     options = {"seed": 0, "tokens": None, "cache_folder": tmp_path, "num_workers": 0}
     prepared = prepare(settings, splits, **options)
     kind = {"preset": "motion" if local_steps else "scene", "freeze_backbone": freeze_backbone, "is_armed_anew": True}
