@@ -245,10 +245,10 @@ def little_room():
     ("words", "told"),
     [
         ("predict {video} --model {model} --csv out/new.csv", "out/new.csv"),
-        ("test list.csv --model {model} --dump new.npz --workers 0 --resamples 0", ".new.npz.journal/0.jsonl"),
-        ("evaluate old.npz --dump new.npz --resamples 0", "new.npz"),
-        ("data check list.csv --manifest new.csv --workers 1", "new.csv"),
-        ("data prepare list.csv out --workers 1", "out"),
+        ("test list.csv --model {model} --dump new.pkl --workers 0 --resamples 0", ".new.pkl.journal/0.jsonl"),
+        ("evaluate old.pkl --dump new.pkl --resamples 0", "new.pkl"),
+        ("data check list.csv --manifest new.csv --workers 1", ".new.csv.journal"),
+        ("data prepare list.csv out --workers 1", "out/.prepared.csv.journal"),
     ],
 )
 def test_a_full_disk_is_one_sentence_that_names_the_file(
@@ -256,7 +256,7 @@ def test_a_full_disk_is_one_sentence_that_names_the_file(
 ):
     monkeypatch.chdir(tmp_path)
     Path("list.csv").write_text(f"path,label\n{video},surfing\n")
-    write_dump(Path("old.npz"), make_evaluation(num_videos=3))
+    write_dump(Path("old.pkl"), make_evaluation(num_videos=3))
     little_room()
     called = [word.format(video=video, model=model) for word in words.split()]
     said = call(capsys, *called, code=1).err.splitlines()[-1]

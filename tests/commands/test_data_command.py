@@ -26,7 +26,7 @@ from uniformerv2.cli import main
 from uniformerv2.core.files import FolderInUseError, lock_file
 from uniformerv2.data.annotations import read_records
 from uniformerv2.data.check import VideoCheck, find_videos
-from uniformerv2.data.manifest import journal_path, read_manifest
+from uniformerv2.data.manifest import ManifestJournal, journal_path, read_manifest
 from uniformerv2.data.prepare import PreparedVideo, prepare_videos
 from uniformerv2.data.reencode import reencode
 from uniformerv2.media.decoding import open_video
@@ -137,8 +137,8 @@ def test_check_goes_on_after_ctrl_c(shared, tmp_path):
     assert_group_is_gone(group)
     assert not manifest.exists()
 
-    with journal_path(manifest).open() as file:
-        before = [Path(row["path"]) for row in csv.DictReader(file)]
+    rows = ManifestJournal(manifest, VideoCheck, resume=True).rows
+    before = [Path(row.path) for row in rows]
     assert 10 <= len(before) < 80
     for path in before:  # other bytes, but size and time as they were: whoever looks again finds them bad
         status = path.stat()
@@ -280,8 +280,9 @@ def test_a_full_disk_makes_no_video_bad(videos, tmp_path, monkeypatch, capsys):
     assert errors.endswith(
         f"The disk of {out} is full: make room, and give the same command again; it goes on from there.\n"
     )
-    with journal_path(out / "prepared.csv").open() as file:
-        assert {row["status"] for row in csv.DictReader(file)} == {"unfinished"}
+    assert {row.status for row in ManifestJournal(out / "prepared.csv", PreparedVideo, resume=True).rows} == {
+        "unfinished"
+    }
     assert not list(out.rglob("*.mp4"))
     (out / "room").touch()
     assert main(words) == 0

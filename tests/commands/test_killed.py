@@ -51,7 +51,7 @@ def running_test(tmp_path, *, devices):
     """A test of ten thousand videos, when each of its processes has scored some that its worker has decoded."""
     paths = [write_video(tmp_path / f"{index}.mp4", seed=index, num_frames=8) for index in range(4)]
     (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{path},0\n" for path in paths) * 2500)
-    model, dump = save_model(make(TINY), tmp_path / "model"), tmp_path / "dump.jsonl"
+    model, dump = save_model(make(TINY), tmp_path / "model"), tmp_path / "dump.pkl"
     words = ["--device", "cpu", "--devices", devices, "--workers", 1, "--clips", 1, "--crops", 1, "--dump", dump]
     with started("test", tmp_path / "list.csv", "--model", model, *words) as process:
         deadline = time.monotonic() + SECONDS

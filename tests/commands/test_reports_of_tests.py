@@ -103,10 +103,10 @@ def test_what_is_no_figure_of_a_report_is_left_alone(tmp_path, capsys, names):
 def test_the_views_of_averaged_logits_are_no_figure(model, videos, tmp_path, capsys):
     """The page's accuracy with all views would be another one than the headline."""
     for average in ("softmax", "logits"):
-        words = ["--clips", 3, "--average", average, "--view-scores", "--dump", tmp_path / f"{average}.npz"]
+        words = ["--clips", 3, "--average", average, "--view-scores", "--dump", tmp_path / f"{average}.pkl"]
         call(capsys, "test", videos, "--model", model, *words, "--report", tmp_path / average, *FEW)
         assert (tmp_path / average / "figures" / "views.svg").exists() == (average == "softmax")
-    call(capsys, "evaluate", tmp_path / "logits.npz", "--report", tmp_path / "later", "--resamples", 0)
+    call(capsys, "evaluate", tmp_path / "logits.pkl", "--report", tmp_path / "later", "--resamples", 0)
     assert not (tmp_path / "later" / "figures" / "views.svg").exists()
 
 

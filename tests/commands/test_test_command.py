@@ -317,11 +317,11 @@ def test_the_protocol_of_activitynet(videos, tmp_path, capsys):
     for index in range(3):
         (videos.parent / f"{index}.mp4").rename(videos.parent / f"v_v_{index}.mp4")
     (tmp_path / "activity_net.v1-3.min.json").write_text(json.dumps({"version": "1.3", "database": database}))
-    words = ["--root", videos.parent, "--clips", 10, "--crops", 3, "--dump", tmp_path / "d.npz", "--view-scores"]
+    words = ["--root", videos.parent, "--clips", 10, "--crops", 3, "--dump", tmp_path / "d.parquet", "--view-scores"]
     printed = call(capsys, "test", tmp_path / "activity_net.v1-3.min.json", "--model", model, *words, "--json", *FEW)
     assert "10 clips x 3 crops" in printed.err
     assert json.loads(printed.out)["metrics"]["num_views"] == 30
-    found = read_dump(tmp_path / "d.npz").videos
+    found = read_dump(tmp_path / "d.parquet").videos
     assert [video.label for video in found] == [0, 1, 2]
     assert all(not video.error and video.view_scores.shape == (30, 200) for video in found)
     assert all(video.duration_seconds == pytest.approx(8 / 12) for video in found)  # of the whole, not of the segment
@@ -389,7 +389,7 @@ def test_a_report_never_mixes_with_something_else(verb, model, videos, tmp_path,
 def test_evaluate_makes_the_report_of_a_dump(tmp_path, capsys):
     """The videos are gone; the numbers are there."""
     first = write_dump(tmp_path / "first.pkl", make_evaluation(unreadable={3}, view_scores=True))
-    second = write_dump(tmp_path / "second.npz", make_evaluation(seed=1))
+    second = write_dump(tmp_path / "second.parquet", make_evaluation(seed=1))
     content = json.loads(
         call(capsys, "evaluate", first, "--report", tmp_path / "one", "--root", tmp_path, "--json").out
     )
@@ -402,7 +402,7 @@ def test_evaluate_makes_the_report_of_a_dump(tmp_path, capsys):
     assert "Without frames: none of these videos could be read" in html
     call(capsys, "evaluate", first, second, "--report", tmp_path / "two", "--resamples", 0)
     html = (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
-    assert "Ensemble of first.pkl, second.npz" in html
+    assert "Ensemble of first.pkl, second.parquet" in html
     assert "95 % interval " not in html.partition('id="confusion"')[0]
     said = call(capsys, "evaluate", first, second, "--compare", "--report", tmp_path / "c", code=2).err
     assert "leave out --ensemble-weights, --dump and --report" in said
@@ -435,7 +435,7 @@ def test_three_processes_and_two_give_the_numbers_of_one(model, videos, tmp_path
 def test_a_killed_test_goes_on_where_it_was(model, videos, tmp_path, capsys):
     rows = "".join(f"{index}.mp4,{NAMES[index]}\n" for index in range(4)) * 250
     (videos.parent / "long.csv").write_text("path,label\n" + rows)
-    dump = tmp_path / "dump.jsonl"
+    dump = tmp_path / "dump.pkl"
     words = ["test", videos.parent / "long.csv", "--model", model, "--dump", dump, *FEW]
     process = start(*words)
     journal = journal_folder(dump) / "0.jsonl"
@@ -450,8 +450,8 @@ def test_a_killed_test_goes_on_where_it_was(model, videos, tmp_path, capsys):
     assert 5 <= done < 1000
     assert json.loads(printed.out)["metrics"]["num_videos"] == 1000
     found = read_dump(dump)
-    call(capsys, *words[:5], tmp_path / "whole.jsonl", *words[6:])
-    assert_same(found, read_dump(tmp_path / "whole.jsonl"))
+    call(capsys, *words[:5], tmp_path / "whole.pkl", *words[6:])
+    assert_same(found, read_dump(tmp_path / "whole.pkl"))
 
 
 def test_a_process_that_fails_ends_the_others(model, videos, tmp_path):
@@ -463,7 +463,7 @@ def test_a_process_that_fails_ends_the_others(model, videos, tmp_path):
 
 
 def test_evaluate_measures_dumps_again(model, videos, tmp_path, capsys):
-    first, second = tmp_path / "first.pkl", tmp_path / "second.npz"
+    first, second = tmp_path / "first.pkl", tmp_path / "second.parquet"
     _, values = measured(call(capsys, "test", videos, "--model", model, "--json", "--dump", first, "--clips", 3, *FEW))
     call(capsys, "test", videos, "--model", model, "--dump", second, "--preprocessing", "mmaction2", "--crops", 3, *FEW)
     content = json.loads(call(capsys, "evaluate", first, "--json", "--resamples", 20).out)
@@ -471,7 +471,7 @@ def test_evaluate_measures_dumps_again(model, videos, tmp_path, capsys):
 
     out = tmp_path / "both.csv"
     printed = call(capsys, "evaluate", first, second, "--ensemble-weights", 1, 2, "--dump", out, "--resamples", 0).out
-    assert re.search(r"first\.pkl: 3 views .*second\.npz: 3 views .*ensemble: 6 views", printed)
+    assert re.search(r"first\.pkl: 3 views .*second\.parquet: 3 views .*ensemble: 6 views", printed)
     parts = [read_dump(path) for path in (first, second)]
     wanted = (parts[0].scores.astype(float) + 2 * parts[1].scores) / 3
     np.testing.assert_allclose(read_dump(out).scores, wanted, atol=1e-6)

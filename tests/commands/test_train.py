@@ -361,7 +361,7 @@ def test_a_signal_in_the_final_test_then_resume(videos, words, tmp_path, capsys,
         patched.setattr(TestRun, "videos", stopped_videos)
         assert main(words) == 143
     assert "Stopped in the final test" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "scores.jsonl").exists()
+    assert not (tmp_path / "run" / "scores.pkl").exists()
     assert main([*words, "--resume"]) == 0
     result, told = last_line(capsys)
     assert "epoch 1 of 1" not in told

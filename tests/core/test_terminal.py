@@ -63,8 +63,8 @@ def test_a_console_has_no_sequences_but_its_own(monkeypatch, capsys, is_terminal
 def test_a_line_and_an_error_have_none(capsys, tmp_path):
     console.write_line('{"name": "a\x9b2J"}')
     assert capsys.readouterr().out == '{"name": "a\\u009b2J"}\n'
-    (tmp_path / "no\x1b[2Jdump.npz").write_bytes(b"nothing")
-    for words in (["evaluate", str(tmp_path / "no\x1b[2Jdump.npz")], ["no\x1b[2Jverb"], ["models", "x", "no\x1b[2J"]):
+    (tmp_path / "no\x1b[2Jdump.csv").write_bytes(b"nothing")
+    for words in (["evaluate", str(tmp_path / "no\x1b[2Jdump.csv")], ["no\x1b[2Jverb"], ["models", "x", "no\x1b[2J"]):
         with suppress(SystemExit):
             assert cli.main(words) == 2
         printed = capsys.readouterr()

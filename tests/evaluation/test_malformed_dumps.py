@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from dataclasses import replace
 
@@ -15,15 +14,14 @@ from uniformerv2.evaluation.dumps import read_dump, write_dump
 
 
 @pytest.fixture
-def lines(tmp_path):
-    """The lines of a dump, the first with its head."""
-    path = write_dump(tmp_path / "whole.jsonl", make_evaluation(num_videos=3, view_scores=True))
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def entries(tmp_path):
+    """The entries of a dump, each with its head."""
+    return pickle.loads(write_dump(tmp_path / "whole.pkl", make_evaluation(num_videos=3)).read_bytes())
 
 
-def dumped(tmp_path, lines):
-    path = tmp_path / "dump.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+def dumped(tmp_path, entries):
+    path = tmp_path / "dump.pkl"
+    path.write_bytes(pickle.dumps(entries))
     return path
 
 
@@ -44,9 +42,9 @@ HEADS = [
 
 
 @pytest.mark.parametrize(("change", "said"), HEADS)
-def test_a_wrong_head_is_told(tmp_path, lines, change, said):
-    path = dumped(tmp_path, [lines[0] | {"test": lines[0]["test"] | change}, *lines[1:]])
-    with pytest.raises(ValueError, match=rf"dump\.jsonl cannot be read as a dump: .*{said}"):
+def test_a_wrong_head_is_told(tmp_path, entries, change, said):
+    path = dumped(tmp_path, [entries[0] | {"test": entries[0]["test"] | change}, *entries[1:]])
+    with pytest.raises(ValueError, match=rf"dump\.pkl cannot be read as a dump: .*{said}"):
         read_dump(path)
 
 
@@ -56,53 +54,41 @@ ROWS = [
     ({"label": [-7]}, "has the label -7; there are 7 classes, from 0 on"),
     ({"label": [0, 3]}, r"has the label \(0, 3\); these data have one label a video"),
     ({"label": 3}, "cannot be read as a dump"),
-    ({"scores": []}, "no list of numbers"),
+    ({"pred_score": []}, "no list of numbers"),
     ({"duration_seconds": "long"}, "duration_seconds of .* is 'long', no finite number"),
     ({"duration_seconds": True}, "duration_seconds of .* is True, no finite number"),
     ({"label": [0.9]}, r"the label of .* is 0\.9, no whole number"),
     ({"index": 0.7}, r"the index of .* is 0\.7, no whole number"),
     ({"id": 7}, "the id of a video is a int, no text"),
-    ({"scores": ["0.2"] * 7}, "scores is no list of numbers"),
-    ({"scores": [0.2 / 7] * 7}, r"scores that sum up to 0\.2; these are no probabilities"),
+    ({"pred_score": ["0.2"] * 7}, "pred_score of entry 1 is no list of numbers"),
+    ({"pred_score": [0.2 / 7] * 7}, r"scores that sum up to 0\.2; these are no probabilities"),
     ({"start_frame": []}, "cannot be read as a dump"),
 ]
 
 
 @pytest.mark.parametrize(("change", "said"), ROWS)
-def test_a_wrong_row_is_told(tmp_path, lines, change, said):
+def test_a_wrong_row_is_told(tmp_path, entries, change, said):
     with pytest.raises(ValueError, match=said):
-        read_dump(dumped(tmp_path, [lines[0], lines[1] | change, lines[2]]))
+        read_dump(dumped(tmp_path, [entries[0], entries[1] | change, entries[2]]))
 
 
 @pytest.mark.parametrize("number", [-1, 7])
 def test_labels_of_several_classes_are_in_range(tmp_path, number):
-    path = write_dump(tmp_path / "dump.jsonl", make_evaluation(num_videos=1, multi_label=True))
-    line = json.loads(path.read_text(encoding="utf-8")) | {"label": [0, number]}
+    path = write_dump(tmp_path / "dump.pkl", make_evaluation(num_videos=1, multi_label=True))
+    line = pickle.loads(path.read_bytes())[0] | {"label": [0, number]}
     with pytest.raises(ValueError, match=rf"has the label \(0, {number}\); there are 7 classes"):
         read_dump(dumped(tmp_path, [line]))
 
 
-def test_a_video_without_an_error_was_read(tmp_path, lines):
-    found = read_dump(dumped(tmp_path, [lines[0] | {"error": None}, *lines[1:]]))
+def test_a_video_without_an_error_was_read(tmp_path, entries):
+    found = read_dump(dumped(tmp_path, [entries[0] | {"error": None}, *entries[1:]]))
     assert [video.is_readable for video in found.videos] == [True] * 3
 
 
-FIRST = {
-    "5": "a line is no JSON object",
-    "[1]": "a line is no JSON object",
-    "null": "a line is no JSON object",
-    "{}": "does not say of which classes",
-    '{"test": 5}': "does not say of which classes",
-    '{"test": {}}': "its is_multi_label is None",
-}
-
-
-@pytest.mark.parametrize(("first", "said"), FIRST.items())
-def test_a_first_line_of_anything_else_is_told(tmp_path, lines, first, said):
-    path = tmp_path / "dump.jsonl"
-    path.write_text("\n".join([first, *map(json.dumps, lines[1:])]))
-    with pytest.raises(ValueError, match=rf"dump\.jsonl .*{said}"):
-        read_dump(path)
+@pytest.mark.parametrize("first", [5, [1], None, {}, {"test": {}}])
+def test_an_entry_of_anything_else_is_told(tmp_path, entries, first):
+    with pytest.raises(ValueError, match=r"dump\.pkl is no dump: a list with one dictionary per video"):
+        read_dump(dumped(tmp_path, [first, *entries[1:]]))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +97,8 @@ def test_a_first_line_of_anything_else_is_told(tmp_path, lines, first, said):
         ("x", "does not say"),
         (None, "does not say"),
         ([], "does not say"),
+        (5, "does not say"),
+        ({}, "its is_multi_label is None"),
         ({"is_multi_label": 3}, "is_multi_label is 3"),
     ],
 )
@@ -121,7 +109,7 @@ def test_a_pickle_with_another_head_is_told(tmp_path, head, said):
         read_dump(tmp_path / "dump.pkl")
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".npz", ".csv"])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_flipped_bytes_give_scores_or_one_kind_of_error(tmp_path, suffix):
     evaluation = make_evaluation(num_videos=4, unreadable={1}, view_scores=suffix != ".csv")
     path = write_dump(tmp_path / f"dump{suffix}", evaluation)

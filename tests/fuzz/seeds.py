@@ -77,9 +77,7 @@ def make_seeds(folder: Path, goldens: Path | None) -> dict[str, list[Path]]:
     config = folder / "config"  # the same, but mutants damage the configuration alone
     shutil.copytree(ours, config)
     evaluation = make_evaluation(num_videos=4, num_classes=3, view_scores=False, unreadable=(2,), segments=True)
-    dumps = [
-        write_dump(folder / f"dump{suffix}", evaluation) for suffix in (".pkl", ".csv", ".parquet", ".npz", ".jsonl")
-    ]
+    dumps = [write_dump(folder / f"dump{suffix}", evaluation) for suffix in (".pkl", ".csv", ".parquet")]
     lists = []
     for name, text in LISTS.items():
         lists.append(folder / name)

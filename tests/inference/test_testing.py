@@ -121,7 +121,7 @@ def test_several_classes_are_scored_by_sigmoids(model, records):
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 9])
-@pytest.mark.parametrize("suffix", [".pkl", ".jsonl"])
+@pytest.mark.parametrize("suffix", [".pkl", ".parquet"])
 def test_any_number_of_processes_gives_the_same_dump(model, records, tmp_path, world_size, suffix):
     def run(rank, size, dump):
         test = TestRun(scorer_of(model), records, dump=dump, rank=rank, world_size=size)
@@ -169,7 +169,7 @@ def test_stopped_with_views_of_several_videos_in_a_batch_none_is_lost_or_scored_
 
 
 def test_a_finished_test_is_not_measured_again(model, records, tmp_path):
-    dump = tmp_path / "dump.npz"
+    dump = tmp_path / "dump.parquet"
     whole = scored(TestRun(scorer_of(model), records, dump=dump))
     for rank in (0, 1):
         again = TestRun(scorer_of(model), records, dump=dump, rank=rank, world_size=2)
@@ -177,7 +177,7 @@ def test_a_finished_test_is_not_measured_again(model, records, tmp_path):
         assert list(again.videos()) == []
         if rank == 0:
             assert_same(again.finish(), whole)
-    assert [path.name for path in tmp_path.iterdir()] == ["dump.npz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["dump.parquet"]
 
 
 @pytest.mark.parametrize("is_finished", [True, False])

@@ -9,7 +9,7 @@
     OUT/tensorboard                 where TensorBoard is installed
     OUT/features                    tokens of a frozen image ViT, where they are cached; see ``feature_cache``
     OUT/model                       the result
-    OUT/scores.jsonl, OUT/report    of its test; see ``uniformerv2.commands.train_report``
+    OUT/scores.pkl, OUT/report      of its test; see ``uniformerv2.commands.train_report``
 """
 
 from __future__ import annotations

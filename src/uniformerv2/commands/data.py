@@ -21,7 +21,7 @@ from uniformerv2.data.annotations import VideoRecord, check_files
 from uniformerv2.data.check import VideoCheck, check_videos, find_videos, unchanged_checks
 from uniformerv2.data.check_summary import summarize_checks
 from uniformerv2.data.list_files import LIST_NAMES, check_lists, numbered_anew, write_lists
-from uniformerv2.data.manifest import Journal, journal_path
+from uniformerv2.data.manifest import ManifestJournal, journal_path
 from uniformerv2.data.prepare import (
     PREPARATION,
     PreparedVideo,
@@ -68,7 +68,7 @@ def _check_all(options: argparse.Namespace) -> int:
     return 0 if summary.is_good else 1
 
 
-def _check_journal(options: argparse.Namespace) -> Journal[VideoCheck] | None:
+def _check_journal(options: argparse.Namespace) -> ManifestJournal[VideoCheck] | None:
     if options.manifest is None:
         if options.resume:
             raise UsageError("--resume goes on from the manifest of the run before: give --manifest FILE too.")
@@ -77,13 +77,13 @@ def _check_journal(options: argparse.Namespace) -> Journal[VideoCheck] | None:
     if left.exists() and not options.resume:
         raise UsageError(f"{left} is left of a run that was stopped: add --resume to go on from it, or delete it.")
     try:
-        return Journal(options.manifest, VideoCheck, resume=options.resume)
+        return ManifestJournal(options.manifest, VideoCheck, resume=options.resume)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
 def _run_checks(
-    records: Sequence[VideoRecord], journal: Journal[VideoCheck] | None, options: argparse.Namespace
+    records: Sequence[VideoRecord], journal: ManifestJournal[VideoCheck] | None, options: argparse.Namespace
 ) -> list[VideoCheck]:
     """The checks in the order of the list.
 
@@ -176,7 +176,7 @@ def _listed(records: list[VideoRecord]) -> list[VideoRecord]:
 
 def _prepare_journal(
     listed: Sequence[VideoRecord], files: Mapping[str, Path], options: argparse.Namespace
-) -> Journal[PreparedVideo]:
+) -> ManifestJournal[PreparedVideo]:
     """The journal of OUT.
 
     Raises:
@@ -185,7 +185,7 @@ def _prepare_journal(
     if options.source.resolve() in {(options.out / name).resolve() for name in LIST_NAMES}:
         raise UsageError(f"{options.source} would be replaced by a list of the results: choose another OUT.")
     try:
-        journal = Journal(options.out / "prepared.csv", PreparedVideo, resume=True)
+        journal = ManifestJournal(options.out / "prepared.csv", PreparedVideo, resume=True)
         check_lists(listed, options.out)
         refuse_to_replace(files, made=journal.rows)
     except ValueError as error:
@@ -221,7 +221,7 @@ def _settings(options: argparse.Namespace) -> PrepareSettings:
 def _run_prepare(
     records: Sequence[VideoRecord],
     files: Mapping[str, Path],
-    journal: Journal[PreparedVideo],
+    journal: ManifestJournal[PreparedVideo],
     base: Path,
     settings: PrepareSettings,
     options: argparse.Namespace,

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--devices starts processes, but this one was started as one of several: leave it out.")
     with tempfile.TemporaryDirectory() if options.dump is None else nullcontext() as folder:
         shared = argparse.Namespace(**vars(options))
-        shared.devices, shared.dump = 1, options.dump or Path(str(folder), "test.jsonl")
+        shared.devices, shared.dump = 1, options.dump or Path(str(folder), "test.pkl")
         shared.is_dump_wanted = options.dump is not None
         return ProcessGroup(run_process, shared, options.devices).join()
 

@@ -59,7 +59,7 @@ class RunPaths:
     @property
     def scores(self) -> Path:
         """The dump of the final test."""
-        return self.path / "scores.jsonl"
+        return self.path / "scores.pkl"
 
     @property
     def report(self) -> Path:

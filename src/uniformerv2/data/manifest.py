@@ -1,7 +1,7 @@
-"""What a long run found, one row a video: a journal that grows while it runs, and a manifest written whole at the end.
+"""What a long run found, one row per video: a journal that grows while it runs, and a manifest written at the end.
 
 manifest.csv                 the manifest, CSV or Parquet by its suffix; appears when the run is done
-.manifest.csv.journal        its rows so far, in CSV, appended one by one; what a stopped run goes on from
+.manifest.csv.journal        its rows so far; a stopped run continues from it, see ``core.journal``
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from uniformerv2.core.files import write_text, write_whole
+from uniformerv2.core.journal import Journal
 from uniformerv2.core.optional import require
 
-__all__ = ["Journal", "journal_path", "read_manifest", "write_manifest"]
+__all__ = ["ManifestJournal", "journal_path", "read_manifest", "write_manifest"]
 
 Row = TypeVar("Row")  # a dataclass with fields of type str, int, float and bool, or one of these and None
 
 _SUFFIXES: Final = (".csv", ".parquet")
 
 
-class Journal(Generic[Row]):
+class ManifestJournal(Generic[Row]):
     """The rows of a run, safe on disk as soon as they are added. They are written from ``with`` on.
 
     Args:
@@ -42,36 +43,35 @@ class Journal(Generic[Row]):
     def __init__(self, manifest: str | Path, row_type: type[Row], *, resume: bool) -> None:
         self.manifest = _checked(Path(manifest))
         self.path = journal_path(self.manifest)
-        self._row_type = row_type
+        self._journal = Journal(self.path, list(_columns(row_type)))
         self.rows: list[Row] = []
         if resume and self.path.exists():
-            self.rows = _rows_of_csv(self.path, row_type)
+            if (found := self._journal.found_head()) not in (self._journal.head, None):
+                raise ValueError(_other_columns(self.path, found))
+            num_columns = len(self._journal.head)
+            self.rows = [row_type(*values) for values in self._journal.entries() if len(values) == num_columns]
         elif self.manifest.exists():
             there = read_manifest(self.manifest, row_type)
             self.rows = there if resume else []
 
     def add(self, row: Row) -> None:
         """Append one row."""
-        self._writer.writerow(_cells(row))
-        self._file.flush()
+        self._journal.add(_cells(row))
 
     def finish(self, rows: Sequence[Row]) -> None:
         """Write the manifest and remove the journal."""
         write_manifest(self.manifest, rows)
-        self._file.close()
         self.path.unlink()
 
     def __enter__(self) -> Self:
-        self.manifest.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, _csv_of_rows(self.rows, self._row_type))
-        self._file: IO[str] = self.path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._journal.restart(map(_cells, self.rows))
+        self._journal.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._journal.__exit__(kind, error, traceback)
 
 
 def journal_path(manifest: Path) -> Path:
@@ -149,14 +149,9 @@ def _cells(row: Any) -> tuple[Any, ...]:
 
 
 def _rows_of_csv(path: Path, row_type: type[Row]) -> list[Row]:
-    """The rows; a last one that a crash cut off is left out.
-
-    Raises:
-        ValueError: Other columns.
-    """
     columns = _columns(row_type)
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    cells = list(csv.reader(io.StringIO(whole, newline="")))
+    with path.open(encoding="utf-8", newline="") as file:
+        cells = list(csv.reader(file))
     if not cells or cells[0] != list(columns):
         raise ValueError(_other_columns(path, cells[0] if cells else ()))
     return [

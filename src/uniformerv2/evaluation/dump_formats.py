@@ -1,4 +1,4 @@
-"""How a dump lies on disk, one pair of functions a format: a head, which is JSON, and one row a video.
+"""How a dump lies on disk, a pair of functions per format: a head, which is JSON, and one row per video.
 
 A row has ``index``, ``id``, ``path``, ``label`` (a list of class numbers; None where nobody says), ``error``,
 ``duration_seconds``, ``scores`` [K], and perhaps ``one_view_scores`` [K], ``view_scores`` [V, K], and where its segment
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -17,13 +16,13 @@ from typing import IO, Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2.core.declared import check_parquet, sum_of_zip
+from uniformerv2.core.declared import check_parquet
+from uniformerv2.core.limits import get_limits
 from uniformerv2.core.optional import require
-from uniformerv2.evaluation.dump_values import Size, numbers
 from uniformerv2.evaluation.safe_pickle import read_pickle
 from uniformerv2.evaluation.scores import SEGMENT
 
-__all__ = ["FORMATS", "NUMBERS", "VERSION", "Head", "Row"]
+__all__ = ["FORMATS", "NUMBERS", "Head", "Row", "numbers"]
 
 Head = Mapping[str, Any]
 Row = dict[str, Any]
@@ -31,18 +30,64 @@ Writer = Callable[[Path, Head, Sequence[Row]], None]
 Reader = Callable[[Path], tuple[Head, list[Row]]]
 
 HEAD: Final = "test"
-VERSION: Final = 2
-"""Where a head has none, an empty label says that nobody knows it; from 2 on, that the video is of no class."""
-
 SCORES: Final = ("scores", "one_view_scores", "view_scores")
 NUMBERS: Final = {"duration_seconds": float, **SEGMENT}
-OLD_COLUMNS: Final = ("index", "id", "path", "label", "label_name", "predicted_name", "error", "duration_seconds")
-COLUMNS: Final = (*OLD_COLUMNS, *SEGMENT)
+COLUMNS: Final = ("index", "id", "path", "label", "label_name", "predicted_name", "error", *NUMBERS)
 FEW_VIDEOS: Final = 256
 """Rows of a Parquet file that are unpacked at a time."""
 
 NO_CLASS: Final = "none"
 """The label of a video of no class in a CSV, where an empty one says that nobody knows it."""
+
+
+VIDEO_BYTES: Final = 4096
+"""What a video counts besides its scores."""
+
+
+class Size:
+    """What a dump's videos take in memory, counted while they are read.
+
+    Args:
+        path: The dump.
+
+    Raises:
+        ValueError: The file is larger than the limit ``dump_bytes``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._num_bytes = 0
+        get_limits().check("dump_bytes", path.stat().st_size, what=f"{path}: a file of this size")
+
+    def add(self, *, videos: int = 0, values: int = 0) -> None:
+        """Count some more.
+
+        Raises:
+            ValueError: The sum is above the limit ``dump_bytes``.
+        """
+        self._num_bytes += videos * VIDEO_BYTES + 4 * values
+        get_limits().check("dump_bytes", self._num_bytes, what=f"{self._path}: {self._num_bytes} bytes of scores")
+
+
+def numbers(values: Any, *, where: str) -> NDArray[Any]:
+    """Numbers that a file holds, as an array: itself, or lists of them, at most one within the other.
+
+    Args:
+        values: What the file holds.
+        where: Its name, for the message.
+
+    Raises:
+        ValueError: Anything else, which numpy would turn into numbers, or try to.
+    """
+    rows = values if isinstance(values, list) else [values]
+    flat = [item for row in rows for item in (row if isinstance(row, list) else (row,))]
+    if all(type(item) in {int, float} or isinstance(item, np.generic) for item in flat):
+        values = np.array(values)
+    elif isinstance(values, list) and all(isinstance(row, np.ndarray) for row in rows):
+        values = np.stack(rows)
+    if not isinstance(values, np.ndarray) or (values.size and values.dtype.kind not in "iufb"):
+        raise ValueError(f"{where} is no list of numbers")
+    return values
 
 
 def _open(path: Path, mode: str = "r") -> IO[str]:
@@ -84,7 +129,7 @@ def _gt_label(label: Sequence[int] | None, num_classes: int, *, is_multi_label: 
 def _read_pickle(path: Path) -> tuple[Head, list[Row]]:
     entries = read_pickle(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and "pred_score" in entry for entry in entries):
-        raise ValueError(f"{path} is no dump: a list with a dictionary a video, with 'pred_score', is needed.")
+        raise ValueError(f"{path} is no dump: a list with one dictionary per video, with 'pred_score', is needed.")
     size = Size(path)
     size.add(videos=len(entries))
     rows = []
@@ -98,7 +143,7 @@ def _read_pickle(path: Path) -> tuple[Head, list[Row]]:
     if entries and HEAD in entries[0]:
         return _head_of(entries[0][HEAD], path), rows
     foreign = any(len(_gt_label_of(entry, number)) > 1 for number, entry in enumerate(entries))
-    return {"is_multi_label": foreign, "version": VERSION}, rows
+    return {"is_multi_label": foreign}, rows
 
 
 def _gt_label_of(entry: Mapping[str, Any], number: int) -> NDArray[Any]:
@@ -118,34 +163,6 @@ def _label_of(label: NDArray[Any], num_classes: int) -> list[Any] | None:
             raise ValueError("gt_label has a mark for each class that is neither 0 nor 1")
         return np.flatnonzero(label).tolist()
     return label.tolist()
-
-
-def _write_jsonl(path: Path, head: Head, rows: Sequence[Row]) -> None:
-    with _open(path, "w") as file:
-        for number, row in enumerate(rows):
-            plain = {name: _short(value) if name in SCORES else value for name, value in row.items()}
-            file.write(json.dumps(plain if number else {**plain, HEAD: head}, ensure_ascii=False) + "\n")
-
-
-def _read_jsonl(path: Path) -> tuple[Head, list[Row]]:
-    size = Size(path)
-    rows = []
-    with _open(path) as file:
-        for line in file:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"{path} is no dump of a test: a line is no JSON object.")
-            row |= {name: numbers(row[name], where=name) for name in SCORES if row.get(name) is not None}
-            size.add(videos=1, values=sum(row[name].size for name in SCORES if row.get(name) is not None))
-            rows.append(row)
-    return _head_of(rows[0].pop(HEAD, None) if rows else None, path), rows
-
-
-def _short(scores: NDArray[np.float32] | None) -> Any:
-    """Numbers with as many digits as float32 needs, in nested lists."""
-    if scores is None:
-        return None
-    return [_short(part) for part in scores] if scores.ndim > 1 else [float(str(score)) for score in scores]
 
 
 def _write_csv(path: Path, head: Head, rows: Sequence[Row]) -> None:
@@ -172,27 +189,26 @@ def _read_csv(path: Path) -> tuple[Head, list[Row]]:
         with _open(path) as file:
             lines = csv.reader(file)
             titles = next(lines, [])
-            columns = COLUMNS if tuple(titles[: len(COLUMNS)]) == COLUMNS else OLD_COLUMNS
-            if tuple(titles[: len(columns)]) != columns or titles[-1] != HEAD:
+            if tuple(titles[: len(COLUMNS)]) != COLUMNS or titles[-1] != HEAD:
                 raise ValueError(f"{path} is no dump: its columns are {', '.join(titles[:5])} ...")
             head, rows = "", []
             for line in lines:
                 head = head or line[-1]
-                rows.append(_csv_row(line, columns))
+                rows.append(_csv_row(line))
                 size.add(videos=1, values=len(line))
     finally:
         csv.field_size_limit(before)
     return _head_of(json.loads(head or "null"), path), rows
 
 
-def _csv_row(line: Sequence[str], columns: Sequence[str]) -> Row:
-    fixed = dict(zip(columns, line, strict=False))
+def _csv_row(line: Sequence[str]) -> Row:
+    fixed = dict(zip(COLUMNS, line, strict=False))
     row: Row = {name: fixed[name] for name in ("id", "path", "error")}
     row["index"] = int(fixed["index"])
     listed = "" if fixed["label"] == NO_CLASS else fixed["label"]
     row["label"] = [int(number) for number in listed.split("; ") if number] if fixed["label"] else None
     row.update({name: float(fixed[name]) for name in NUMBERS if fixed.get(name)})
-    row["scores"] = np.array(line[len(columns) : -1], dtype=np.float32)
+    row["scores"] = np.array(line[len(COLUMNS) : -1], dtype=np.float32)
     return row
 
 
@@ -254,52 +270,6 @@ def _array_of(item: Any) -> NDArray[Any] | None:
     return found
 
 
-def _write_npz(path: Path, head: Head, rows: Sequence[Row]) -> None:
-    """Arrays over all videos; labels are padded with -1, absent numbers are NaN."""
-    labels = [row["label"] or [] for row in rows]
-    longest = max(1, *map(len, labels))
-    arrays: dict[str, Any] = {
-        "index": np.array([row["index"] for row in rows]),
-        "label": np.array([[*label, *[-1] * (longest - len(label))] for label in labels], dtype=np.int64),
-        "is_labelled": np.array([row["label"] is not None for row in rows]),
-        **{name: np.array([row.get(name) for row in rows], dtype=np.float64) for name in NUMBERS},
-        "class_names": np.array(head["class_names"]),
-        HEAD: np.array(json.dumps(head, ensure_ascii=False)),
-        **{name: np.array([row[name] for row in rows]) for name in ("id", "path", "error")},
-    }
-    for name in SCORES:
-        known = next((row[name] for row in rows if row.get(name) is not None), None)
-        if known is not None:
-            absent = np.full_like(known, np.nan)
-            arrays[name] = np.stack([absent if row.get(name) is None else row[name] for row in rows])
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def _read_npz(path: Path) -> tuple[Head, list[Row]]:
-    size = Size(path)
-    with path.open("rb") as file:
-        with zipfile.ZipFile(file) as archive:
-            size.add(values=sum_of_zip(archive) // 4)
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as arrays:  # of a damaged one it closes nothing
-            content = {name: arrays[name] for name in arrays.files}
-    size.add(videos=len(content["index"]))
-    head = _head_of(json.loads(str(content.pop(HEAD, "null"))), path)
-    content.pop("class_names", None)
-    rows = []
-    for number in range(len(content["index"])):
-        row: Row = {name: values[number] for name, values in content.items()}
-        is_labelled = row.pop("is_labelled", True)
-        row["label"] = [label for label in row["label"].tolist() if label != -1] if is_labelled else None
-        row.update({name: str(row[name]) for name in ("id", "path", "error")})
-        for name in (*SCORES, *NUMBERS):
-            if row.get(name) is not None and np.isnan(row[name]).all():
-                row[name] = None
-        rows.append(row)
-    return head, rows
-
-
 def _head_of(head: Any, path: Path) -> Head:
     if not isinstance(head, dict):
         raise ValueError(f"{path} is no dump of a test: it does not say of which classes its scores are.")
@@ -310,7 +280,5 @@ FORMATS: Final[Mapping[str, tuple[Writer, Reader]]] = {
     ".pkl": (_write_pickle, _read_pickle),
     ".parquet": (_write_parquet, _read_parquet),
     ".csv": (_write_csv, _read_csv),
-    ".jsonl": (_write_jsonl, _read_jsonl),
-    ".npz": (_write_npz, _read_npz),
 }
 """Suffix -> how to write and how to read it."""

@@ -2,10 +2,8 @@
 
 ==========  ===================================================================================================
 .pkl        a list of dictionaries, ``pred_score`` and ``gt_label`` and more, as MMAction2's users know it
-.parquet    a row a video; needs pyarrow
-.jsonl      a line of JSON a video
-.npz        numpy arrays over all videos
-.csv        a row a video, a column a class; without the scores of single views
+.parquet    one row per video; needs pyarrow
+.csv        one row per video, one column per class; without the scores of single views
 ==========  ===================================================================================================
 """
 
@@ -13,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,7 @@ from numpy.typing import NDArray
 from uniformerv2.core.files import write_whole
 from uniformerv2.core.limits import get_limits
 from uniformerv2.core.optional import require
-from uniformerv2.evaluation.dump_formats import FORMATS, NUMBERS, VERSION, Head, Row
-from uniformerv2.evaluation.dump_values import number, numbers, shown, whole
+from uniformerv2.evaluation.dump_formats import FORMATS, NUMBERS, Head, Row, numbers
 from uniformerv2.evaluation.scores import SEGMENT, Evaluation, VideoScores
 
 __all__ = ["check_dump_path", "read_dump", "write_dump"]
@@ -46,7 +44,7 @@ def check_dump_path(path: str | Path, *, view_scores: bool = False) -> Path:
     if path.suffix not in FORMATS:
         raise ValueError(f"A dump is called {', '.join('*' + suffix for suffix in FORMATS)}, got {path.name!r}.")
     if path.suffix == ".csv" and view_scores:
-        raise ValueError("A CSV has no room for the scores of each view: use .pkl, .parquet, .jsonl or .npz.")
+        raise ValueError("A CSV has no room for the scores of each view: use .pkl or .parquet.")
     if path.suffix == ".parquet":
         require("pyarrow.parquet", extra="tables")
     return path
@@ -69,7 +67,6 @@ def write_dump(path: str | Path, evaluation: Evaluation) -> Path:
     if not evaluation.videos:
         raise ValueError(f"There are no scores to write to {path}.")
     head = {
-        "version": VERSION,
         "class_names": list(evaluation.class_names),
         "is_multi_label": evaluation.is_multi_label,
         "num_clips": evaluation.num_clips,
@@ -148,7 +145,7 @@ def _check_head(head: Head) -> None:
     if doubled := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"its class_names have {doubled[0]!r} more than once")
     if not isinstance(kind, bool):
-        raise ValueError(f"its is_multi_label is {shown(kind)}, neither true nor false")
+        raise ValueError(f"its is_multi_label is {_shown(kind)}, neither true nor false")
     if not isinstance(info, dict) or not isinstance(info.get("fingerprint", {}), dict):
         raise ValueError("its info, or the fingerprint in it, is no JSON object")
 
@@ -167,7 +164,7 @@ def _video(row: Row, head: Head) -> VideoScores:
     if scores is None or scores.ndim != 1 or not scores.size:
         raise ValueError(f"the scores of {path} are no list of numbers")
     return VideoScores(
-        index=whole(row["index"], f"the index of {path}"),
+        index=_whole(row["index"], f"the index of {path}"),
         path=path,
         id=row["id"],
         label=_label(row["label"], head, path),
@@ -176,7 +173,9 @@ def _video(row: Row, head: Head) -> VideoScores:
         error=row.get("error") or "",
         one_view_scores=_scores(row.get("one_view_scores"), f"the one_view_scores of {path}"),
         **{
-            name: number(row[name], kind, f"{name} of {path}") for name, kind in NUMBERS.items() if _is_there(row, name)
+            name: _number(row[name], kind, f"{name} of {path}")
+            for name, kind in NUMBERS.items()
+            if _is_there(row, name)
         },
     )
 
@@ -193,10 +192,9 @@ def _label(label: Any, head: Head, path: str) -> int | tuple[int, ...]:
     """
     if not isinstance(label, list | None):
         raise ValueError(f"the label of {path} is no list of class numbers")
-    found = () if label is None else tuple(whole(item, f"the label of {path}") for item in label)
+    found = () if label is None else tuple(_whole(item, f"the label of {path}") for item in label)
     if head["is_multi_label"]:
-        is_known = bool(found) or (label is not None and "version" in head)
-        return found if is_known else -1
+        return -1 if label is None else found
     return found[0] if len(found) == 1 else found or -1
 
 
@@ -207,3 +205,41 @@ def _scores(values: Any, what: str) -> NDArray[np.float32] | None:
     if not np.isfinite(scores).all():
         raise ValueError(f"{what} hold what is no finite number")
     return scores
+
+
+def _number(value: Any, kind: type, what: str) -> Any:
+    """A finite number of this type.
+
+    Args:
+        value: What a file holds.
+        kind: ``int`` or ``float``.
+        what: Its name, for the message.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if kind is int:
+        return _whole(value, what)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer) or not isfinite(value):
+        raise ValueError(f"{what} is {_shown(value)}, no finite number")
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    """A short value as it is, any other by its type: a list may be long, or hold itself."""
+    return repr(value)[:60] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+
+
+def _whole(value: Any, what: str) -> int:
+    """A whole number, of any type that numbers have in a file.
+
+    Args:
+        value: What a file holds.
+        what: Its name, for the message.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer) or value % 1:
+        raise ValueError(f"{what} is {_shown(value)}, no whole number")
+    return int(value)

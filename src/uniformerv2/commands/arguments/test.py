@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "videos", metavar="DATA|RECIPE", help="list, folder, folder of lists; a recipe's name or a YAML"
     )
     parser.add_argument("--model", required=True, help=MODEL_HELP)
-    parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores: .pkl .parquet .jsonl .npz .csv")
+    parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores: .pkl .parquet .csv")
     parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a page of figures and examples there")
     parser.add_argument("--view-scores", action="store_true", help="keep the scores of each view in the dump")
     parser.add_argument("--json", action="store_true", help="one line of JSON; all else goes to stderr")
