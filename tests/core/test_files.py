@@ -35,7 +35,7 @@ WRITERS = {
     "text": lambda path: write_text(path, "über"),
     "tensors": lambda path: write_tensors(path, {"a": torch.zeros(2)}),
     "checkpoint": writes_a_checkpoint,
-    "dump": lambda path: write_dump(path.with_suffix(".npz"), make_evaluation(num_videos=2)).replace(path),
+    "dump": lambda path: write_dump(path.with_suffix(".pkl"), make_evaluation(num_videos=2)).replace(path),
 }
 
 
