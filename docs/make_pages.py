@@ -14,8 +14,9 @@ from textwrap import shorten
 
 import torch
 
-from uniformerv2 import ModelCard, UniFormerV2, UniFormerV2Config, list_models, model_card, summarize
+from uniformerv2 import ModelCard, UniFormerV2, UniFormerV2Config, list_models, model_card
 from uniformerv2.core.limits import Limits
+from uniformerv2.model.summary import count_macs
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "uniformerv2"
@@ -88,7 +89,8 @@ def headless(config: UniFormerV2Config) -> UniFormerV2Config:
 def macs(config: str) -> int:
     """Multiply-adds of the published form; takes the configuration as JSON, which can be a key."""
     with torch.device("meta"):
-        return summarize(UniFormerV2(UniFormerV2Config.from_dict(json.loads(config)))).published_macs
+        _, published = count_macs(UniFormerV2(UniFormerV2Config.from_dict(json.loads(config))))
+    return published
 
 
 def notes() -> list[str]:

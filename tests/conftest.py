@@ -42,3 +42,12 @@ def shared_path(relative: str) -> Path:
 def shared():
     """A function: relative path -> absolute path under the shared material, or a visible skip."""
     return shared_path
+
+
+@pytest.fixture
+def blank_figures() -> Generator[None]:
+    """Reports without figures, which take longer to draw than a small network to train; others test the figures."""
+    with pytest.MonkeyPatch.context() as patched:
+        save = "uniformerv2.evaluation.figure_files.FigureFolder.save"
+        patched.setattr(save, lambda folder, name, draw, *arguments: "<svg></svg>")
+        yield

@@ -152,7 +152,7 @@ def test_check_goes_on_after_ctrl_c(shared, tmp_path):
     assert not journal_path(manifest).exists()
 
 
-def test_prepare_goes_on_after_ctrl_c(shared, tmp_path):
+def test_prepare_goes_on_after_ctrl_c(shared, tmp_path, capsys):
     for number, file in enumerate(sorted(shared("data/ucf101_6class/Archery").iterdir())[:24]):
         (tmp_path / "in" / ("run", "walk")[number % 2]).mkdir(parents=True, exist_ok=True)
         shutil.copy(file, tmp_path / "in" / ("run", "walk")[number % 2])
@@ -170,10 +170,10 @@ def test_prepare_goes_on_after_ctrl_c(shared, tmp_path):
             assert len(video) > 1
     assert not (out / "train.csv").exists()
 
-    done = run(*words)
-    assert done.returncode == 0, done.stderr
-    assert "24 of 24 videos prepared: short side 256, own rate, GOP 8, libx264 crf 23" in done.stdout
-    assert re.search(r"8 evenly spread frames of a video: .* times faster", done.stdout)
+    assert main(["data", *map(str, words)]) == 0
+    told = capsys.readouterr().out
+    assert "24 of 24 videos prepared: short side 256, own rate, GOP 8, libx264 crf 23" in told
+    assert re.search(r"8 evenly spread frames of a video: .* times faster", told)
     assert before == {file: file.stat().st_mtime_ns for file in before}  # not done again
     assert len(list(out.rglob("*.mp4"))) == 24
     assert sorted(file.name for file in out.iterdir()) == [
@@ -191,14 +191,15 @@ def test_prepare_goes_on_after_ctrl_c(shared, tmp_path):
     assert facts[0] == facts[1]
 
 
-def test_prepare_leaves_bad_ones_out_and_says_so(videos, tmp_path):
+def test_prepare_leaves_bad_ones_out_and_says_so(videos, tmp_path, capsys):
     (videos / "run" / "9.mp4").write_text("no video")
-    done = run("prepare", videos, tmp_path / "out", "--short-side", "32", "--shards", "--shard-videos", "4", "--json")
-    assert done.returncode == 1
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    words = ["--short-side", "32", "--shards", "--shard-videos", "4", "--json"]
+    assert main(["data", "prepare", str(videos), str(tmp_path / "out"), *words]) == 1
+    out, errors = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
     assert sorted(row["status"] for row in rows) == ["not a video"] + ["ok"] * 6
-    assert "6 of 7 videos prepared" in done.stderr
-    assert f"not a video: {videos / 'run/9.mp4'}" in done.stderr.replace("\n", "")
+    assert "6 of 7 videos prepared" in errors
+    assert f"not a video: {videos / 'run/9.mp4'}" in errors.replace("\n", "")
     records = read_records(tmp_path / "out")
     assert len(records) == 6
     with open_video(records[0].path, decoder="pyav") as video:
@@ -399,19 +400,18 @@ def test_a_class_name_that_no_list_can_hold_is_told_before_any_work(videos, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_names_that_are_not_utf8_are_printed(videos, tmp_path):
+def test_names_that_are_not_utf8_are_printed(videos, tmp_path, capsys):
     odd = [videos / label / b"Jos\xe9.mp4".decode("utf-8", "surrogateescape") for label in ("run", "walk")]
     odd[0].write_text("no video")
     (videos / "walk/0.mp4").rename(odd[1])
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
-    done = run("check", videos, env=environment)
+    done = run("check", videos, env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"})
     assert done.returncode == 1
     assert re.search(r"not a video +run/Jos\\udce9\.mp4", done.stdout), done.stderr
     assert re.search(r"ok +walk/Jos\\udce9\.mp4 +20", done.stdout)
-    done = run("prepare", videos, tmp_path / "out", env=environment)
-    assert done.returncode == 1
-    assert "6 of 7 videos prepared" in done.stdout
-    assert r"run/Jos\udce9.mp4: " in done.stdout.replace("\n", "")
+    assert main(["data", "prepare", str(videos), str(tmp_path / "out")]) == 1  # pytest's stdout is as strict
+    told = capsys.readouterr().out
+    assert "6 of 7 videos prepared" in told
+    assert r"run/Jos\udce9.mp4: " in told.replace("\n", "")
 
 
 def test_addresses_are_left_out_and_counted(videos, tmp_path, capsys):

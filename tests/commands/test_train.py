@@ -207,6 +207,7 @@ def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
     assert measured == [True]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_broken_clip_and_missing_class(videos, words, tmp_path, capsys):
     """A folder of lists; one clip is no video, and the validation videos are all of one class."""
     (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
@@ -322,6 +323,7 @@ def test_without_a_network(videos, words, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_root_and_classes(videos, words, tmp_path, capsys):
     """A list of numbers with paths from elsewhere; the names are stored with the model."""
     rows = [f"{name}/clip_{index}.mp4 {number}" for number, name in enumerate(CLASSES) for index in range(5)]
@@ -347,6 +349,7 @@ def test_a_text_that_is_no_list(words, tmp_path, capsys):
     assert "--root" in said
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_signal_in_the_final_test_then_resume(videos, words, tmp_path, capsys, monkeypatch):
     """And a training from the beginning in the same folder does not trip over the scores of the one before."""
     words = ["train", str(videos), *words, "--epochs", "1"]
@@ -370,6 +373,7 @@ def test_a_signal_in_the_final_test_then_resume(videos, words, tmp_path, capsys,
     assert last_line(capsys)[0]["metrics"]["test_loss"] != result["metrics"]["test_loss"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to a group of processes is POSIX")
 def test_interrupt_then_resume(videos, words, tmp_path, capsys):
     """Ctrl-C goes to every process of a terminal; resumed, each step is made once."""

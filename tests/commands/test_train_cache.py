@@ -18,6 +18,7 @@ from uniformerv2.training import feature_key
 from uniformerv2.training.feature_key import video_digest
 
 pytestmark = [
+    pytest.mark.usefixtures("blank_figures"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
 ]

@@ -12,6 +12,7 @@ from uniformerv2 import Predictor, load_model, save_model
 from uniformerv2.cli import main
 
 pytestmark = [
+    pytest.mark.usefixtures("blank_figures"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import random
 import re
@@ -12,6 +13,7 @@ import shutil
 import string
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -26,12 +28,32 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "kinetics710.md"
 
 
 @pytest.fixture(scope="module")
-def real(shared, tmp_path_factory):
-    """The builder's output on the real lists: the given files, the report, the folder."""
-    folder = shared("facts/kinetics")
-    given = {f"k{size}": sorted(folder.glob(f"kinetics-{size}_*.csv.gz")) for size in (400, 600, 700)}
-    out = tmp_path_factory.mktemp("k710")
-    return given, build_kinetics710(**given, out=out), out
+def built(shared, tmp_path_factory):
+    """The documented command on the real lists: the given files, the report, the folder, what it printed."""
+    folder, given, reports, printed = tmp_path_factory.mktemp("real"), {}, [], io.StringIO()
+    for size in (400, 600, 700):
+        given[f"k{size}"] = sorted(shared("facts/kinetics").glob(f"kinetics-{size}_*.csv.gz"))
+        (folder / "lists" / f"k{size}").mkdir(parents=True)
+        for file in given[f"k{size}"]:
+            shutil.copy(file, folder / "lists" / f"k{size}")
+
+    def watched(**options):
+        reports.append(build_kinetics710(**options))
+        return reports[-1]
+
+    [command] = re.findall(r"```console\nuniformerv2 k710 build (.*)\n```", DOCS.read_text(encoding="utf-8"))
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
+        patched.chdir(folder)
+        patched.setattr("uniformerv2.commands.k710.build_kinetics710", watched)
+        assert main(["k710", "build", *shlex.split(command)]) == 0
+    [report] = reports
+    return given, report, folder / "k710", printed.getvalue()
+
+
+@pytest.fixture
+def real(built):
+    """The given files, the report, the folder."""
+    return built[:3]
 
 
 def real_rows(files):
@@ -199,19 +221,19 @@ def test_other_unusable_inputs(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_documented_command_and_code_run(tmp_path, monkeypatch, capsys, shared):
-    for size in (400, 600, 700):
-        (tmp_path / "lists" / f"k{size}").mkdir(parents=True)
-        for file in shared("facts/kinetics").glob(f"kinetics-{size}_*.csv.gz"):
-            shutil.copy(file, tmp_path / "lists" / f"k{size}")
-    monkeypatch.chdir(tmp_path)
-    text = DOCS.read_text(encoding="utf-8")
-    [command] = re.findall(r"```console\nuniformerv2 k710 build (.*)\n```", text)
-    assert main(["k710", "build", *shlex.split(command)]) == 0
-    printed = capsys.readouterr().out
+def test_documented_command_runs(built):
+    _, _, out, printed = built
     assert "77002 training clips" in printed
     assert "Written to k710" in printed
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert printed.startswith((out / "report.txt").read_text())
+
+
+def test_documented_code_runs(tmp_path, monkeypatch, capsys):
+    """On lists of the same columns that are short."""
+    (tmp_path / "lists").mkdir()
+    small(tmp_path / "lists", **VALS, k400_train="abseiling,aaaaaaaaaaa,0,10,train\nzumba,val70000000,0,10,train\n")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, str(DOCS), "exec"), {})

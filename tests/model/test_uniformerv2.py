@@ -26,6 +26,8 @@ TINY = UniFormerV2Config(
 MOTION = replace(TINY, tubelet_size=2, tubelet_kernel_size=3, num_local_steps=2)
 FROZEN = replace(TINY, use_gate=False)
 CONFIGS = {"scene": TINY, "motion": MOTION, "frozen": FROZEN}
+TWO_STAGES = {"depth": 2, "fusion_stages": (0, 1)}
+"""All parts of a network twice: what its compiler takes grows with the blocks."""
 
 
 def make(config=TINY):
@@ -237,7 +239,7 @@ def test_merged_it_gives_the_same_scores_and_is_neither_trained_nor_saved(config
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_compiles_as_one_graph(config):
-    model = make(config)
+    model = make(replace(config, **TWO_STAGES))
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(clip()), model(clip()))
     loss = torch.compile(model.train(), fullgraph=True, backend="aot_eager")(clip()).sum()
@@ -246,7 +248,7 @@ def test_compiles_as_one_graph(config):
 
 
 def test_checkpointing_compiles_and_counts_each_batch_once():
-    plain, compiled = make(MOTION).train(), make(MOTION).train()
+    plain, compiled = (make(replace(MOTION, **TWO_STAGES)).train() for _ in range(2))
     compiled.set_grad_checkpointing()
     for model, run in ((plain, plain), (compiled, torch.compile(compiled, fullgraph=True, backend="aot_eager"))):
         torch.manual_seed(0)

@@ -31,6 +31,7 @@ from uniformerv2.training.stopping import StopCleanly
 from uniformerv2.zoo.files import write_json
 
 pytestmark = [
+    pytest.mark.usefixtures("blank_figures"),
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
     pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),

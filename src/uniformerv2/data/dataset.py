@@ -17,7 +17,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from typing import Any, Literal, Self, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import ClipReader, SampleKey, TooManyFailuresError, VideoFailure, VideoSample, VideoSource
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import Decoder
+
+if TYPE_CHECKING:  # brings torchvision and, with it, torch's compiler; testing needs neither
+    from uniformerv2.data.augmentation import TrainAugmentation
 
 __all__ = [
     "SampleKey",

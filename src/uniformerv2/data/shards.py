@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -26,12 +26,14 @@ from torch.utils.data import get_worker_info
 
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.clips import ClipReader, SampleKey, VideoSample, VideoSource
 from uniformerv2.data.dataset import check_labels
 from uniformerv2.data.shard_files import INDEX, Shard, ShardIndex, write_shards
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import Decoder
+
+if TYPE_CHECKING:  # as in dataset.py
+    from uniformerv2.data.augmentation import TrainAugmentation
 
 __all__ = ["Shard", "ShardDataset", "ShardIndex", "write_shards"]
 

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from uniformerv2.model.blocks import TemporalAffinity
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["ModelSummary", "summarize"]
+__all__ = ["ModelSummary", "count_macs", "summarize"]
 
 FEW_CLIPS: Final = 8
 """Twice as many keep more by what so many clips keep; what depends on the weights alone is in both."""
@@ -54,29 +54,56 @@ def summarize(model: UniFormerV2, *, num_frames: int | None = None) -> ModelSumm
     Returns:
         The counts.
     """
-    config = model.config
-    size = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
-    clip_shape = (num_frames or config.num_frames, 3, *size)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    clip_shape = _clip_shape(model, num_frames)
+    macs, published_macs = count_macs(model, num_frames=num_frames)
+    tensors = _meta_tensors(model)
     was_training = model.training
     try:
-        macs = _count_macs(model.eval(), tensors, torch.empty(1, *clip_shape, device="meta"))
         few, many = (
             _count_kept_bytes(model.train(), tensors, torch.empty(clips, *clip_shape, device="meta"))
             for clips in (FEW_CLIPS, 2 * FEW_CLIPS)
         )
     finally:
         model.train(was_training)
-    taps, saved = _temporal_taps(model, clip_shape[0]), _saved_by_absorption(model, clip_shape[0])
     return ModelSummary(
         clip_shape=clip_shape,
         num_parameters=sum(weight.numel() for weight in model.parameters()),
         num_trainable=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        macs=macs + taps,
-        published_macs=macs + taps + saved,
+        macs=macs,
+        published_macs=published_macs,
         activation_bytes=(many - few) // FEW_CLIPS,
     )
+
+
+def count_macs(model: UniFormerV2, *, num_frames: int | None = None) -> tuple[int, int]:
+    """Count multiply-adds alone, in a third of the time of ``summarize``.
+
+    Args:
+        model: On any device; left as it is.
+        num_frames: Frames of the clip; the configuration's where None.
+
+    Returns:
+        As in ``ModelSummary``: ``macs`` and ``published_macs``.
+    """
+    clip_shape = _clip_shape(model, num_frames)
+    was_training = model.training
+    try:
+        macs = _count_macs(model.eval(), _meta_tensors(model), torch.empty(1, *clip_shape, device="meta"))
+    finally:
+        model.train(was_training)
+    macs += _temporal_taps(model, clip_shape[0])
+    return macs, macs + _saved_by_absorption(model, clip_shape[0])
+
+
+def _clip_shape(model: UniFormerV2, num_frames: int | None) -> tuple[int, ...]:
+    config = model.config
+    size = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
+    return (num_frames or config.num_frames, 3, *size)
+
+
+def _meta_tensors(model: UniFormerV2) -> dict[str, Tensor]:
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
 
 
 def _count_macs(model: nn.Module, tensors: dict[str, Tensor], video: Tensor) -> int:

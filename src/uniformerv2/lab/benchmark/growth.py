@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from uniformerv2.lab.benchmark.choices import FRAMES, SIZES
 from uniformerv2.lab.benchmark.clock import time_in_turns
 from uniformerv2.lab.benchmark.networks import Subject, TestClip, Work, build_run, peak_of
-from uniformerv2.model.summary import summarize
+from uniformerv2.model.summary import count_macs, summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
 __all__ = ["PARTS", "Sweep", "count_flops", "measure_growth"]
@@ -89,7 +89,7 @@ def _counts(subject: Subject) -> tuple[int, int]:
     assert isinstance(model, UniFormerV2)
     config = model.config
     steps = config.num_frames // config.tubelet_size
-    return steps * (model.embedding.num_prefix_tokens + config.grid[0] * config.grid[1]), summarize(model).macs
+    return steps * (model.embedding.num_prefix_tokens + config.grid[0] * config.grid[1]), count_macs(model)[0]
 
 
 PARTS: Final = {
