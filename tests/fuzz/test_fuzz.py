@@ -66,7 +66,7 @@ def assert_right(rows):
 
 
 def test_a_few_mutants(seeds, tmp_path):
-    assert_right(outcomes(seeds, tmp_path, {kind: range(FEW.get(kind, 8)) for kind in KINDS}))
+    assert_right(outcomes(seeds, tmp_path, {kind: range(FEW.get(kind, 12)) for kind in KINDS}))
 
 
 @pytest.mark.slow

@@ -95,10 +95,10 @@ def count_macs(model: UniFormerV2, *, num_frames: int | None = None) -> tuple[in
     return macs, macs + _saved_by_absorption(model, clip_shape[0])
 
 
-def _clip_shape(model: UniFormerV2, num_frames: int | None) -> tuple[int, ...]:
+def _clip_shape(model: UniFormerV2, num_frames: int | None) -> tuple[int, int, int, int]:
     config = model.config
-    size = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
-    return (num_frames or config.num_frames, 3, *size)
+    height, width = (config.image_size,) * 2 if isinstance(config.image_size, int) else config.image_size
+    return num_frames or config.num_frames, 3, height, width
 
 
 def _meta_tensors(model: UniFormerV2) -> dict[str, Tensor]:
