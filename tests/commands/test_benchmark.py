@@ -10,7 +10,7 @@ import torch
 
 from tests.media import write_video
 from uniformerv2.cli import main
-from uniformerv2.lab.benchmark import decoders, startup
+from uniformerv2.lab.benchmark import decoders, pipeline
 from uniformerv2.lab.benchmark.report import BenchmarkReport
 from uniformerv2.zoo.checkpoint import create_model, save_model
 
@@ -148,14 +148,14 @@ def test_multiply_adds_by_part(tmp_path, tiny, capsys):
 
 
 def test_startup_in_fresh_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(startup, "_IMPORTS", {name: "pass" for name in startup._IMPORTS})
+    monkeypatch.setattr(pipeline, "_IMPORTS", {name: "pass" for name in pipeline._IMPORTS})
     report = measured(tmp_path, "startup", "--repeats", "1")
     assert "uniformerv2 --help" in {row["what"] for row in report.rows}
     assert report.absent == {"first prediction": "give --model and --video"}
 
 
 def test_a_start_that_fails_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(startup, "_IMPORTS", {"import": "import no_such_module"})
+    monkeypatch.setattr(pipeline, "_IMPORTS", {"import": "import no_such_module"})
     assert main(["benchmark", "startup", "--repeats", "1", "--json", str(tmp_path / "report.json")]) == 1
     assert "no_such_module" in capsys.readouterr().err
     assert not (tmp_path / "report.json").exists()
