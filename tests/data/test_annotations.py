@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,26 +25,27 @@ from uniformerv2.data.annotations import (
     check_files,
     class_names,
     detect_format,
-    read_activitynet,
-    read_diving48,
-    read_folder,
-    read_hacs,
-    read_hmdb51,
-    read_jester,
-    read_jsonl,
-    read_kinetics,
-    read_lists,
-    read_moments_in_time,
-    read_parquet,
-    read_rawframe_list,
     read_records,
-    read_something_something_v1,
-    read_something_something_v2,
-    read_table,
-    read_ucf101,
     text_lists,
 )
 from uniformerv2.data.labels import label_names
+
+read_activitynet = partial(read_records, format="activitynet")
+read_diving48 = partial(read_records, format="diving48")
+read_folder = partial(read_records, format="folder")
+read_hacs = partial(read_records, format="hacs")
+read_hmdb51 = partial(read_records, format="hmdb51")
+read_jester = partial(read_records, format="jester")
+read_jsonl = partial(read_records, format="jsonl")
+read_kinetics = partial(read_records, format="kinetics")
+read_lists = partial(read_records, format="lists")
+read_moments_in_time = partial(read_records, format="moments_in_time")
+read_parquet = partial(read_records, format="parquet")
+read_rawframes = partial(read_records, format="rawframes")
+read_something_something_v1 = partial(read_records, format="something_something_v1")
+read_something_something_v2 = partial(read_records, format="something_something_v2")
+read_table = partial(read_records, format="table")
+read_ucf101 = partial(read_records, format="ucf101")
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
@@ -250,7 +252,7 @@ def test_numbers_that_a_table_with_gaps_made_floats(tmp_path):
 
 def test_rawframe_lists(tmp_path):
     path = write(tmp_path / "train.txt", "a/clip_1 163 1\na/clip two 122 0\n")
-    records = read_rawframe_list(path, root="frames")
+    records = read_rawframes(path, root="frames")
     assert seen(records) == [("frames/a/clip_1", 1), ("frames/a/clip two", 0)]
     assert [(record.start_frame, record.end_frame) for record in records] == [(0, 163), (0, 122)]
     assert read_records(path, root="frames") == records
@@ -371,8 +373,8 @@ def test_split_by_hash_is_stable_and_gives_each_class_both_sides(tmp_path):
         ("rare", "train"): 1,
     }
     program = (
-        "import sys; from uniformerv2.data.annotations import read_folder\n"
-        "print([record.id for record in read_folder(sys.argv[1], split='val')])"
+        "import sys; from uniformerv2.data.annotations import read_records\n"
+        "print([record.id for record in read_records(sys.argv[1], split='val')])"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     done = subprocess.run(
@@ -508,7 +510,7 @@ def test_documented_examples_run(benchmarks, capsys, caplog):
         ("diving48/Diving48_V2_train.json", read_diving48, "diving48"),
         ("lists/train_video.txt", read_table, "table"),
         ("lists/train_official.csv", read_table, "table"),
-        ("lists/train_frames.txt", read_rawframe_list, "rawframes"),
+        ("lists/train_frames.txt", read_rawframes, "rawframes"),
     ],
 )
 def test_auto_reads_what_the_format_s_own_reader_reads(benchmarks, path, reader, found):
@@ -758,7 +760,7 @@ def test_damaged_files_are_read_or_refused_and_never_crash(benchmarks, seed):
         (read_diving48, '[{"vid_name": "a", "label": 48}]', 1, "48 is outside the classes: numbers from 0 to 47"),
         (read_moments_in_time, "clapping/a.mp4\n", 1, "is not path, class, votes"),
         (read_ucf101, "v_Archery_g08_c01.avi 3\n", 1, "is not 'Class/video.avi number'"),
-        (read_rawframe_list, "clip_1 many\n", 1, "is not 'folder frames label'"),
+        (read_rawframes, "clip_1 many\n", 1, "is not 'folder frames label'"),
         (read_kinetics, "path,label\na.mp4,0\n", 1, "no Kinetics list"),
     ],
 )

@@ -20,9 +20,8 @@ import pytest
 
 from tests.data.made_videos import make_video
 from tests.data.mutants import write_mutants
-from uniformerv2.data.annotations import AnnotationError, VideoRecord
-from uniformerv2.data.check import VideoCheck, beyond_end, check_videos, find_videos, probe_video, unchanged_checks
-from uniformerv2.data.check_summary import summarize_checks
+from uniformerv2.data.annotations import AnnotationError, VideoRecord, find_videos
+from uniformerv2.data.check import VideoCheck, beyond_end, check_videos, probe_video, summarize_checks, unchanged_checks
 from uniformerv2.media.video_error import VideoErrorKind
 
 STATUSES = {"ok", *get_args(VideoErrorKind), "too short", "timeout", "crashed"}

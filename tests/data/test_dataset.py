@@ -16,6 +16,7 @@ from tests.data.clips_on_disk import FPS, frame_number, write_clip, write_folder
 from uniformerv2.data import clips
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
+from uniformerv2.data.clips import segment_frames
 from uniformerv2.data.dataset import (
     PackedRecords,
     SampleKey,
@@ -24,7 +25,6 @@ from uniformerv2.data.dataset import (
     balanced_weights,
     collate,
 )
-from uniformerv2.data.segments import segment_frames
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import VideoError, open_video
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from uniformerv2.data.annotations import AnnotationError, class_names, read_folder, read_records
+from uniformerv2.data.annotations import AnnotationError, class_names, read_records
 from uniformerv2.data.annotations.folder import folder_rows
-from uniformerv2.media.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from uniformerv2.media.video_error import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 def touch(top, *names):
@@ -21,7 +21,7 @@ def touch(top, *names):
 @pytest.mark.parametrize("names", [("2019", "2020"), ("20240101", "20240102"), ("007", "7"), ("-1", "0"), ("1.0", "1")])
 def test_folders_called_by_numbers_are_names(tmp_path, names):
     touch(tmp_path, *[f"{name}/{clip}.mp4" for name in names for clip in range(2)])
-    for records in (read_folder(tmp_path), read_records(tmp_path)):
+    for records in (read_records(tmp_path, format="folder"), read_records(tmp_path)):
         assert class_names(records) == tuple(sorted(names))
         assert [(record.label, record.label_name) for record in records[::2]] == list(enumerate(sorted(names)))
 
@@ -79,7 +79,10 @@ def test_lists_of_names_and_of_numbers_need_a_file_of_names(tmp_path):
 
 def test_class_names_given_may_be_of_the_numbers(tmp_path):
     touch(tmp_path, "0/a.mp4", "1/b.mp4")
-    assert [record.label_name for record in read_folder(tmp_path, classes=["run", "swim"])] == ["run", "swim"]
+    assert [record.label_name for record in read_records(tmp_path, classes=["run", "swim"], format="folder")] == [
+        "run",
+        "swim",
+    ]
 
 
 def test_links_to_folders_are_read_once(tmp_path):
@@ -109,27 +112,27 @@ def test_links_to_folders_are_read_once(tmp_path):
         "walk/x.mp4",
     ]
     with pytest.raises(AnnotationError, match=r"'walk/more/back/a\.mp4' has the label 'walk' here and 'run' in run/a"):
-        read_folder(tmp_path / "videos")
+        read_records(tmp_path / "videos", format="folder")
 
 
 def test_a_folder_is_read_at_its_own_place_and_not_by_a_link(tmp_path):
     touch(tmp_path, "run/zoo/a.mp4", "swim/b.mp4")
     (tmp_path / "run" / "ape").symlink_to(tmp_path / "run" / "zoo")
-    assert [record.id for record in read_folder(tmp_path)] == ["run/zoo/a.mp4", "swim/b.mp4"]
+    assert [record.id for record in read_records(tmp_path, format="folder")] == ["run/zoo/a.mp4", "swim/b.mp4"]
 
 
 def test_class_folders_without_a_video_are_named(tmp_path, caplog):
     touch(tmp_path, "run/a.mp4", "jump/b.mp4", "swim/a.lrv", "swim/b.lrv")
     (tmp_path / "bare").mkdir()
     with caplog.at_level(logging.WARNING):
-        assert {record.label_name for record in read_folder(tmp_path)} == {"run", "jump"}
+        assert {record.label_name for record in read_records(tmp_path, format="folder")} == {"run", "jump"}
     [message] = caplog.messages
     told = "no video is in the class folders bare, swim; not read: 2 files with the suffix .lrv (2); files are read"
     assert f"{tmp_path}: {told}" in message
     caplog.clear()
     (tmp_path / "swim" / "a.lrv").rename(tmp_path / "swim" / "a.mp4")
     (tmp_path / "swim" / "b.lrv").rename(tmp_path / "bare" / "b.mp4")
-    read_folder(tmp_path)
+    read_records(tmp_path, format="folder")
     assert not caplog.messages
 
 
@@ -137,7 +140,7 @@ def test_what_may_be_meant_as_a_video_is_read_or_counted(tmp_path, caplog):
     suffixes = ("mp4", "m2v", "MXF", "3g2", "divx", "qt", "f4v")
     touch(tmp_path, *(f"run/a.{suffix}" for suffix in suffixes), "swim/b.mp4", "swim/notes.txt", "swim/cover.jpg")
     with caplog.at_level(logging.WARNING):
-        assert len(read_folder(tmp_path)) == 8
+        assert len(read_records(tmp_path, format="folder")) == 8
     assert not caplog.text
     touch(
         tmp_path,
@@ -149,7 +152,7 @@ def test_what_may_be_meant_as_a_video_is_read_or_counted(tmp_path, caplog):
         "swim/frames/2.jpg",
     )
     with caplog.at_level(logging.WARNING):
-        assert len(read_folder(tmp_path)) == 8
+        assert len(read_records(tmp_path, format="folder")) == 8
     assert "not read: 3 files with the suffix .lrv (2), no suffix (1) and 1 folder of images" in caplog.text
 
 
@@ -163,7 +166,7 @@ def test_classes_beside_the_splits_are_named(tmp_path, caplog):
     touch(tmp_path, "train/run/a.mp4", "train/swim/b.mp4", "dev/run/c.mp4", "extra/run/d.mp4", "notes/texts/e.txt")
     (tmp_path / "dev" / "swim").mkdir()  # of a class that train has
     with caplog.at_level(logging.WARNING):
-        assert [record.split for record in read_folder(tmp_path)] == ["val", "train", "train"]
+        assert [record.split for record in read_records(tmp_path, format="folder")] == ["val", "train", "train"]
     assert caplog.messages == [f"{tmp_path}: extra is not read, as the splits are dev, train"]
 
 
@@ -171,7 +174,7 @@ def test_classes_beside_the_splits_are_named(tmp_path, caplog):
 def test_a_closed_folder_beside_the_splits_is_no_matter(tmp_path):
     touch(tmp_path, "train/run/a.mp4", "val/run/b.mp4")
     (tmp_path / "lost+found").mkdir(mode=0)
-    assert len(read_folder(tmp_path)) == 2
+    assert len(read_records(tmp_path, format="folder")) == 2
 
 
 def test_a_source_of_several_classes_stays_together(tmp_path):
@@ -183,8 +186,8 @@ def test_a_source_of_several_classes_stays_together(tmp_path):
     )
     touch(tmp_path, *[f"eat/{number}.mp4" for number in range(20)])
     sides = {}
-    for record in read_folder(tmp_path):
+    for record in read_records(tmp_path, format="folder"):
         sides.setdefault(record.id.partition("/")[2][:11], set()).add(record.split)
     assert {len(side) for side in sides.values()} == {1}
-    val = [record.label_name for record in read_folder(tmp_path, split="val")]
+    val = [record.label_name for record in read_records(tmp_path, split="val", format="folder")]
     assert (val.count("run"), val.count("eat")) == (2, 6)

@@ -17,8 +17,7 @@ from uniformerv2.core.limits import set_limits
 from uniformerv2.data import check
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader, VideoSource
-from uniformerv2.data.shard_files import INDEX
-from uniformerv2.data.shards import ShardDataset
+from uniformerv2.data.shards import INDEX, ShardDataset
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import VideoError, open_video
 from uniformerv2.media.mp4_tables import declared_packets

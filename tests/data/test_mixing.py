@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from uniformerv2.data.mixing import BatchMixing
+from uniformerv2.data.augmentation import BatchMixing
 
 
 def batch(size=4):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.media import write_video
 from uniformerv2.media.decoding import VideoError, open_video
-from uniformerv2.media.suffixes import VIDEO_SUFFIXES
+from uniformerv2.media.video_error import VIDEO_SUFFIXES
 
 
 @pytest.mark.parametrize(

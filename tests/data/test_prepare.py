@@ -16,8 +16,7 @@ import torch
 from tests.data.made_videos import make_video
 from tests.data.mutants import write_mutants
 from tests.data.test_rare_videos import ONE, with_matrix
-from uniformerv2.data.annotations import VideoRecord, read_records
-from uniformerv2.data.check import find_videos
+from uniformerv2.data.annotations import VideoRecord, find_videos, read_records
 from uniformerv2.data.list_files import check_lists, numbered_anew, write_lists
 from uniformerv2.data.prepare import (
     measure_sparse_decoding,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tests.data.made_videos import make_video
 from tests.data.test_decoding import DECODERS
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.segments import segment_frames
+from uniformerv2.data.clips import segment_frames
 from uniformerv2.media.decoding import open_video
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.data.clips_on_disk import write_folder
-from uniformerv2.data import shard_files
+from uniformerv2.data import shards as shard_files
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import SampleKey, VideoDataset

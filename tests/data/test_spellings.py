@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from uniformerv2.data.annotations import AnnotationError, read_folder, read_records
+from uniformerv2.data.annotations import AnnotationError, read_records
 from uniformerv2.data.splits import read_splits
 
 
@@ -80,4 +80,4 @@ def test_a_link_into_another_class_is_a_conflict(videos):
     with pytest.raises(
         AnnotationError, match=r"'C/0\.mp4' has the label 'C' here and 'A' in A/0\.mp4, which is the sa"
     ):
-        read_folder(videos)
+        read_records(videos, format="folder")

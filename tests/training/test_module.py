@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from tests.training.fake_clips import NUM_CLASSES, FakeClips, batch_of, loader, tiny_network
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.mixing import BatchMixing
+from uniformerv2.data.augmentation import BatchMixing
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.module import NonFiniteLossError, VideoClassifier

@@ -30,7 +30,7 @@ from uniformerv2.autotrain.plan import (
 )
 from uniformerv2.autotrain.run import RunFolder, _choose
 from uniformerv2.autotrain.start import arm_image_vit, is_image_vit, load_video_network, weights_to_fetch
-from uniformerv2.data.annotations import VideoRecord, read_folder
+from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.splits import Splits, read_splits
@@ -88,7 +88,7 @@ class TestSplits:
             for index in range(5):
                 (tmp_path / name / f"{index}.mp4").touch()
         found = read_splits(tmp_path)
-        assert list(found.val) == read_folder(tmp_path, split="val")
+        assert list(found.val) == read_records(tmp_path, split="val", format="folder")
         assert len(found.val) == 2
         assert "held out" in found.rule
 

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from tests.training.fake_clips import tiny_network
 from tests.training.resumed_run import load, splits_of, steps_of, write_videos
 from uniformerv2.cli import main
-from uniformerv2.data.mixing import BatchMixing
+from uniformerv2.data.augmentation import BatchMixing
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.module import VideoClassifier

@@ -17,9 +17,8 @@ from uniformerv2.commands.progress import Progress
 from uniformerv2.core.files import lock_file, lock_folder, refuse_held, telling_full_disk
 from uniformerv2.core.optional import require
 from uniformerv2.core.terminal import harmless
-from uniformerv2.data.annotations import VideoRecord, check_files
-from uniformerv2.data.check import VideoCheck, check_videos, find_videos, unchanged_checks
-from uniformerv2.data.check_summary import summarize_checks
+from uniformerv2.data.annotations import VideoRecord, check_files, find_videos
+from uniformerv2.data.check import VideoCheck, check_videos, summarize_checks, unchanged_checks
 from uniformerv2.data.list_files import LIST_NAMES, check_lists, numbered_anew, write_lists
 from uniformerv2.data.manifest import ManifestJournal, journal_path
 from uniformerv2.data.prepare import (
@@ -31,7 +30,7 @@ from uniformerv2.data.prepare import (
     still_prepared,
 )
 from uniformerv2.data.prepare_settings import PrepareSettings
-from uniformerv2.data.shard_files import write_shards
+from uniformerv2.data.shards import write_shards
 
 __all__ = ["run"]
 

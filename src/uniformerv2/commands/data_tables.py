@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uniformerv2.commands.console import make_console
-from uniformerv2.data.check import VideoCheck
-from uniformerv2.data.check_summary import CheckSummary, ClassSummary
+from uniformerv2.data.check import CheckSummary, ClassSummary, VideoCheck
 from uniformerv2.data.prepare import PreparedVideo, measure_sparse_decoding
 from uniformerv2.data.prepare_settings import PrepareSettings
 

@@ -10,9 +10,7 @@ from typing import Any, Final
 import yaml
 
 from uniformerv2.commands.options import UsageError
-from uniformerv2.data.annotations import VideoRecord, read_folder, read_records
-from uniformerv2.data.annotations.auto import detect_format
-from uniformerv2.data.annotations.folder import has_split_folders
+from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.annotations.text_lists import named_classes
 from uniformerv2.data.labels import LABEL_SPACES, RENAMED, ClassNames
 from uniformerv2.data.transforms import Preprocessing
@@ -189,9 +187,7 @@ def _read_recipe(word: str) -> dict[str, Any]:
 def _read(source: str, root: str | None, classes: Any, *, whole: bool = False) -> list[VideoRecord]:
     known = None if classes is None else read_classes(classes)
     try:
-        if whole and Path(source).is_dir() and detect_format(source) == "folder" and not has_split_folders(source):
-            return read_folder(source, classes=known, root=root, val_fraction=0.0)
-        return read_records(source, classes=known, root=root)
+        return read_records(source, classes=known, root=root, val_fraction=0.0 if whole else None)
     except FileNotFoundError as error:
         raise UsageError(str(error)) from error
 

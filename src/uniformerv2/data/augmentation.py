@@ -21,10 +21,12 @@ from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-__all__ = ["RAND_AUGMENT_OPERATIONS", "RandAugment", "TrainAugmentation"]
+__all__ = ["RAND_AUGMENT_OPERATIONS", "BatchMixing", "RandAugment", "TrainAugmentation"]
 
 Interpolation = Literal["bilinear", "bicubic"]
 Label = int | tuple[int, ...] | None
@@ -286,3 +288,74 @@ def _erase(clip: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     box = _random_box(height, width, (0.02, 1 / 3), (0.3, 1 / 0.3), rng, tries=100)
     noise = rng.standard_normal((frames, colours, box[2], box[3]), dtype=np.float32) * NOISE_STD + NOISE_MEAN
     return F.erase(clip, *box, torch.from_numpy(noise.clip(0, 255)).to(torch.uint8))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchMixing:
+    """Mixup or CutMix of a batch and its targets.
+
+    The published recipes of UniFormerV2 use neither; the defaults are those of DeiT (Touvron et al., 2020,
+    https://arxiv.org/abs/2012.12877), which most later recipes took over.
+
+    Attributes:
+        num_classes: Length of the soft targets.
+        mixup_alpha: Of the Beta distribution of mixup's share; 0: no mixup.
+        cutmix_alpha: The same for CutMix.
+        probability: That a batch is mixed at all.
+        cutmix_probability: That CutMix is taken, where both are on.
+    """
+
+    num_classes: int
+    mixup_alpha: float = 0.8
+    cutmix_alpha: float = 1.0
+    probability: float = 1.0
+    cutmix_probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("mixup_alpha", "cutmix_alpha"):
+            if not (value := getattr(self, name)) >= 0:
+                raise ValueError(f"{name} is {value}; it must be at least 0")
+        for name in ("probability", "cutmix_probability"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} is {value}; it must be from 0 to 1")
+        if self.num_classes < 1:
+            raise ValueError(f"num_classes is {self.num_classes}; it must be at least 1")
+
+    def __call__(self, video: Tensor, label: Tensor, *, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Mix.
+
+        Args:
+            video: [B, T, C, h, w], normalised; on any device.
+            label: Class numbers [B], or multi-hot or soft targets [B, num_classes].
+            rng: Where the draws come from; torch's own generators stay as they were.
+
+        Returns:
+            The batch, and float32 targets [B, num_classes], also where nothing is mixed.
+
+        Raises:
+            ValueError: The video is not floating point, or a label is no class.
+        """
+        if not video.is_floating_point():
+            raise ValueError(f"video is {video.dtype}; normalise it before it is mixed")
+        if label.ndim == 1:
+            if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
+                raise ValueError(
+                    f"labels go from {int(label.min())} to {int(label.max())}, of {self.num_classes} classes"
+                )
+            label = torch.nn.functional.one_hot(label, self.num_classes)
+        label = label.float()
+        mix = self._draw(rng)
+        if mix is None:
+            return video, label
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from the CPU's global generator
+            torch.default_generator.manual_seed(int(rng.integers(2**63)))
+            mixed, label = mix(tv_tensors.Video(video), label)
+        return mixed.as_subclass(Tensor), label
+
+    def _draw(self, rng: np.random.Generator) -> v2.MixUp | v2.CutMix | None:
+        chance, which = rng.random(2).tolist()
+        if chance >= self.probability or not (self.mixup_alpha or self.cutmix_alpha):
+            return None
+        if self.cutmix_alpha and (not self.mixup_alpha or which < self.cutmix_probability):
+            return v2.CutMix(alpha=float(self.cutmix_alpha), num_classes=self.num_classes)
+        return v2.MixUp(alpha=float(self.mixup_alpha), num_classes=self.num_classes)

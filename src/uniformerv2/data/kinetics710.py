@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniformerv2.core.files import write_text
-from uniformerv2.data.annotations.kinetics import KINETICS_FILE, KineticsClip, clip_file, kinetics_clips
+from uniformerv2.data.annotations.benchmarks import KINETICS_FILE, KineticsClip, clip_file, kinetics_clips
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.labels import RENAMED, class_names_of, label_map, label_names
 
@@ -129,7 +129,7 @@ def build_kinetics710(
         k700: The same of Kinetics-700; the files of Kinetics-700-2020 may be among them.
         out: The folder to write; made where absent.
         file_name: Where the merged lists look for a clip, from ``{source}`` (``k400``) and the fields of
-            `read_kinetics`.
+            `kinetics_rows`.
 
     Raises:
         ValueError: A set has no val list, or none has a training list.

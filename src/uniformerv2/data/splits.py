@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from uniformerv2.data.annotations import VideoRecord, class_names, detect_format, read_records
-from uniformerv2.data.annotations.folder import has_split_folders
-from uniformerv2.data.annotations.held_out import held_out
+from uniformerv2.data.annotations import VideoRecord, class_names, read_records, records_digest
+from uniformerv2.data.annotations.held_out import hold_out
 from uniformerv2.data.annotations.rows import split_from_name
 
-__all__ = ["Splits", "read_splits", "refuse_other_splits"]
+__all__ = ["Split", "Splits", "by_split", "check_labelled", "read_splits"]
+
+Split = Literal["train", "val", "test"]
 
 HELD_OUT_RULE: Final = "one source in five of each class held out, at least one, by a hash of its name"
-HELD_OUT: Final = 0.2
 FEW: Final = 5
 """Training videos of a class below which a warning is due."""
 FEW_VAL: Final = 20
@@ -59,17 +57,9 @@ class Splits:
     def digest(self, top: str | Path) -> str:
         """SHA-256 of which videos they are: path below ``top``, class, segment and split of each, in their order."""
         prefix = os.path.join(top, "")  # noqa: PTH118 as the readers begin the paths
-        rows = [
-            [
-                split,
-                record.path.removeprefix(prefix),
-                record.label,
-                *(record.start_seconds, record.end_seconds, record.start_frame, record.end_frame),
-            ]
-            for split, records in (("train", self.train), ("val", self.val), ("test", self.test))
-            for record in records
-        ]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        parts = (("train", self.train), ("val", self.val), ("test", self.test))
+        names = [(split, record.path.removeprefix(prefix)) for split, records in parts for record in records]
+        return records_digest(self.every, names)
 
     def without(self, records: Collection[VideoRecord]) -> Splits:
         """Leave out these videos, or segments.
@@ -90,9 +80,9 @@ class Splits:
         return left
 
     def _refilled(self) -> Splits:
-        unseen = set(map(_only_class, self.train)) - set(map(_only_class, self.val))
-        train, held = _hold_out(self.train, wanted=unseen)
-        return replace(self, train=tuple(train), val=(*self.val, *held))
+        unseen = {_only_class(record) for record in self.train} - {_only_class(record) for record in self.val}
+        divided = by_split(hold_out(self.train, wanted=unseen))
+        return replace(self, train=tuple(divided["train"]), val=(*self.val, *divided["val"]))
 
     def check(self) -> None:
         """Refuse what cannot be trained on.
@@ -138,20 +128,44 @@ class Splits:
         return found
 
 
-def refuse_other_splits(records: Sequence[VideoRecord], data: object) -> None:
-    """A split that nothing is done with would be left out in silence.
+def by_split(records: Sequence[VideoRecord], data: object = "The list") -> dict[Split, list[VideoRecord]]:
+    """The records of each split; those of which nothing says the split train.
 
     Args:
         records: All of them.
         data: Where they come from, for the message.
 
     Raises:
-        ValueError: Records of a split that is none of train, val and test.
+        ValueError: Records of another split, which would be left out in silence.
     """
-    if others := {record.split for record in records} - {None, "train", "val", "test"}:
+    parts: dict[Split, list[VideoRecord]] = {"train": [], "val": [], "test": []}
+    others = set()
+    for record in records:
+        if record.split in {None, "train", "val", "test"}:
+            parts[record.split or "train"].append(record)  # type: ignore[index]
+        else:
+            others.add(repr(record.split))
+    if others:
         raise ValueError(
-            f"{data} has videos of the split {_few(sorted(map(repr, others)))}, which is none of train, val (or "
+            f"{data} has videos of the split {_few(sorted(others))}, which is none of train, val (or "
             "validation, dev, eval) and test: call it one of these, or take its videos off the list."
+        )
+    return parts
+
+
+def check_labelled(records: Sequence[VideoRecord], *, what: str = "videos") -> None:
+    """Where each video has one class, one without a class teaches nothing.
+
+    Raises:
+        ValueError: There are some; ``what`` is what the message calls the records.
+    """
+    unlabelled = [record.path for record in records if record.label is None]
+    if unlabelled:
+        columns = ", ".join(map(repr, records[0].extra))
+        hint = f" None of its columns {columns} is called 'label' or 'class'." if columns else ""
+        raise ValueError(
+            f"{len(unlabelled)} of {len(records)} {what} have no class, for instance {unlabelled[0]}.{hint} Give a "
+            "list that names one for each, or a folder of class folders."
         )
 
 
@@ -171,33 +185,24 @@ def read_splits(data: str | Path, *, root: str | Path | None = None, classes: Se
         ValueError: Videos without a class, fewer than two classes, nothing to validate on, more names than numbers, a
             split that is none of train, val and test.
     """
-    records = read_records(data, root=root, classes=classes)
-    refuse_other_splits(records, data)
-    unlabelled = [record.path for record in records if record.label is None]
-    if unlabelled:
-        columns = ", ".join(map(repr, records[0].extra))
-        hint = f" None of its columns {columns} is called 'label' or 'class'." if columns else ""
-        raise ValueError(
-            f"{len(unlabelled)} of {len(records)} videos have no class, for instance {unlabelled[0]}.{hint}"
-        )
+    records = read_records(data, root=root, classes=classes, val_fraction=0.0)
+    parts = by_split(records, data)
+    check_labelled(records)
     names = class_names(records)
     if classes is not None and len(names) < len(classes):
         _check_numbers(data, records, classes)
         names = tuple(classes)
-    val = [record for record in records if record.split == "val"]
-    test = [record for record in records if record.split == "test"]
-    train = [record for record in records if record.split in {None, "train"}]
-    if not train:
+    if not parts["train"]:
         named = split_from_name(data) if Path(data).is_file() else None
         why = f" Its name makes {named!r} of all that no column 'split' says otherwise: rename it." if named else ""
         raise ValueError(
             f"{data} has no videos to train on: nothing of it is 'train'.{why or ' Give the list that has them.'}"
         )
-    rule = _rule(Path(data))
-    if not val:
+    rule = "as the data say"
+    if not parts["val"]:
         rule = HELD_OUT_RULE
-        train, val = _hold_out(train)
-    splits = Splits(train=tuple(train), val=tuple(val), test=tuple(test), class_names=names, rule=rule)
+        parts |= {**by_split(hold_out(parts["train"])), "test": parts["test"]}
+    splits = Splits(**{name: tuple(part) for name, part in parts.items()}, class_names=names, rule=rule)
     splits.check()
     return splits
 
@@ -218,24 +223,6 @@ def _check_numbers(data: str | Path, records: Sequence[VideoRecord], classes: Se
         )
 
 
-def _rule(data: Path) -> str:
-    """Who says which videos are for validation, where the reader found some."""
-    is_hashed = data.is_dir() and detect_format(data) == "folder" and not has_split_folders(data)
-    return HELD_OUT_RULE if is_hashed else "as the data say"
-
-
-def _hold_out(
-    records: Sequence[VideoRecord], *, wanted: Collection[int | None] | None = None
-) -> tuple[list[VideoRecord], list[VideoRecord]]:
-    """As ``read_folder`` does it, for lists; videos of several classes are taken together."""
-    paths: defaultdict[int | None, set[str]] = defaultdict(set)
-    for record in records:
-        paths[_only_class(record)].add(record.path)
-    chosen = held_out(paths, fraction=HELD_OUT, wanted=wanted)
-    train = [record for record in records if record.path not in chosen]
-    return train, [replace(record, split="val") for record in records if record.path in chosen]
-
-
 def _only_class(record: VideoRecord) -> int | None:
     return None if isinstance(record.label, tuple) else record.label
 
@@ -243,7 +230,7 @@ def _only_class(record: VideoRecord) -> int | None:
 def _counts(records: Sequence[VideoRecord]) -> Counter[int]:
     counts: Counter[int] = Counter()
     for record in records:
-        counts.update(record.label if isinstance(record.label, tuple) else [int(record.label or 0)])
+        counts.update(record.labels)
     return counts
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.segments import segment_frames
+from uniformerv2.data.clips import segment_frames
 from uniformerv2.evaluation.report_examples import FrameStrips
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.media.decoding import VideoError, open_video

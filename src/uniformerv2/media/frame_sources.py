@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniformerv2.core.optional import require
-from uniformerv2.media.suffixes import IMAGE_SUFFIXES
-from uniformerv2.media.video_error import VideoError, check_limit
+from uniformerv2.media.video_error import IMAGE_SUFFIXES, VideoError, check_limit
 from uniformerv2.media.video_file import VideoFile, open_regular
 
 __all__ = [

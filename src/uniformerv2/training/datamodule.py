@@ -12,16 +12,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from uniformerv2.core.optional import require
-from uniformerv2.data.annotations import VideoRecord, class_names, detect_format, read_folder, read_records
-from uniformerv2.data.annotations.folder import has_split_folders
+from uniformerv2.data.annotations import VideoRecord, class_names, read_records
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset, balanced_weights
 from uniformerv2.data.labels import class_names_of
 from uniformerv2.data.loader import VideoLoader
-from uniformerv2.data.splits import refuse_other_splits
+from uniformerv2.data.splits import Split, by_split, check_labelled
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import Decoder
 
@@ -33,7 +32,6 @@ else:
 __all__ = ["VideoDataModule"]
 
 Videos = str | Path | Sequence[VideoRecord]
-Split = Literal["train", "val", "test"]
 
 
 class VideoDataModule(lightning.LightningDataModule):
@@ -115,7 +113,7 @@ class VideoDataModule(lightning.LightningDataModule):
         several = any(isinstance(record.label, tuple) for record in self.records["train"])
         self.multi_label = several if multi_label is None else multi_label
         if not self.multi_label:
-            _check_labelled(self.records["train"])
+            check_labelled(self.records["train"], what="training videos")
         self._loaders: list[VideoLoader] = []
 
     @property
@@ -194,49 +192,25 @@ def _split(
     Raises:
         ValueError: There are no training videos, or some of an unknown split.
     """
-    whole = _read(train, classes=classes, root=root, holds_out=val is None)
-    marked = isinstance(train, str | Path)
-    if marked:
-        refuse_other_splits(whole, train)
-    records: dict[Split, list[VideoRecord]] = {
-        "train": [record for record in whole if record.split in {None, "train"}] if marked else whole,
-        "val": [record for record in whole if record.split == "val"] if marked else [],
-        "test": [record for record in whole if record.split == "test"] if marked else [],
-    }
+
+    def read(videos: Videos, names: str | Sequence[str] | None, val_fraction: float | None) -> list[VideoRecord]:
+        if not isinstance(videos, str | Path):
+            return list(videos)
+        return read_records(videos, classes=names, root=root, val_fraction=val_fraction)
+
+    whole = read(train, classes, None if val is None else 0.0)
+    records: dict[Split, list[VideoRecord]] = {"train": whole, "val": [], "test": []}
+    if isinstance(train, str | Path):
+        records = by_split(whole, train)
     if not records["train"]:
         raise ValueError(f"{train} has no training videos; give the list or the folder that has them")
     known = class_names(whole) if classes is None else classes
     splits: tuple[tuple[Split, Videos | None], ...] = (("val", val), ("test", test))
     for split, videos in splits:
         if videos is not None:
-            found = _read(videos, classes=known, root=root, holds_out=False)
+            found = read(videos, known, 0.0)
             records[split] = [record for record in found if record.split == split] or found
     return records
-
-
-def _check_labelled(records: Sequence[VideoRecord]) -> None:
-    """Where each video has one class, one without a class teaches nothing.
-
-    Raises:
-        ValueError: There are some.
-    """
-    unlabelled = [record.path for record in records if record.label is None]
-    if unlabelled:
-        raise ValueError(
-            f"{len(unlabelled)} of {len(records)} training videos have no class, for instance {unlabelled[0]}; "
-            "give a list that names one for each, or a folder of class folders."
-        )
-
-
-def _read(
-    videos: Videos, *, classes: str | Sequence[str] | None, root: str | Path | None, holds_out: bool
-) -> list[VideoRecord]:
-    """Records; those of a folder of classes are divided only where validation videos are to be held out."""
-    if not isinstance(videos, str | Path):
-        return list(videos)
-    if not holds_out and Path(videos).is_dir() and detect_format(videos) == "folder" and not has_split_folders(videos):
-        return read_folder(videos, classes=classes, root=root, val_fraction=0.0)
-    return read_records(videos, classes=classes, root=root)
 
 
 def _names(records: Sequence[VideoRecord], classes: str | Sequence[str] | None) -> tuple[str, ...]:

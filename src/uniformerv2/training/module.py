@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniformerv2.core.optional import require
+from uniformerv2.data.augmentation import BatchMixing
 from uniformerv2.data.dataset import VideoBatch, VideoDataset
 from uniformerv2.data.labels import check_names, check_saved_names
-from uniformerv2.data.mixing import BatchMixing
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule

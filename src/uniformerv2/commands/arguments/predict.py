@@ -19,7 +19,7 @@ from uniformerv2.commands.options import (
     check_output,
 )
 from uniformerv2.data.annotations.folder import files_below
-from uniformerv2.media.suffixes import IMAGE_SUFFIXES
+from uniformerv2.media.video_error import IMAGE_SUFFIXES
 
 __all__ = ["add_arguments", "check", "expand"]
 

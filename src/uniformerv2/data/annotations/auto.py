@@ -1,29 +1,25 @@
-"""Which format is it? Found from the folder's or the file's content, so that one function reads them all."""
+"""``read_records``: the videos of a folder or of a list in any format, which is found from the content."""
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
-from uniformerv2.data.annotations import (
-    activitynet,
-    folder,
-    kinetics,
-    something_something,
-    split_files,
-    table,
-    text_lists,
-)
+from uniformerv2.data.annotations import benchmarks, table, text_lists
+from uniformerv2.data.annotations.folder import files_below, folder_rows
+from uniformerv2.data.annotations.held_out import HELD_OUT, hold_out
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
-from uniformerv2.data.annotations.rows import Classes, Row, finish, read_text
-from uniformerv2.data.annotations.table import as_entries, read_json
+from uniformerv2.data.annotations.rows import Classes, Row, Spellings, finish, of_split, read_text
+from uniformerv2.data.annotations.table import read_json
 from uniformerv2.data.labels import whole_number
-from uniformerv2.media.suffixes import VIDEO_SUFFIXES
+from uniformerv2.media.video_error import VIDEO_SUFFIXES
 
-__all__ = ["AnnotationFormat", "detect_format", "read_lists", "read_records"]
+__all__ = ["AnnotationFormat", "detect_format", "find_videos", "read_records"]
 
 AnnotationFormat = Literal[
     "activitynet",
@@ -56,12 +52,22 @@ def read_records(
     root: str | Path | None = None,
     split: str | None = None,
     format: AnnotationFormat | Literal["auto"] = "auto",
+    val_fraction: float | None = None,
+    group_pattern: str | None = None,
+    file_name: str | None = None,
+    fold: Literal[1, 2, 3] | None = None,
+    separator: str | None = None,
 ) -> list[VideoRecord]:
-    """The videos of a folder or an annotation file, whatever its format.
+    r"""The videos of a folder or an annotation file, whatever its format.
+
+    Videos of which nothing says the split are held out by a hash of their names: the same on every machine, and nearly
+    the same when videos are added. Each class with two sources or more has both sides; a class with one source is in
+    ``train`` alone.
 
     Args:
-        path: A folder per class; a folder with ``train``, ``val`` or ``test`` lists; a CSV, TSV, text list, JSON
-            lines or Parquet file; or the annotations of a benchmark.
+        path: A folder per class, perhaps in folders ``train``, ``val``, ``test``; a folder with ``train``, ``val`` or
+            ``test`` lists and perhaps ``classes.txt``; a CSV, TSV, text list, JSON lines or Parquet file; or the
+            annotations of a benchmark.
         classes: Name of a label space, or the class names in head order. None: what the format knows
             (``classes.txt`` in a folder of lists, the benchmark's own classes); else the numbers of a list stay,
             and names, which those of class folders always are, are numbered in sorted order: as numbers where all of
@@ -71,48 +77,73 @@ def read_records(
         split: Keep only these records; records of which nothing says the split are taken to be of it.
         format: ``"auto"`` finds it from the content, except Jester, which looks like Something-Something V1, and
             HACS, which looks like ActivityNet and has the same classes.
+        val_fraction: How much of each class, counted in sources, is held out as ``val`` where nothing is marked so;
+            0 holds out nothing. None: a fifth of a folder per class without split folders, nothing of a list.
+        group_pattern: Regular expression on the file name without suffix. Videos for which it finds the same text
+            go to the same side. None: UCF101's names (``_g01_``) and Kinetics' are known.
+        file_name: Where a video of ActivityNet, Diving48, HACS, Kinetics or Something-Something V2 lies under
+            ``root``, from ``{id}``, ``{label}`` and so on; None: as the usual download scripts call it.
+        fold: Which of the three published splits of UCF101 or HMDB51; None: the first.
+        separator: Of a text list: ``","``, ``"\t"``, ``";"`` or ``" "``; None: found in the first lines.
 
     Raises:
+        AnnotationError: The annotations cannot be used as they are; with file and line.
         FileNotFoundError: There is no such file or folder.
-        ValueError: No format has this name.
+        ValueError: No format has this name, or the format does not know an option that is given.
     """
-    if format != "auto" and format not in get_args(AnnotationFormat):
-        raise ValueError(f"No format is called {format!r}. Allowed: auto, {', '.join(get_args(AnnotationFormat))}.")
+    if format != "auto" and format not in _FORMATS:
+        raise ValueError(f"No format is called {format!r}. Allowed: auto, {', '.join(_FORMATS)}.")
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no file or folder {str(path)!r}.")
     chosen = detect_format(path) if format == "auto" else format
-    if chosen == "lists":
-        return read_lists(path, classes=classes, root=root, split=split)
     rows, known = _FORMATS[chosen]
-    by_name = chosen == "folder"
-    return finish(rows(path), source=path, classes=classes or known, root=root, split=split, by_name=by_name)
+    options = {"file_name": file_name, "fold": fold, "separator": separator}
+    given = {name: value for name, value in options.items() if value is not None}
+    if unknown := [name for name in given if name not in inspect.signature(rows).parameters]:
+        raise ValueError(f"{unknown[0]} says nothing about the format {chosen!r} of {path}: leave it out.")
+    found: Iterable[Row] = rows(path, **given)
+    if chosen == "lists" and classes is None:
+        found, known = _with_classes(found, Path(path))
+    records = finish(found, source=path, classes=classes or known, root=root, by_name=chosen == "folder")
+    is_undivided = chosen == "folder" and records[0].split is None
+    if val_fraction is None:
+        val_fraction = HELD_OUT if is_undivided else 0.0
+    if is_undivided or (val_fraction and all(record.split != "val" for record in records)):
+        records = hold_out(records, fraction=val_fraction, group_pattern=group_pattern)
+    return of_split(records, split, source=path)
 
 
-def read_lists(
-    path: str | Path,
-    *,
-    classes: Classes | None = None,
-    root: str | Path | None = None,
-    split: str | None = None,
-) -> list[VideoRecord]:
-    """A folder with a list per split (``train.txt``, ``val.csv``, ``test.jsonl``) and perhaps ``classes.txt``.
+def find_videos(source: str | Path, *, root: str | Path | None = None) -> list[VideoRecord]:
+    """The videos of a list; of a folder everything in it that could be meant as a video.
 
-    The lists are numbered together, so a class that is absent in one of them keeps its number.
+    A folder needs no classes. Its records have them where ``read_records`` finds some, and then come the files that
+    no reader would take: without a class, or with a suffix that no video has. A folder with nothing but images is one
+    video.
+
+    Args:
+        source: A list in any format of ``read_records``, or a folder.
+        root: Where relative paths of a list start.
 
     Raises:
-        AnnotationError: No list is there, or one (or ``classes.txt``) is empty or broken; with file and line. One list
-            has names and another numbers, and nothing says which is which.
+        AnnotationError: The list holds no videos, or the folder no files.
     """
-    lists = _lists(Path(path))
-    if not lists:
-        raise AnnotationError(f"holds no list: one of train, val, test with {_LIST_SUFFIXES} is needed.", file=path)
-    named = Path(path, _CLASSES_FILE)
-    if classes is None and named.is_file():
-        classes = text_lists.read_class_names(named)
-    rows = list(_rows_of_lists(lists))
-    if classes is None:
-        _check_labels_agree(rows, path)
-    return finish(rows, source=path, classes=classes, root=root, split=split)
+    top = Path(source)
+    if not top.is_dir() or detect_format(top) != "folder":
+        return read_records(top, root=root)
+    try:
+        records = read_records(top, root=root)
+    except AnnotationError:  # no class folders: its files are found below
+        records = []
+    below = files_below(top)
+    spellings = Spellings()
+    known = {spellings.first(record.path) for record in records}
+    prefix = os.path.join(top, "")  # noqa: PTH118 as the readers begin the paths
+    names = sorted([*below.videos, *below.candidates(), *below.frames])
+    paths = {name: str(top) if name == "." else spellings.first(prefix + name) for name in names}
+    others = [VideoRecord(path, id=name) for name, path in paths.items() if path not in known]
+    if not records and not others:
+        raise AnnotationError("holds no videos: the folder has no file that could be one.", file=source)
+    return records + others
 
 
 def detect_format(path: str | Path) -> AnnotationFormat:
@@ -174,20 +205,38 @@ def _detect_text(text: str) -> AnnotationFormat:
 
 def _lists(top: Path) -> list[Path]:
     """The lists of a folder, train first; of one split the first in the order of `_LIST_SUFFIXES`."""
-    found = []
+    found: list[Path] = []
     for names in (("train",), ("val", "valid", "validation", "dev", "eval"), ("test",)):
         files = [top / f"{name}{suffix}" for suffix in _LIST_SUFFIXES for name in names]
         found += [file for file in files if file.is_file()][:1]
     return found
 
 
-def _rows_of_lists(lists: list[Path]) -> Iterator[Row]:
+def _list_rows(path: str | Path) -> Iterator[Row]:
+    """A folder with a list per split (``train.txt``, ``val.csv``, ``test.jsonl``); they are numbered together.
+
+    Raises:
+        AnnotationError: No list is there, or one is empty.
+    """
+    lists = _lists(Path(path))
+    if not lists:
+        raise AnnotationError(f"holds no list: one of train, val, test with {_LIST_SUFFIXES} is needed.", file=path)
     for file in lists:
         rows = _FORMATS[detect_format(file)][0](file)
         first = next(rows, None)
         if first is None:
             raise AnnotationError("holds no videos: the list is empty.", file=file)
         yield from chain((first,), rows)
+
+
+def _with_classes(rows: Iterable[Row], top: Path) -> tuple[Iterable[Row], Classes | None]:
+    """The rows of a folder of lists, and the class names that its ``classes.txt`` gives."""
+    named = top / _CLASSES_FILE
+    if named.is_file():
+        return rows, text_lists.read_class_names(named)
+    listed = list(rows)
+    _check_labels_agree(listed, top)
+    return listed, None
 
 
 def _check_labels_agree(rows: Iterable[Row], top: str | Path) -> None:
@@ -212,26 +261,23 @@ def _check_labels_agree(rows: Iterable[Row], top: str | Path) -> None:
         )
 
 
-def _json_rows(path: str | Path) -> Iterator[Row]:
-    for number, entry in as_entries(read_json(path), file=path, needed="path"):
-        yield table.row_from_columns(entry, file=str(path), line=number)
-
-
-_FORMATS: Final[dict[str, tuple[Callable[[str | Path], Iterator[Row]], str | None]]] = {
-    "activitynet": (activitynet.activitynet_rows, "activitynet"),
-    "diving48": (split_files.diving48_rows, "diving48"),
-    "folder": (folder.folder_rows, None),
-    "hacs": (activitynet.activitynet_rows, "hacs"),
-    "hmdb51": (split_files.hmdb51_rows, "hmdb51"),
-    "jester": (something_something.semicolon_rows, "jester"),
-    "json": (_json_rows, None),
+_FORMATS: Final[dict[str, tuple[Callable[..., Iterator[Row]], Classes | None]]] = {
+    "activitynet": (benchmarks.activitynet_rows, "activitynet"),
+    "diving48": (benchmarks.diving48_rows, "diving48"),
+    "folder": (folder_rows, None),
+    "hacs": (benchmarks.activitynet_rows, "hacs"),
+    "hmdb51": (benchmarks.hmdb51_rows, "hmdb51"),
+    "jester": (benchmarks.semicolon_rows, "jester"),
+    "json": (table.json_rows, None),
     "jsonl": (table.jsonl_rows, None),
-    "kinetics": (kinetics.kinetics_rows, None),
-    "moments_in_time": (split_files.moments_rows, "moments_in_time_v1"),
+    "kinetics": (benchmarks.kinetics_rows, None),
+    "lists": (_list_rows, None),
+    "moments_in_time": (benchmarks.moments_rows, "moments_in_time_v1"),
     "parquet": (table.parquet_rows, None),
     "rawframes": (table.rawframe_rows, None),
-    "something_something_v1": (something_something.semicolon_rows, "something_something_v1"),
-    "something_something_v2": (something_something.something_something_v2_rows, "something_something_v2"),
+    "something_something_v1": (benchmarks.semicolon_rows, "something_something_v1"),
+    "something_something_v2": (benchmarks.something_something_v2_rows, "something_something_v2"),
     "table": (table.table_rows, None),
-    "ucf101": (split_files.ucf101_rows, "ucf101"),
+    "ucf101": (benchmarks.ucf101_rows, "ucf101"),
 }
+"""Its rows and its classes, of each format; what a rows function takes by keyword is an option of the format."""

@@ -1,4 +1,7 @@
-"""A folder per class: ``root/class/video``, with or without ``train``, ``val``, ``test`` folders above the classes."""
+"""A folder per class: ``root/class/video``, with or without ``train``, ``val``, ``test`` folders above the classes.
+
+`files_below` is the one walk over a folder of videos.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
-from uniformerv2.data.annotations.held_out import held_out
-from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
-from uniformerv2.data.annotations.rows import Classes, Row, finish, standard_split
-from uniformerv2.media.suffixes import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from uniformerv2.data.annotations.record import AnnotationError
+from uniformerv2.data.annotations.rows import Row, standard_split
+from uniformerv2.media.video_error import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-__all__ = ["FilesBelow", "files_below", "folder_rows", "has_split_folders", "read_folder", "shortened"]
+__all__ = ["FilesBelow", "files_below", "folder_rows"]
 
 _SPLITS: Final = ("train", "val", "test")
 _SHOWN: Final = 10
@@ -37,14 +39,18 @@ class FilesBelow:
     others: list[str]
     frames: list[str]
 
+    def candidates(self) -> list[str]:
+        """The other files that may be meant as videos: none that usually lies beside videos, and no image."""
+        known = BESIDE_VIDEOS | IMAGE_SUFFIXES
+        return [name for name in self.others if _suffix(name) not in known]
+
     def unread(self) -> str:
         """How many files are passed over that may be meant as videos, with their suffixes; empty where there are none.
 
         >>> FilesBelow([], ["a/x.lrv", "a/y.LRV", "a/z", "a/notes.txt", "a/cover.jpg"], []).unread()
         '3 files with the suffix .lrv (2), no suffix (1)'
         """
-        known = BESIDE_VIDEOS | IMAGE_SUFFIXES
-        return _counted([name for name in self.others if _suffix(name) not in known], self.frames)
+        return _counted(self.candidates(), self.frames)
 
     def passed_over(self) -> str:
         """As ``unread``, of all files that are not read."""
@@ -60,60 +66,22 @@ def _counted(files: Sequence[str], frames: Sequence[str]) -> str:
     told = [
         f"{suffix or 'no suffix'} ({suffixes[suffix]})" for suffix in sorted(suffixes, key=lambda s: (-suffixes[s], s))
     ]
-    parts = [f"{len(files)} file{'s' * (len(files) > 1)} with the suffix {shortened(told)}"] if told else []
+    parts = [f"{len(files)} file{'s' * (len(files) > 1)} with the suffix {_shortened(told)}"] if told else []
     parts += [f"{len(frames)} folder{'s' * (len(frames) > 1)} of images, which a list may name"] if frames else []
     return " and ".join(parts)
 
 
-def shortened(names: Sequence[str]) -> str:
-    """The first ten names, and how many more there are."""
+def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def read_folder(
-    path: str | Path,
-    *,
-    classes: Classes | None = None,
-    root: str | Path | None = None,
-    split: str | None = None,
-    val_fraction: float = 0.2,
-    group_pattern: str | None = None,
-) -> list[VideoRecord]:
-    r"""Videos in one folder per class.
+def folder_rows(path: str | Path) -> Iterator[Row]:
+    """One row per video, in the order of the sorted names; of no split where no folder says it.
 
-    Where there are no ``train``, ``val``, ``test`` folders the videos are split by a hash of their names (see
-    `held_out`): the same on every machine, and nearly the same when videos are added. Each class with two sources or
-    more has both sides; a class with one source is in ``train`` alone. Folders without a video are logged.
+    Folders without a video are logged.
 
     Args:
         path: The folder that holds the class folders, or the ``train``, ``val``, ``test`` folders that hold them.
-        classes: Name of a label space, or the class names in head order; None: the folder names, sorted (as
-            numbers where all of them are whole numbers).
-        root: Where the records' paths start; ``path`` itself where None.
-        split: Keep only these records.
-        val_fraction: How much of each class, counted in sources, goes to ``val`` where no folder says it; 0 puts all
-            into ``train``.
-        group_pattern: Regular expression on the file name without suffix. Videos for which it finds the same text
-            go to the same side. None: UCF101's names (``_g01_``) and Kinetics' are known.
-
-    Raises:
-        ValueError: ``val_fraction`` is not from 0 to 1.
-    """
-    if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction is {val_fraction}; it must be at least 0 and below 1.")
-    rows = folder_rows(path, val_fraction=val_fraction, group_pattern=group_pattern)
-    return finish(rows, source=path, classes=classes, root=root, split=split, by_name=True)
-
-
-def has_split_folders(path: str | Path) -> bool:
-    """Whether the folders in ``path`` are splits and not classes: ``train`` beside ``bus`` is a class."""
-    folders = _folders(Path(path))
-    splits = [folder for folder in folders if standard_split(folder) in _SPLITS]
-    return (len(splits) > 1 or 0 < len(splits) == len(folders)) and all(_folders(Path(path, name)) for name in splits)
-
-
-def folder_rows(path: str | Path, *, val_fraction: float = 0.2, group_pattern: str | None = None) -> Iterator[Row]:
-    """One row per video, in the order of the sorted names.
 
     Raises:
         AnnotationError: There is no such folder, or no class folder in it holds a video.
@@ -121,30 +89,27 @@ def folder_rows(path: str | Path, *, val_fraction: float = 0.2, group_pattern: s
     top = Path(path)
     if not top.is_dir():
         raise AnnotationError("is no folder.", file=path)
-    row = None
-    for row in _class_rows(top, val_fraction=val_fraction, group_pattern=group_pattern):
-        yield row
-    if row is None:
+    names = _folders(top)
+    splits = _split_folders(top, names)
+    places = [f"{split}/{name}" for split in splits for name in _folders(top / split)] if splits else names
+    files = {place: files_below(top, place) for place in places}
+    if not any(found.videos for found in files.values()):
         raise AnnotationError(
             "holds no videos in class folders: put each class's videos into a folder with its name, or give a list.",
             file=path,
         )
-
-
-def _class_rows(top: Path, *, val_fraction: float, group_pattern: str | None) -> Iterator[Row]:
-    names = _folders(top)
-    splits = [name for name in names if standard_split(name) in _SPLITS] if has_split_folders(top) else []
-    places = [f"{split}/{name}" for split in splits for name in _folders(top / split)] if splits else names
-    files = {place: files_below(top, place) for place in places}
-    videos = {place: found.videos for place, found in files.items()}
-    held = set() if splits else held_out(videos, fraction=val_fraction, group_pattern=group_pattern)
-    for place, found in videos.items():
+    for place, found in files.items():
         folder, _, name = place.rpartition("/")
-        for video in found:
-            split = standard_split(folder) if splits else "val" if video in held else "train"
-            yield Row(str(top), None, video, name, split=split)
-    if any(videos.values()):
-        _warn_of_unread(top, files, splits)
+        for video in found.videos:
+            yield Row(str(top), None, video, name, split=standard_split(folder) if splits else None)
+    _warn_of_unread(top, files, splits)
+
+
+def _split_folders(top: Path, names: Sequence[str]) -> list[str]:
+    """The folders that are splits and not classes: ``train`` beside ``bus`` is a class."""
+    splits = [name for name in names if standard_split(name) in _SPLITS]
+    are_splits = len(splits) > 1 or 0 < len(splits) == len(names)
+    return splits if are_splits and all(_folders(top / name) for name in splits) else []
 
 
 def _warn_of_unread(top: Path, files: Mapping[str, FilesBelow], splits: Sequence[str]) -> None:
@@ -155,7 +120,7 @@ def _warn_of_unread(top: Path, files: Mapping[str, FilesBelow], splits: Sequence
     for found in files.values():
         every.others.extend(found.others)
         every.frames.extend(found.frames)
-    told = [f"no video is in the class folders {shortened(empty)}"] if empty else []
+    told = [f"no video is in the class folders {_shortened(empty)}"] if empty else []
     told += [f"not read: {unread}"] if (unread := every.unread()) else []
     if told:
         _log.warning("%s: %s; files are read that end in %s", top, "; ".join(told), " ".join(sorted(VIDEO_SUFFIXES)))

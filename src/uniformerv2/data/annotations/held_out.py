@@ -13,12 +13,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any, Final
 
-__all__ = ["GROUP_PATTERNS", "held_out"]
+from uniformerv2.data.annotations.record import VideoRecord
+
+__all__ = ["GROUP_PATTERNS", "HELD_OUT", "held_out", "hold_out"]
+
+HELD_OUT: Final = 0.2
+"""The part of the sources of each class that is held out where nothing else is asked for."""
 
 GROUP_PATTERNS: Final = (
     r"^.*_g\d+(?=_c\d+)",  # UCF101: v_Archery_g01_c02, twenty-five sources cut into clips
@@ -27,6 +33,38 @@ GROUP_PATTERNS: Final = (
 """What the clips of one source have in common in their file names."""
 
 Source = tuple[bytes, bytes, str]
+
+
+def hold_out(
+    records: Sequence[VideoRecord],
+    *,
+    fraction: float = HELD_OUT,
+    group_pattern: str | None = None,
+    wanted: Collection[int | None] | None = None,
+) -> list[VideoRecord]:
+    """The records, of which those that are marked ``train`` or not at all become ``train`` or ``val``.
+
+    Args:
+        records: In any order, which they keep; records of other splits stay as they are.
+        fraction: See `held_out`; this and the following.
+        group_pattern: See there.
+        wanted: See there; videos of several classes are taken together, as a class None.
+
+    Raises:
+        ValueError: ``fraction`` is not from 0 to 1.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"val_fraction is {fraction}; it must be at least 0 and below 1.")
+    paths: defaultdict[int | None, set[str]] = defaultdict(set)
+    for record in records:
+        if record.split in {None, "train"}:
+            paths[None if isinstance(record.label, tuple) else record.label].add(record.path)
+    chosen = held_out(paths, fraction=fraction, group_pattern=group_pattern, wanted=wanted)
+    sides = ("val" if record.path in chosen else "train" for record in records)
+    return [
+        replace(record, split=side) if record.split in {None, "train"} and record.split != side else record
+        for record, side in zip(records, sides, strict=True)
+    ]
 
 
 def held_out(

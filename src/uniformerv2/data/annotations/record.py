@@ -1,16 +1,25 @@
-"""What every reader returns: one `VideoRecord` per video or segment; and the error that names file and line."""
+"""What every reader returns: one `VideoRecord` per video or segment; whether their files are there, and their digest.
+
+`AnnotationError` names the file and the line of a list that cannot be read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["AnnotationError", "VideoRecord", "class_names"]
+from uniformerv2.core.files import write_text
+
+__all__ = ["AnnotationError", "FileCheck", "VideoRecord", "check_files", "class_names", "records_digest"]
 
 _NOTHING: Final[dict[str, Any]] = {}
-
+_SHOWN: Final = 10
 MANY_CLASSES: Final = 1000
 RARELY: Final = 10
 """Class numbers without names that go to a thousand and beyond are believed where one in ten of them occurs."""
@@ -50,6 +59,28 @@ class VideoRecord:
     end_frame: int | None = None
     extra: Mapping[str, Any] = field(default_factory=no_extra, hash=False)
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The class numbers as a tuple: none, one or several."""
+        return () if self.label is None else self.label if isinstance(self.label, tuple) else (self.label,)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The class names as a tuple; empty where the list knows numbers only."""
+        name = self.label_name
+        return () if name is None else name if isinstance(name, tuple) else (name,)
+
+    @property
+    def segment(self) -> tuple[float | None, float | None, int | None, int | None]:
+        """Start and end in seconds, then first frame and one past the last; all None for a whole video."""
+        return self.start_seconds, self.end_seconds, self.start_frame, self.end_frame
+
+    def __repr__(self) -> str:
+        """The fields that say something; a list of records stays readable."""
+        shown = {name: getattr(self, name) for name in self.__slots__}
+        named = [f"{name}={value!r}" for name, value in shown.items() if value not in (None, "", {}) and name != "path"]
+        return f"VideoRecord({', '.join([repr(self.path), *named])})"
+
 
 class AnnotationError(ValueError):
     """An annotation file that cannot be used as it is.
@@ -67,12 +98,8 @@ class AnnotationError(ValueError):
         self.line = line
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The file and line are keyword-only; without this the error would not survive a worker process.
-        return _rebuild_error, (self.message, self.file, self.line)
-
-
-def _rebuild_error(message: str, file: str, line: int | None) -> AnnotationError:
-    return AnnotationError(message, file=file, line=line)
+        """The file and line are keyword-only; without this the error would not survive a worker process."""
+        return partial(AnnotationError, file=self.file, line=self.line), (self.message,)
 
 
 def class_names(records: Iterable[VideoRecord]) -> tuple[str, ...]:
@@ -89,13 +116,7 @@ def class_names(records: Iterable[VideoRecord]) -> tuple[str, ...]:
     """
     names: dict[int, str] = {}
     for record in records:
-        if record.label is None:
-            continue
-        if isinstance(record.label, tuple):
-            known = record.label_name or tuple(map(str, record.label))
-            names.update(zip(record.label, known, strict=True))
-        else:
-            names[record.label] = str(record.label if record.label_name is None else record.label_name)
+        names.update(zip(record.labels, record.label_names or map(str, record.labels), strict=True))
     count = max(names, default=-1) + 1
     if count > max(MANY_CLASSES, RARELY * len(names)) and names[count - 1] == str(count - 1):
         raise ValueError(
@@ -104,3 +125,71 @@ def class_names(records: Iterable[VideoRecord]) -> tuple[str, ...]:
             "--classes FILE (classes=), where these numbers may be the names."
         )
     return tuple(names.get(number, str(number)) for number in range(count))
+
+
+def records_digest(records: Sequence[VideoRecord], names: Iterable[Sequence[str]]) -> str:
+    """SHA-256 of which videos these are: the name, the labels and the segment of each, in their order.
+
+    Args:
+        records: The records.
+        names: What tells the video of each record: its path, or the digest of its content.
+    """
+    rows = [[*name, record.label, *record.segment] for name, record in zip(names, records, strict=True)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What `check_files` found.
+
+    Attributes:
+        present: The records whose video is there, in their order.
+        missing: The paths that are not there, each once.
+        written_to: The file that lists ``missing``, where one was written.
+    """
+
+    present: list[VideoRecord]
+    missing: tuple[str, ...]
+    written_to: Path | None = None
+
+    def __str__(self) -> str:
+        """The count, the first ten, and where the rest is."""
+        if not self.missing:
+            return f"All {len(self.present)} records have their video."
+        lines = [f"{len(self.missing)} videos are missing; {len(self.present)} records are left:"]
+        lines += [f"  {path}" for path in self.missing[:_SHOWN]]
+        more = len(self.missing) - _SHOWN
+        if more > 0:
+            lines.append(f"  and {more} more" + (f", all in {self.written_to}" if self.written_to else ""))
+        return "\n".join(lines)
+
+
+def check_files(records: Iterable[VideoRecord], *, missing_list: str | Path | None = None) -> FileCheck:
+    """Sort the records by whether their video (or folder of frames) is on disk; addresses with ``://`` count as there.
+
+    Args:
+        records: What a reader returned.
+        missing_list: Written with one missing path a line where there are more than ten.
+
+    Raises:
+        FileNotFoundError: Not one video is there: the prefix is wrong. The message shows one resolved path.
+    """
+    asked: dict[str, bool] = {}
+    present = []
+    for record in records:
+        path = record.path
+        if path not in asked:
+            asked[path] = "://" in path or os.path.exists(path)  # noqa: PTH110 a million calls
+        if asked[path]:
+            present.append(record)
+    missing = tuple(path for path, there in asked.items() if not there)
+    if missing and not present:
+        raise FileNotFoundError(
+            f"Not one of the {len(missing)} videos is there. The first was looked for at "
+            f"{str(Path(missing[0]).absolute())!r}; give root=, the folder that the paths of the list start from."
+        )
+    if missing_list is None or len(missing) <= _SHOWN:
+        return FileCheck(present, missing)
+    written = Path(missing_list)
+    write_text(written, "".join(f"{missed}\n" for missed in missing))
+    return FileCheck(present, missing, written)

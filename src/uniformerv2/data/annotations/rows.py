@@ -1,4 +1,7 @@
-"""From what a format's reader finds (`Row`) to `VideoRecord`s: labels numbered, paths resolved, everything checked."""
+"""From what a format's reader finds (`Row`) to `VideoRecord`s: labels numbered, paths resolved, everything checked.
+
+A video has one spelling in all its records: ``a.mp4``, ``./a.mp4``, ``b/../a.mp4`` and a link to it are the same video.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,26 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from uniformerv2.core.declared import ITEM_BYTES, RECORD_BYTES, read_bytes
 from uniformerv2.core.limits import get_limits
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord, no_extra
-from uniformerv2.data.annotations.spellings import Spellings
 from uniformerv2.data.labels import ClassNames, LabelSpace, class_names_of, in_order, whole_number
 
-__all__ = ["Classes", "Row", "finish", "is_number", "read_text", "split_from_name", "standard_split"]
+__all__ = [
+    "Classes",
+    "Row",
+    "Spellings",
+    "finish",
+    "is_number",
+    "of_split",
+    "read_text",
+    "split_from_name",
+    "standard_split",
+]
 
 Classes = LabelSpace | str | Sequence[str]
 """The name of a label space (``"kinetics400"``), or the class names in head order."""
@@ -34,7 +46,10 @@ _SPLITS: Final = {
 
 @dataclass(slots=True)
 class Row:
-    """One entry as a file has it: the label is a name, a number, several of them, or nothing."""
+    """One entry as a file has it: the label is a name, a number, several of them, or nothing.
+
+    Where ``split`` is None, the name of ``file`` tells it, if it tells one (not that of a folder, which has no lines).
+    """
 
     file: str
     line: int | None
@@ -118,7 +133,6 @@ def finish(
     source: str | Path,
     classes: Classes | None,
     root: str | Path | None,
-    split: str | None,
     by_name: bool = False,
 ) -> list[VideoRecord]:
     """Check the rows and make records of them; a video that is there several times has one path in all of them.
@@ -128,16 +142,17 @@ def finish(
         source: The file or folder, for messages; relative paths start from its folder where ``root`` is None.
         classes: Fixes the numbers of the classes. None: numbers stay, names are numbered as ``in_order`` sorts them.
         root: The folder that relative paths start from.
-        split: Keep only these; rows of which nothing says the split are taken to be of it.
         by_name: Labels are names, also where each of them is a number.
 
     Raises:
         AnnotationError: No rows, a label outside the classes, a path twice with two labels, and so on.
     """
-    split = None if split is None else standard_split(split)
     found = list(rows)
     if not found:
         raise AnnotationError("holds no videos: the list is empty.", file=source)
+    told = {file: split_from_name(file) for file in {row.file for row in found if row.line is not None}}
+    for row in found:
+        row.split = row.split or told.get(row.file)
     numbering = _Numbering(found, classes, by_name=by_name)
     base = Path(root) if root is not None else (Path(source) if Path(source).is_dir() else Path(source).parent)
     prefix = os.path.join(base, "")  # noqa: PTH118 a million joins: a string prefix is 20 times faster than Path
@@ -145,7 +160,7 @@ def finish(
     seen: dict[Any, int] = {}
     spellings = Spellings()
     for position, row in enumerate(found):
-        record = _record(row, prefix, numbering, split, spellings)
+        record = _record(row, prefix, numbering, spellings)
         whole = row.seconds == row.frames == (None, None)
         first = seen.setdefault(record.path if whole else (record.path, row.seconds, row.frames), position)
         if first < position and records[first].label != record.label:
@@ -156,16 +171,26 @@ def finish(
                 "video. Keep one, or give both labels in one row of a list."
             )
         records.append(record)
+    return records
+
+
+def of_split(records: list[VideoRecord], split: str | None, *, source: str | Path) -> list[VideoRecord]:
+    """The records of a split, and those of which nothing says the split; all of them where ``split`` is None.
+
+    Raises:
+        AnnotationError: There are none.
+    """
     if split is None:
         return records
-    kept = [record for record in records if record.split == split]
+    split = standard_split(split)
+    kept = [record for record in records if record.split in {None, split}]
     if not kept:
         there = ", ".join(sorted({repr(record.split) for record in records}))
         raise AnnotationError(f"no video is of the split {split!r}; the splits here are {there}.", file=source)
-    return kept
+    return [record if record.split else replace(record, split=split) for record in kept]
 
 
-def _record(row: Row, prefix: str, numbering: _Numbering, split: str | None, spellings: Spellings) -> VideoRecord:
+def _record(row: Row, prefix: str, numbering: _Numbering, spellings: Spellings) -> VideoRecord:
     if not row.path or "\0" in row.path:
         raise row.error(f"{row.path!r} is no path: it is empty, or holds a zero byte.")
     label, name = numbering.number(row)
@@ -183,7 +208,7 @@ def _record(row: Row, prefix: str, numbering: _Numbering, split: str | None, spe
         label=label,
         label_name=name,
         id=row.id or row.path,
-        split=row.split or split,
+        split=row.split,
         start_seconds=start,
         end_seconds=end,
         start_frame=first,
@@ -274,3 +299,58 @@ def _atoms(label: Any) -> list[str | int]:
 def is_number(text: str) -> bool:
     """Whether the text is a whole number of a size that a label or a frame can have."""
     return re.fullmatch(r"-?[0-9]{1,18}", text) is not None
+
+
+_ODD: Final = frozenset({"", ".", ".."})
+
+
+class Spellings:
+    """Gives each file the spelling under which it came first, so that paths can be compared as text from then on.
+
+    Each folder is resolved and listed once for the links in it: asking a million files one by one takes longer.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[str, _Folder] = {}  # by its spelling, which ends with a slash or is empty
+        self._spelled: dict[str, str] = {}  # where a folder is -> as it was spelled first
+        self._linked: dict[str, str] = {}  # where a file is to which a link led -> the first such link
+        self._seen: set[str] = set()
+
+    def first(self, path: str) -> str:
+        """The first spelling of this file; addresses with ``://`` are left as they are."""
+        if "://" in path:
+            return path
+        cut = path.rfind("/") + 1
+        spelled, name = path[:cut], path[cut:]
+        if name in _ODD:
+            spelled, slash, name = os.path.realpath(path).rpartition("/")
+            spelled += slash
+        folder = self._folders.get(spelled) or self._resolved(spelled)
+        own = path if folder.first == spelled == path[:cut] else folder.first + name
+        if name in folder.links:
+            target = os.path.realpath(own)
+            above, _, name = target.rpartition("/")
+            listed = self._spelled.get(f"{above}/", f"{above}/") + name
+            return listed if listed in self._seen else self._linked.setdefault(target, own)
+        if self._linked and (link := self._linked.get(folder.place + name)):
+            return link
+        self._seen.add(own)
+        return own
+
+    def _resolved(self, spelled: str) -> _Folder:
+        place = os.path.realpath(spelled or ".").rstrip("/") + "/"
+        try:
+            with os.scandir(place) as entries:
+                links = frozenset(entry.name for entry in entries if entry.is_symlink())
+        except OSError:  # what is wrong is said when its videos are read
+            links = frozenset()
+        folder = self._folders[spelled] = _Folder(self._spelled.setdefault(place, spelled), place, links)
+        return folder
+
+
+class _Folder(NamedTuple):
+    """A folder as it was spelled first and where it is, both with a slash; and the names of the links in it."""
+
+    first: str
+    place: str
+    links: frozenset[str]

@@ -12,40 +12,32 @@ from typing import Any, Final
 from uniformerv2.core.declared import check_items, check_parquet
 from uniformerv2.core.limits import get_limits
 from uniformerv2.core.optional import require
-from uniformerv2.data.annotations.record import AnnotationError, VideoRecord
-from uniformerv2.data.annotations.rows import (
-    Classes,
-    Row,
-    finish,
-    is_number,
-    read_text,
-    split_from_name,
-    standard_split,
-)
+from uniformerv2.data.annotations.record import AnnotationError
+from uniformerv2.data.annotations.rows import Row, is_number, read_text, standard_split
 from uniformerv2.data.annotations.text_lists import (
     ROLES,
     find_separator,
     is_header,
     lines_of,
+    read_list,
     refuse_unknown_header,
     split_at_blanks,
     whole_lines,
-    without_comments,
 )
 
 __all__ = [
-    "as_entries",
+    "csv_rows",
+    "json_entries",
+    "json_rows",
     "jsonl_rows",
     "parquet_rows",
     "rawframe_rows",
     "read_json",
-    "read_jsonl",
-    "read_parquet",
-    "read_rawframe_list",
-    "read_table",
-    "row_from_columns",
     "table_rows",
 ]
+
+_FEW_ROWS: Final = 128
+"""Rows of a Parquet table that are unpacked at a time."""
 
 
 def read_json(path: str | Path) -> Any:
@@ -64,32 +56,28 @@ def read_json(path: str | Path) -> Any:
         raise AnnotationError(f"not an annotation file ({error}).", file=path) from error
 
 
-def as_entries(value: Any, *, file: str | Path, needed: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_entries(path: str | Path, *, needed: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number (from 1) and content of each entry of a JSON list.
 
     Raises:
         AnnotationError: No list, or an entry that is no object or lacks the key ``needed``.
     """
+    value = read_json(path)
     if not isinstance(value, list):
-        raise AnnotationError(f"a list of entries is needed; this is a {type(value).__name__}.", file=file)
+        raise AnnotationError(f"a list of entries is needed; this is a {type(value).__name__}.", file=path)
     for number, entry in enumerate(value, start=1):
         if not isinstance(entry, dict) or needed not in entry:
-            raise AnnotationError(f"entry {str(entry)[:60]!r} has no {needed!r}.", file=file, line=number)
+            raise AnnotationError(f"entry {str(entry)[:60]!r} has no {needed!r}.", file=path, line=number)
         yield number, entry
 
 
-_FEW_ROWS: Final = 128
-"""Rows of a Parquet table that are unpacked at a time."""
+def json_rows(path: str | Path) -> Iterator[Row]:
+    """A JSON list of objects with the keys of a `table_rows` header."""
+    for number, entry in json_entries(path, needed="path"):
+        yield row_from_columns(entry, file=path, line=number)
 
 
-def read_table(
-    path: str | Path,
-    *,
-    classes: Classes | None = None,
-    root: str | Path | None = None,
-    split: str | None = None,
-    separator: str | None = None,
-) -> list[VideoRecord]:
+def table_rows(path: str | Path, *, separator: str | None = None) -> Iterator[Row]:
     r"""A list of videos in text form: CSV, TSV, or ``path label`` lines as MMAction2 and the official code have them.
 
     Without a header the first column is the path and the others are labels (several: multi-label); a list of paths
@@ -100,154 +88,103 @@ def read_table(
 
     Args:
         path: The list; ``.gz`` is read as it is.
-        classes: Name of a label space, or the class names in head order.
-        root: Where relative paths start; the list's own folder where None.
-        split: Keep only these records.
         separator: ``","``, ``"\t"``, ``";"``, ``" "``; None: found in the first lines.
     """
-    return finish(table_rows(path, separator=separator), source=path, classes=classes, root=root, split=split)
+    text = read_list(path)
+    separator = find_separator(text) if separator is None else separator
+    listed: Iterator[tuple[int, str, list[str]]]
+    if separator == " " and not is_header(text[:1000].strip().partition("\n")[0].split()):
+        listed = ((line, *split_at_blanks(content)) for line, content in lines_of(text))
+    else:
+        cells = csv_rows(text, file=path, separator=separator)
+        first = next(cells, None)
+        if first is None:
+            return
+        if is_header(first[1]):
+            yield from _rows_below(first[1], cells, file=path, separator=separator)
+            return
+        listed = ((line, row[0].strip(), row[1:]) for line, row in chain((first,), cells))
+    yield from refuse_unknown_header(Row(str(path), line, video, _one_or_all(labels)) for line, video, labels in listed)
 
 
-def read_rawframe_list(
-    path: str | Path,
-    *,
-    classes: Classes | None = None,
-    root: str | Path | None = None,
-    split: str | None = None,
-) -> list[VideoRecord]:
-    """An MMAction2 list of frame folders: ``folder frames label...``; the record holds frames 0 to ``frames``."""
-    return finish(rawframe_rows(path), source=path, classes=classes, root=root, split=split)
-
-
-def read_jsonl(
-    path: str | Path,
-    *,
-    classes: Classes | None = None,
-    root: str | Path | None = None,
-    split: str | None = None,
-) -> list[VideoRecord]:
-    """JSON lines: one object per line with the keys of a `read_table` header; ``label`` may be a list."""
-    return finish(jsonl_rows(path), source=path, classes=classes, root=root, split=split)
-
-
-def read_parquet(
-    path: str | Path,
-    *,
-    classes: Classes | None = None,
-    root: str | Path | None = None,
-    split: str | None = None,
-) -> list[VideoRecord]:
-    """Parquet with the columns of a `read_table` header; ``label`` may be a list. Needs the extra ``tables``."""
-    return finish(parquet_rows(path), source=path, classes=classes, root=root, split=split)
-
-
-def table_rows(path: str | Path, *, separator: str | None = None) -> Iterator[Row]:
-    """The rows of a text list, as `read_table` tells.
+def _rows_below(
+    header: list[str], cells: Iterator[tuple[int, list[str]]], *, file: str | Path, separator: str
+) -> Iterator[Row]:
+    """The rows of a list with a header.
 
     Raises:
-        AnnotationError: Broken quotes, or a line that does not fit the header.
+        AnnotationError: A line does not fit the header.
     """
-    text = without_comments(read_text(path))
-    if separator is None:
-        separator = find_separator(text)
-    file, split = str(path), split_from_name(path)
-    if separator == " " and not is_header(text[:1000].strip().partition("\n")[0].split()):
-        rows = (
-            Row(file, line, listed, _one_or_all(labels), split=split)
-            for line, (listed, labels) in ((line, split_at_blanks(content)) for line, content in lines_of(text))
-        )
-        yield from refuse_unknown_header(rows)
-        return
-    cells = csv_rows(text, file=path, separator=separator)
-    first = next(cells, None)
-    if first is None:
-        return
-    if not is_header(first[1]):
-        rows = (
-            Row(file, line, row[0].strip(), _one_or_all(row[1:]), split=split) for line, row in chain((first,), cells)
-        )
-        yield from refuse_unknown_header(rows)
-        return
-    header = [cell.strip() for cell in first[1]]
+    names = [name.strip() for name in header]
     for line, row in cells:
-        if len(row) != len(header):
-            raise AnnotationError(
-                f"{len(row)} columns, but the header has {len(header)}; quote a path that holds {separator!r}.",
-                file=path,
-                line=line,
-            )
-        columns = dict(zip(header, (cell.strip() for cell in row), strict=True))
-        yield row_from_columns(columns, file=file, line=line, split=split, several=separator != ";")
+        if len(row) != len(names):
+            message = f"{len(row)} columns, but the header has {len(names)}; quote a path that holds {separator!r}."
+            raise AnnotationError(message, file=file, line=line)
+        columns = dict(zip(names, (cell.strip() for cell in row), strict=True))
+        yield row_from_columns(columns, file=file, line=line, several=separator != ";")
 
 
 def rawframe_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of a list of frame folders, as `read_rawframe_list` tells.
+    """An MMAction2 list of frame folders: ``folder frames label...``; the row holds frames 0 to ``frames``.
 
     Raises:
         AnnotationError: A line without a number of frames.
     """
-    file, split = str(path), split_from_name(path)
-    for line, content in lines_of(without_comments(read_text(path))):
+    for line, content in lines_of(read_list(path)):
         folder, numbers = split_at_blanks(content)
         if not numbers or not is_number(numbers[0]):
             raise AnnotationError(f"{content!r} is not 'folder frames label'.", file=path, line=line)
-        yield Row(file, line, folder, _one_or_all(numbers[1:]), split=split, frames=(0, int(numbers[0])))
+        yield Row(str(path), line, folder, _one_or_all(numbers[1:]), frames=(0, int(numbers[0])))
 
 
 def jsonl_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of a JSON lines file.
+    """JSON lines: one object per line with the keys of a `table_rows` header; ``label`` may be a list.
 
     Raises:
         AnnotationError: A line that is no JSON object.
     """
-    file, split = str(path), split_from_name(path)
     for line, content in lines_of(read_text(path)):
         try:
             value = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise AnnotationError(
-                f"not JSON ({error}); one object per line is needed.", file=path, line=line
-            ) from error
+            message = f"not JSON ({error}); one object per line is needed."
+            raise AnnotationError(message, file=path, line=line) from error
         if not isinstance(value, dict):
             raise AnnotationError(f"{content[:60]!r} is no JSON object.", file=path, line=line)
-        yield row_from_columns(value, file=file, line=line, split=split)
+        yield row_from_columns(value, file=path, line=line)
 
 
 def parquet_rows(path: str | Path) -> Iterator[Row]:
-    """The rows of a Parquet table, read in batches.
+    """Parquet with the columns of a `table_rows` header; ``label`` may be a list. Needs the extra ``tables``.
 
     Raises:
         AnnotationError: No readable Parquet file.
     """
     arrow = require("pyarrow", extra="tables")
     parquet = require("pyarrow.parquet", extra="tables")
-    file, split, line = str(path), split_from_name(path), 0
+    line = letters = 0
     try:
         with parquet.ParquetFile(path) as table:
             check_parquet(table, limit="text_bytes", columns=table.schema_arrow.names, where=path)
             texts = [field.name for field in table.schema_arrow if arrow.types.is_string(field.type)]
-        letters = 0
         with parquet.ParquetFile(path, read_dictionary=texts) as table:  # which can repeat one long text without end
             for batch in table.iter_batches(_FEW_ROWS):
                 for columns in batch.to_pylist():
                     line += 1
                     letters += sum(len(value) for value in columns.values() if isinstance(value, str))
                     get_limits().check("text_bytes", letters, what=f"{path}: {letters} letters")
-                    yield row_from_columns(columns, file=file, line=line, split=split)
+                    yield row_from_columns(columns, file=path, line=line)
     except (arrow.ArrowException, OSError) as error:
         raise AnnotationError(f"not a readable Parquet file ({error}).", file=path) from error
 
 
-def row_from_columns(
-    columns: Mapping[str, Any], *, file: str, line: int, split: str | None = None, several: bool = True
-) -> Row:
+def row_from_columns(columns: Mapping[str, Any], *, file: str | Path, line: int, several: bool = True) -> Row:
     """A row from named columns.
 
     Args:
         columns: Name to value.
         file: For messages.
         line: For messages.
-        split: The split where no column says it.
         several: Whether ``;`` separates several labels in one text.
 
     Raises:
@@ -267,7 +204,7 @@ def row_from_columns(
     label = known.get("label")
     if several and isinstance(label, str) and ";" in label:
         label = [part for part in label.split(";") if part.strip()]
-    row = Row(file, line, known["path"], label, id=str(known.get("id", "")), split=split, extra=extra or None)
+    row = Row(str(file), line, known["path"], label, id=str(known.get("id", "")), extra=extra or None)
     if "split" in known:
         row.split = standard_split(str(known["split"]))
     row.seconds = _seconds(row, known, "start_seconds"), _seconds(row, known, "end_seconds")

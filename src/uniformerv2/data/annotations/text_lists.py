@@ -11,7 +11,7 @@ from typing import Final
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.annotations.rows import Row, is_number, read_text
 from uniformerv2.data.labels import LABEL_SPACES, class_names_of, whole_number
-from uniformerv2.media.suffixes import VIDEO_SUFFIXES
+from uniformerv2.media.video_error import VIDEO_SUFFIXES
 
 __all__ = [
     "ROLES",
@@ -20,6 +20,7 @@ __all__ = [
     "lines_of",
     "named_classes",
     "read_class_names",
+    "read_list",
     "refuse_unknown_header",
     "split_at_blanks",
     "whole_lines",
@@ -51,6 +52,11 @@ _COMMENT: Final = re.compile(r"#+(\s|$)")
 _LOOKED_AT: Final = 20
 """Rows that tell whether the first one is a header."""
 _SEPARATORS: Final = ("\t", ",", ";", " ")
+
+
+def read_list(path: str | Path) -> str:
+    """A text list without its comments; see ``read_text``."""
+    return without_comments(read_text(path))
 
 
 def without_comments(text: str) -> str:
