@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.made_videos import make_video
+from tests.media.made_videos import make_video
 from uniformerv2 import open_video
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

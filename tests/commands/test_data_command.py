@@ -20,8 +20,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.data.made_videos import make_video
 from tests.locks import held_elsewhere
+from tests.media.made_videos import make_video
 from uniformerv2.cli import main
 from uniformerv2.core.files import FolderInUseError, lock_file
 from uniformerv2.data.annotations import find_videos, read_records

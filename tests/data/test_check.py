@@ -18,8 +18,8 @@ from typing import get_args
 
 import pytest
 
-from tests.data.made_videos import make_video
-from tests.data.mutants import write_mutants
+from tests.media.made_videos import make_video
+from tests.media.mutants import write_mutants
 from uniformerv2.data.annotations import AnnotationError, VideoRecord, find_videos
 from uniformerv2.data.check import VideoCheck, beyond_end, check_videos, probe_video, summarize_checks, unchanged_checks
 from uniformerv2.media.video_error import VideoErrorKind

@@ -13,20 +13,19 @@ import av
 import pytest
 import torch
 
-from tests.data.made_videos import make_video
-from tests.data.mutants import write_mutants
-from tests.data.test_rare_videos import ONE, with_matrix
+from tests.media.made_videos import make_video
+from tests.media.mutants import write_mutants
+from tests.media.test_rare_videos import ONE, with_matrix
 from uniformerv2.data.annotations import VideoRecord, find_videos, read_records
 from uniformerv2.data.list_files import check_lists, numbered_anew, write_lists
 from uniformerv2.data.prepare import (
-    measure_sparse_decoding,
+    PrepareSettings,
     new_files,
     prepare_videos,
     refuse_to_replace,
     still_prepared,
 )
-from uniformerv2.data.prepare_settings import PrepareSettings
-from uniformerv2.data.reencode import reencode
+from uniformerv2.data.reencode import measure_sparse_decoding, reencode
 from uniformerv2.data.shards import write_shards
 from uniformerv2.media.decoding import open_video
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.data.mutants import cut, flip_bits, splice
+from tests.media.mutants import cut, flip_bits, splice
 
 HOSTILE = [
     None,

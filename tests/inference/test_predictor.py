@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.made_videos import make_video
 from tests.media import write_video
+from tests.media.made_videos import make_video
 from tests.model.test_uniformerv2 import MOTION, TINY, make
 from uniformerv2.core.limits import set_limits
 from uniformerv2.data import clips

@@ -184,7 +184,7 @@ class TestRecords:
         paths = [str(path) for path in sorted(folder.rglob("*.mp4"))]
         (tmp_path / "train.csv").write_text("\n".join(["path", *paths]))
         first = re.escape(paths[0])
-        with pytest.raises(ValueError, match=f"12 of 12 training videos have no class, for instance {first}; give a"):
+        with pytest.raises(ValueError, match=f"12 of 12 training videos have no class, for instance {first}\\. Give a"):
             data_of(tmp_path / "train.csv")
         known, unknown = [VideoRecord(path, label=0) for path in paths], [VideoRecord(paths[0])]
         with pytest.raises(ValueError, match=f"1 of 13 training videos have no class, for instance {first};"):

@@ -24,12 +24,12 @@ from uniformerv2.data.manifest import ManifestJournal, journal_path
 from uniformerv2.data.prepare import (
     PREPARATION,
     PreparedVideo,
+    PrepareSettings,
     new_files,
     prepare_videos,
     refuse_to_replace,
     still_prepared,
 )
-from uniformerv2.data.prepare_settings import PrepareSettings
 from uniformerv2.data.shards import write_shards
 
 __all__ = ["run"]

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from uniformerv2.commands.console import make_console
 from uniformerv2.data.check import CheckSummary, ClassSummary, VideoCheck
-from uniformerv2.data.prepare import PreparedVideo, measure_sparse_decoding
-from uniformerv2.data.prepare_settings import PrepareSettings
+from uniformerv2.data.prepare import PreparedVideo, PrepareSettings
+from uniformerv2.data.reencode import measure_sparse_decoding
 
 __all__ = ["show_checks", "show_prepared"]
 

@@ -1,25 +1,24 @@
-"""Is every video what the list says? Each file is opened and decoded once, in a process that may be lost.
+"""Is every video what the list says? Each file is opened and decoded once, in a worker process that may crash.
 
 What is asked of a file is what training will ask of it: ``open_video``, then the first, the middle and the last frame
-(or all of them).
+(or all of them). `summarize_checks` counts: statuses, classes, videos that are there twice, and what to do.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Final, Literal
 
 from uniformerv2.core.limits import get_limits
 from uniformerv2.core.workers import Lost, available_cores, run_isolated
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.media.decoding import VideoError, VideoErrorKind, VideoReader, open_video
+from uniformerv2.data.annotations.record import content_digest, fingerprint
+from uniformerv2.media.decoding import VideoError, VideoErrorKind, open_video
 
 __all__ = [
     "CheckStatus",
@@ -29,7 +28,6 @@ __all__ = [
     "VideoCheck",
     "beyond_end",
     "check_videos",
-    "fingerprint",
     "probe_video",
     "summarize_checks",
     "unchanged_checks",
@@ -172,9 +170,11 @@ def probe_video(path: str, *, deep: bool, checksum: bool = True) -> VideoCheck:
     check = VideoCheck(path, "ok", bytes=num_bytes, modified_ns=modified, all_decoded=deep)
     try:
         if checksum and num_bytes is not None:
-            check = replace(check, checksum=_checksum(Path(path)))
+            with suppress(ValueError):  # what is wrong is said when it is opened
+                check = replace(check, checksum=content_digest(path))
         with open_video(path, decoder="pyav") as video:
-            check = _described(check, video)
+            facts = {name: value for name, value in asdict(video.info).items() if name in _FACTS}
+            check = replace(check, frames=len(video), **facts)
             last = len(video) - 1
             for number in range(last + 1) if deep else sorted({0, last // 2, last}):
                 video.frames([number])
@@ -185,48 +185,7 @@ def probe_video(path: str, *, deep: bool, checksum: bool = True) -> VideoCheck:
     return check
 
 
-def _described(check: VideoCheck, video: VideoReader) -> VideoCheck:
-    info = video.info
-    return replace(
-        check,
-        frames=info.num_frames,
-        fps=info.fps,
-        constant_rate=info.constant_rate,
-        duration_seconds=info.duration_seconds,
-        width=info.width,
-        height=info.height,
-        rotation=info.rotation,
-        codec=info.codec,
-        container=info.container,
-        gop_length=info.gop_length,
-    )
-
-
-def fingerprint(path: str | Path) -> tuple[int | None, int | None]:
-    """Bytes and time of writing (nanoseconds); of a folder the sum and the latest; None where nothing is there."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 a million calls
-        if not os.path.isdir(path):  # noqa: PTH112
-            return status.st_size, status.st_mtime_ns
-        with os.scandir(path) as entries:
-            inside = [entry.stat() for entry in entries]
-    except (OSError, ValueError):
-        return None, None
-    return sum(each.st_size for each in inside), max([status.st_mtime_ns, *(each.st_mtime_ns for each in inside)])
-
-
-def _checksum(path: Path) -> str:
-    if not path.is_dir():
-        if not path.is_file():  # reading a pipe would wait for ever
-            return ""
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    digest = hashlib.sha256()
-    for inner in sorted(path.iterdir()):
-        if inner.is_file():
-            digest.update(os.fsencode(inner.name) + b"\0" + bytes.fromhex(_checksum(inner)))
-    return digest.hexdigest()
-
+_FACTS: Final = frozenset(field.name for field in fields(VideoCheck))
 
 LONG_GOP: Final = 50
 """From this many frames between keyframes on, sparse sampling decodes mostly frames that nobody wants."""
@@ -314,7 +273,8 @@ def summarize_checks(records: Iterable[VideoRecord], checks: Sequence[VideoCheck
     numbers: dict[str, int] = {}
     for record in records:
         splits[record.path].update([record.split] if record.split else [])
-        for name, number in _classes_of(record):
+        names = record.label_names or tuple(map(str, record.labels)) or ("(no class)",)
+        for name, number in zip(names, record.labels or (-1,), strict=True):
             classes[name].add(record.path)
             numbers[name] = number
     by_path = {check.path: check for check in checks}
@@ -329,14 +289,6 @@ def summarize_checks(records: Iterable[VideoRecord], checks: Sequence[VideoCheck
         repeats=repeats,
         suggestions=tuple(_suggestions(checks, repeats)),
     )
-
-
-def _classes_of(record: VideoRecord) -> list[tuple[str, int]]:
-    if record.label is None:
-        return [("(no class)", -1)]
-    numbers = record.label if isinstance(record.label, tuple) else (record.label,)
-    names = record.label_name if isinstance(record.label_name, tuple) else (record.label_name,) * len(numbers)
-    return [(str(number) if name is None else name, number) for name, number in zip(names, numbers, strict=True)]
 
 
 def _class_summary(name: str, checks: Sequence[VideoCheck]) -> ClassSummary:

@@ -6,7 +6,7 @@ Sparse sampling takes 8 frames out of 250. Where keyframes are far apart it pays
     prepared   K . . . K . . . K . . . K . . . K . . . K .                            > > > x             > > x
 
 The frames, their number and their times stay as they are (except where another rate is asked for), so that labels and
-segments hold.
+segments hold. Nothing here imports torch or av before a video is opened: the options of the verb are read here.
 """
 
 from __future__ import annotations
@@ -14,35 +14,66 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Final
-
-import av
+from typing import TYPE_CHECKING, Final
 
 from uniformerv2.core.files import NO_ROOM, DiskFullError, check_room, lock_folder
 from uniformerv2.core.workers import Lost, available_cores, run_isolated
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.check import fingerprint
-from uniformerv2.data.prepare_settings import ENCODER, PrepareSettings
-from uniformerv2.data.reencode import reencode
-from uniformerv2.media.decoding import VideoError, VideoReader, open_video
+from uniformerv2.data.annotations.record import fingerprint
+from uniformerv2.media.video_error import VideoError
+
+if TYPE_CHECKING:
+    from uniformerv2.media.decoding import VideoReader
 
 __all__ = [
+    "ENCODER",
     "PREPARATION",
     "PrepareSettings",
     "PreparedVideo",
-    "SparseDecoding",
-    "measure_sparse_decoding",
     "new_files",
     "prepare_videos",
     "refuse_to_replace",
     "still_prepared",
 ]
+
+ENCODER: Final = "libx264"
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How videos are re-encoded.
+
+    Attributes:
+        short_side: Pixels, even; a smaller video keeps its size (made even).
+        fps: Frames per second of the result; None: every frame at its own time.
+        gop_length: Frames from one keyframe to the next.
+        crf: x264's constant rate factor: 0 is lossless, 18 is hard to tell from the source, 23 is x264's default.
+    """
+
+    short_side: int = 256
+    fps: float | None = None
+    gop_length: int = 8
+    crf: int = 23
+
+    def __post_init__(self) -> None:
+        if self.short_side < 16 or self.short_side % 2:
+            raise ValueError(f"short_side is {self.short_side}; an even number from 16 is needed.")
+        if self.fps is not None and not 0 < self.fps <= 1000:
+            raise ValueError(f"fps is {self.fps}; above 0 and up to 1000 is needed.")
+        if self.gop_length < 1:
+            raise ValueError(f"gop_length is {self.gop_length}; it is at least 1.")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf is {self.crf}; 0 to 51 is allowed.")
+
+    def __str__(self) -> str:
+        rate = "own rate" if self.fps is None else f"{self.fps:g} fps"
+        return f"short side {self.short_side}, {rate}, GOP {self.gop_length}, {ENCODER} crf {self.crf}"
+
 
 PREPARATION: Final = "A preparation of videos"
 """Who holds the folder that is written; see ``lock_folder``."""
@@ -105,7 +136,7 @@ def prepare_videos(
     num_workers: int | None = None,
     timeout_seconds: float = 900.0,
     known: Mapping[str, PreparedVideo] | None = None,
-    encode: Callable[[VideoReader, Path, PrepareSettings], int] = reencode,
+    encode: Callable[[VideoReader, Path, PrepareSettings], int] | None = None,
 ) -> Generator[PreparedVideo]:
     """Re-encode each different video of the records to ``out/videos``, under its path below ``base``, as ``.mp4``.
 
@@ -131,6 +162,8 @@ def prepare_videos(
         ValueError: Segments are told in frames and ``settings.fps`` changes what the numbers mean, or the encoder is
             missing, or a new file would take the place of a source.
     """
+    import av
+
     settings = settings or PrepareSettings()
     records = [record for record in records if "://" not in record.path]
     if settings.fps is not None and any(record.start_frame or record.end_frame for record in records):
@@ -267,7 +300,7 @@ def _failed(source: str, status: str, detail: str) -> PreparedVideo:
 
 
 def _prepare(
-    task: _Task, *, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int]
+    task: _Task, *, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int] | None
 ) -> PreparedVideo | _NoRoom:
     try:
         return _prepared(task, settings, encode)
@@ -278,14 +311,17 @@ def _prepare(
 
 
 def _prepared(
-    task: _Task, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int]
+    task: _Task, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int] | None
 ) -> PreparedVideo:
     """Encode into a part file of this process, look at it, put it into its place."""
+    from uniformerv2.data.reencode import reencode
+    from uniformerv2.media.decoding import open_video
+
     part = task.parts / f"{os.getpid()}.mp4"
     num_bytes, modified = fingerprint(task.source)  # before it is read: a source that changes meanwhile is done again
     try:
         with open_video(task.source, decoder="pyav") as video:
-            num_frames = encode(video, part, settings)
+            num_frames = (encode or reencode)(video, part, settings)
         with open_video(part, decoder="pyav") as result:
             if len(result) != num_frames:
                 return _failed(task.source, "corrupt", f"{num_frames} frames were encoded, and {len(result)} came out")
@@ -307,51 +343,3 @@ def _prepared(
         width=width,
         height=height,
     )
-
-
-@dataclass(frozen=True)
-class SparseDecoding:
-    """Opening a video and decoding a few evenly spread frames, before and after.
-
-    Attributes:
-        num_videos: Videos that were measured.
-        num_frames: Frames that were decoded of each.
-        before_seconds: A source, in the mean.
-        after_seconds: A prepared video, in the mean.
-    """
-
-    num_videos: int
-    num_frames: int
-    before_seconds: float
-    after_seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.num_frames} evenly spread frames of a video: {1000 * self.before_seconds:.1f} ms before, "
-            f"{1000 * self.after_seconds:.1f} ms now, {self.before_seconds / self.after_seconds:.1f} times faster "
-            f"(mean of {self.num_videos})"
-        )
-
-
-def measure_sparse_decoding(
-    prepared: Sequence[PreparedVideo], *, num_frames: int = 8, num_videos: int = 8
-) -> SparseDecoding | None:
-    """Measure what preparing has brought, on videos evenly spread over those that are ok; None where none is."""
-    good = [each for each in prepared if each.status == "ok"]
-    if not good:
-        return None
-    sample = good[:: max(1, len(good) // num_videos)][:num_videos]
-    before = sum(_sparse_seconds(each.source, num_frames) for each in sample) / len(sample)
-    after = sum(_sparse_seconds(each.output, num_frames) for each in sample) / len(sample)
-    return SparseDecoding(len(sample), num_frames, before, after)
-
-
-def _sparse_seconds(path: str, num_frames: int) -> float:
-    """The better of two: the first also brings the file into memory."""
-    seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        with open_video(path) as video:
-            video.frames([(2 * place + 1) * len(video) // (2 * num_frames) for place in range(num_frames)])
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)

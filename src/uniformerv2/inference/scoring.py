@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from uniformerv2.core.workers import available_cores
-from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.annotations import VideoRecord, records_digest
 from uniformerv2.data.clips import VideoSample
 from uniformerv2.data.dataset import TooManyFailuresError, VideoDataset
 from uniformerv2.data.loader import VideoLoader
@@ -114,11 +114,7 @@ class VideoScorer:
 
     def fingerprint(self, records: Sequence[VideoRecord]) -> dict[str, Any]:
         """What decides the scores, in plain values: the same for two runs of which one can go on with the other."""
-        videos = [
-            [item.path, item.label, item.start_seconds, item.end_seconds, item.start_frame, item.end_frame]
-            for item in records
-        ]
-        labels = hashlib.blake2b(json.dumps(videos).encode(), digest_size=8).hexdigest()
+        labels = records_digest(records, ((record.path,) for record in records))[:16]
         return {
             "checkpoint": _weights_digest(self.predictor.model),
             "videos": f"{len(records)} ({labels})",

@@ -23,13 +23,13 @@ from re import search
 from typing import Any, Final, Literal
 
 from uniformerv2.core.files import DiskFullError, lock_folder
-from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.annotations import VideoRecord, records_digest
 from uniformerv2.data.annotations.held_out import GROUP_PATTERNS
+from uniformerv2.data.annotations.record import content_digest
 from uniformerv2.data.splits import Splits, read_splits
 from uniformerv2.lab.ablation import PRETRAINED, RANDOM, Suite
 from uniformerv2.lab.ablation_run import Measured, prepare, run_variant, shared_tokens
 from uniformerv2.lab.arrow_of_time import DIRECTIONS, both_directions
-from uniformerv2.training.feature_key import video_digest
 from uniformerv2.zoo.files import read_json, write_json
 
 __all__ = ["Grid", "Run", "RunResult", "Task", "read_task", "source_of"]
@@ -255,16 +255,14 @@ def _weights_name(weights: str) -> str:
 def _videos_digest(splits: Splits) -> str:
     records = (*splits.train, *splits.val)
     contents = {path: _content(path) for path in {record.path for record in records}}
-    rows = [
-        [r.path, contents[r.path], r.label, r.start_seconds, r.end_seconds, r.start_frame, r.end_frame] for r in records
-    ]
-    return hashlib.sha256(json.dumps([len(splits.train), splits.class_names, rows]).encode()).hexdigest()
+    videos = records_digest(records, ((record.path, contents[record.path] or "") for record in records))
+    return hashlib.sha256(json.dumps([len(splits.train), splits.class_names, videos]).encode()).hexdigest()
 
 
 def _content(path: str) -> str | None:
     """None where it is not here: an address, or a file that a run will count as unreadable."""
     try:
-        return video_digest(path)
+        return content_digest(path)
     except (OSError, ValueError):
         return None
 

@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
 
-from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.annotations import VideoRecord, records_digest
+from uniformerv2.data.annotations.record import content_digest
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["FeatureSettings", "NotCacheableError", "StorageName", "check_cacheable", "feature_key", "video_digest"]
+__all__ = ["FeatureSettings", "NotCacheableError", "StorageName", "check_cacheable", "feature_key"]
 
 StorageName = Literal["float16", "bfloat16", "float32"]
 """Type of cached tokens. float16 is eight times finer than bfloat16, but ends at 65504; what is beyond is refused."""
@@ -142,25 +142,14 @@ def _records_digest(records: Sequence[VideoRecord]) -> str:
     """Over the bytes, the labels and the segments, in order; a video may lie elsewhere next time."""
     paths = sorted({record.path for record in records})
     with ThreadPoolExecutor(HASHING_THREADS) as pool:
-        digests = dict(zip(paths, pool.map(video_digest, paths), strict=True))
-    rows = [[digests[r.path], r.label, r.start_seconds, r.end_seconds, r.start_frame, r.end_frame] for r in records]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        digests = dict(zip(paths, pool.map(_content, paths), strict=True))
+    return records_digest(records, ((digests[record.path],) for record in records))
 
 
-def video_digest(path: str) -> str:
-    """SHA-256 of a file, or over the names and contents of a folder of frames.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    where = Path(path)
-    if where.is_file():
-        with where.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    if not where.is_dir():
+def _content(path: str) -> str:
+    try:
+        return content_digest(path)
+    except ValueError as error:
         raise ValueError(
-            f"Features cannot be cached: {path} is no file here, so that nobody can tell whether it has changed. "
-            "Bring the videos here, or leave the cache out."
-        )
-    frames = [f"{frame.name} {video_digest(str(frame))}" for frame in sorted(where.iterdir())]
-    return hashlib.sha256("\n".join(frames).encode()).hexdigest()
+            f"Features cannot be cached: {error} Bring the videos here, or leave the cache out."
+        ) from error

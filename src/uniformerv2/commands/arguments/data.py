@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from uniformerv2.commands.options import UsageError, check_at_least, check_exists, check_output
-from uniformerv2.data.prepare_settings import PrepareSettings
+from uniformerv2.data.prepare import PrepareSettings
 
 __all__ = ["add_arguments", "check"]
 

@@ -16,7 +16,16 @@ from typing import Any, Final
 
 from uniformerv2.core.files import write_text
 
-__all__ = ["AnnotationError", "FileCheck", "VideoRecord", "check_files", "class_names", "records_digest"]
+__all__ = [
+    "AnnotationError",
+    "FileCheck",
+    "VideoRecord",
+    "check_files",
+    "class_names",
+    "content_digest",
+    "fingerprint",
+    "records_digest",
+]
 
 _NOTHING: Final[dict[str, Any]] = {}
 _SHOWN: Final = 10
@@ -193,3 +202,32 @@ def check_files(records: Iterable[VideoRecord], *, missing_list: str | Path | No
     written = Path(missing_list)
     write_text(written, "".join(f"{missed}\n" for missed in missing))
     return FileCheck(present, missing, written)
+
+
+def fingerprint(path: str | Path) -> tuple[int | None, int | None]:
+    """Bytes and time of writing (nanoseconds); of a folder the sum and the latest; None where nothing is there."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 a million calls
+        if not os.path.isdir(path):  # noqa: PTH112
+            return status.st_size, status.st_mtime_ns
+        with os.scandir(path) as entries:
+            inside = [entry.stat() for entry in entries]
+    except (OSError, ValueError):
+        return None, None
+    return sum(each.st_size for each in inside), max([status.st_mtime_ns, *(each.st_mtime_ns for each in inside)])
+
+
+def content_digest(path: str | Path) -> str:
+    """SHA-256 of a file, or over the names and contents of a folder of frames.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    where = Path(path)
+    if where.is_file():
+        with where.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not where.is_dir():  # reading a pipe would wait for ever
+        raise ValueError(f"{path} is no file here, so that nobody can tell whether it has changed.")
+    frames = [f"{frame.name} {content_digest(frame)}" for frame in sorted(where.iterdir())]
+    return hashlib.sha256("\n".join(frames).encode("utf-8", "surrogateescape")).hexdigest()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.made_videos import make_video
+from tests.media.made_videos import make_video
 from uniformerv2.core.limits import set_limits
 from uniformerv2.data import check
 from uniformerv2.data.annotations import VideoRecord

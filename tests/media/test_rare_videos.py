@@ -14,8 +14,8 @@ import pytest
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from tests.data.made_videos import make_video
-from tests.data.test_decoding import DECODERS
+from tests.media.made_videos import make_video
+from tests.media.test_decoding import DECODERS
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import segment_frames
 from uniformerv2.media.decoding import open_video

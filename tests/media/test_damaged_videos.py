@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from tests.data.made_videos import make_video
-from tests.data.test_rare_videos import grey_frames, write
+from tests.media.made_videos import make_video
+from tests.media.test_rare_videos import grey_frames, write
 from uniformerv2.media.decoding import VideoError, open_video
 from uniformerv2.media.frame_sources import PyAVFrames
 from uniformerv2.media.video_file import VideoFile
