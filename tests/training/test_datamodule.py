@@ -187,7 +187,7 @@ class TestRecords:
         with pytest.raises(ValueError, match=f"12 of 12 training videos have no class, for instance {first}\\. Give a"):
             data_of(tmp_path / "train.csv")
         known, unknown = [VideoRecord(path, label=0) for path in paths], [VideoRecord(paths[0])]
-        with pytest.raises(ValueError, match=f"1 of 13 training videos have no class, for instance {first};"):
+        with pytest.raises(ValueError, match=f"1 of 13 training videos have no class, for instance {first}\\."):
             data_of([*known, *unknown])
         assert data_of(known, val=unknown).records["val"] == unknown
         assert data_of([*known, *unknown], multi_label=True).records["train"][-1:] == unknown
