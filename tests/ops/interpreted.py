@@ -109,7 +109,9 @@ def whole_network(fusion, *, autocast):
 def compiled():
     """Difference between the compiled network and the eager one, both with the kernels, in bfloat16; and gradients."""
     video = torch.randn(2, 3, 3, 32, 32, dtype=torch.bfloat16)
-    model = network("sequential", depth=1, fusion_stages=(0,), global_dropout=(0.0,)).bfloat16()  # every kernel; compiling takes long
+    model = network(
+        "sequential", depth=1, fusion_stages=(0,), global_dropout=(0.0,)
+    ).bfloat16()  # every kernel; compiling takes long
     results = []
     for run in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
         model.zero_grad()

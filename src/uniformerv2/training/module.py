@@ -213,7 +213,10 @@ class VideoClassifier(lightning.LightningModule):
         Raises:
             ValueError: They are not.
         """
-        data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+        try:
+            data = getattr(self.trainer, "datamodule", None)
+        except RuntimeError:  # it is loaded without a trainer
+            return
         if isinstance(data, VideoDataModule):
             check_saved_names(checkpoint.get(SAVED_NAMES), data.class_names, are_sorted=data.sorts_names)
 

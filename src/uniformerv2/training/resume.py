@@ -166,26 +166,31 @@ class LastCheckpoint(lightning.callbacks.ModelCheckpoint):
             save_on_train_epoch_end=save_on_train_epoch_end,
         )
         self.every = every
+        self._looked = time.monotonic()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Remove what a killed process had not finished."""
+        """Remove what a killed process had not finished; the clock starts."""
         super().setup(trainer, pl_module, stage)
+        self._looked = time.monotonic()
         if stage == "fit" and trainer.is_global_zero and "://" not in str(self.dirpath):
             remove_leftovers(Path(str(self.dirpath)), "*.ckpt")
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """Write it where it is time."""
-        now = time.monotonic()
-        is_due = trainer.strategy.broadcast(now - (self._last_time_checked or 0.0) >= self.every.total_seconds())
+        is_due = trainer.strategy.broadcast(time.monotonic() - self._looked >= self.every.total_seconds())
         if is_due and can_resume_from(trainer):
-            self._last_time_checked = now
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._write(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Write it where nothing is wrong with the training itself, and no other process is left to wait for."""
         is_common = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
         if is_common and isinstance(exception, SIGTERMException | WorkerDiedError) and can_resume_from(trainer):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._write(trainer)
+
+    def _write(self, trainer: Any) -> None:
+        self._looked = time.monotonic()
+        self.best_model_path = self.format_checkpoint_name({})  # where others look for the last checkpoint
+        trainer.save_checkpoint(self.best_model_path)
 
 
 class HoldFolder(lightning.Callback):
