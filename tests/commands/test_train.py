@@ -390,7 +390,7 @@ def test_interrupt_then_resume(videos, words, tmp_path, capsys):
         assert running.wait(timeout=60) == 130, told
         assert running.stdout.read() == ""
     assert "Traceback" not in told
-    assert "The same command with --resume goes on from there." in told
+    assert "The same command with --resume continues from there." in told
     stopped = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert f"Stopped after step {stopped} " in told
     assert 2 <= stopped < 8

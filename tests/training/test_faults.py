@@ -64,7 +64,7 @@ class TestFaults:
         message = capsys.readouterr().err
         assert "A process that reads videos is gone (" in message
         assert "--workers" in message
-        assert message.rstrip().endswith(f"--resume goes on from {last_of(command)}.")
+        assert message.rstrip().endswith(f"--resume continues from {last_of(command)}.")
         assert FAULT_STEP <= steps_of(last_of(command)) < 8
         goes_on(words, capsys, steps=8 * EPOCHS)
 
@@ -157,7 +157,7 @@ class TestFaults:
                 if line.startswith("epoch 1 of"):
                     running.terminate()
             assert running.wait(timeout=60) == 143, told
-        assert "The same command with --resume goes on from there." in told
+        assert "The same command with --resume continues from there." in told
         assert "Traceback" not in told
         assert f"Stopped after step {steps_of(last_of(command))} " in told
         goes_on(command, capsys)

@@ -467,7 +467,7 @@ def test_it_names_a_checkpoint_only_where_there_is_one(tmp_path):
     _, engine = fit(tmp_path, VideoClassifier(tiny_network(), **start))
     good = tmp_path / "good.ckpt"
     engine.save_checkpoint(good)
-    words = rf"learning rate.*Last good checkpoint: {good}\. fit goes on from it.*--ckpt_path.*train.*--out"
+    words = rf"learning rate.*Last good checkpoint: {good}\. fit continues from it.*--ckpt_path.*train.*--out"
     with pytest.raises(NonFiniteLossError, match=words):
         trainer(tmp_path, max_epochs=2).fit(
             VideoClassifier(tiny_network(), **start),

@@ -25,7 +25,7 @@ def notes_of(prediction: Prediction, *, threshold: float | None = None) -> tuple
     """Sentences about a prediction that looks surer than it is; none where it does not.
 
     Args:
-        prediction: Of a video.
+        prediction: Prediction of a video.
         threshold: The score from which on a class is sure.
     """
     notes = []

@@ -37,7 +37,7 @@ Video = str | Path | Tensor | NDArray[np.uint8]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 GPU_VIEWS: Final = 8
-"""Views of a batch where nothing else is asked for, elsewhere than on a CPU."""
+"""Default number of views per batch, except on a CPU."""
 
 TABLE: Final = """<table><caption>{{ video }}</caption>
 {% for item in top %}<tr><td>{{ item.name }}</td><td>{{ "%.4f" | format(item.score) }}</td>
@@ -79,7 +79,7 @@ class Prediction:
         class_names: In the order of the scores; numbers where the checkpoint has no names.
         frame_indices: The frames of each clip, K lists of T.
         timings: Where the time went.
-        duration_seconds: Of the video; None where nothing tells, as of frames given as an array.
+        duration_seconds: Duration of the video; None where it is unknown, as for frames given as an array.
     """
 
     video: str
@@ -322,7 +322,7 @@ def _existing(device: str | torch.device) -> torch.device:
 
 
 def _class_names(model: UniFormerV2) -> tuple[str, ...]:
-    """Of the head's rows, numbers where they have no names.
+    """Names of the head's rows, or numbers where they have no names.
 
     Raises:
         ValueError: There is no head, or it has not as many rows as names.

@@ -113,7 +113,7 @@ class VideoScorer:
             )
 
     def fingerprint(self, records: Sequence[VideoRecord]) -> dict[str, Any]:
-        """What decides the scores, in plain values: the same for two runs of which one can go on with the other."""
+        """What decides the scores, in plain values: two runs with the same values can continue each other."""
         labels = records_digest(records, ((record.path,) for record in records))[:16]
         return {
             "checkpoint": _weights_digest(self.predictor.model),
@@ -196,7 +196,7 @@ def middle_view(preprocessing: Preprocessing) -> int:
 
 
 def _weights_digest(model: UniFormerV2) -> str:
-    """Of the architecture and all weights."""
+    """Digest of the architecture and all weights."""
     digest = hashlib.blake2b(json.dumps(model.config.to_dict(), sort_keys=True).encode(), digest_size=8)
     for name, value in model.state_dict().items():
         digest.update(name.encode())

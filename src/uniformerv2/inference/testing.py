@@ -1,4 +1,4 @@
-"""A test from its beginning to its dump: in one process or several, stopped and gone on with.
+"""A test from its beginning to its dump: in one process or several; a stopped one continues.
 
     scorer = VideoScorer(Predictor("model", num_clips=4, num_crops=3))
     run = TestRun(scorer, records, dump="result.pkl")
@@ -35,13 +35,13 @@ class TestRun:
     Args:
         scorer: What scores the videos.
         records: All of them, the same in every process.
-        dump: What to write; a test that was stopped goes on from the journal beside it. None: nothing is written.
+        dump: What to write; a stopped test continues from the journal beside it. None: nothing is written.
         rank: Number of this process.
         world_size: Processes. They meet in the journal, so that there must be a ``dump``, on a disk that all share.
         info: What shall stand in the dump beside the scores, in plain values.
 
     Attributes:
-        num_videos: Of this process's share.
+        num_videos: Videos of this process's share.
         num_done: How many of these an earlier run has scored.
 
     Raises:

@@ -56,7 +56,7 @@ class UniFormerV2Config:
         depth: Blocks (layers).
         num_heads: Heads of the spatial attention (heads).
         mlp_ratio: Hidden channels of a block's FFN divided by C.
-        activation: Of a block's FFN; CLIP's is QuickGELU.
+        activation: Activation of the blocks' FFNs; CLIP's is QuickGELU.
         num_frames: Frames of a clip T (t_size); the network takes any multiple of ``tubelet_size``.
         num_classes: Classes; 0 leaves the head out.
         tubelet_size: Frames from one time step to the next: 1, or 2 (temporal_downsample).
@@ -263,7 +263,7 @@ class CheckpointInfo:
         preprocessing: Fields of ``data.transforms.Preprocessing``, in types that JSON knows.
         class_names: Names in the order of the head's rows; empty when unknown.
         is_multi_label: It was trained on videos with several classes: each score is a sigmoid of its own.
-        licence: Of the weights.
+        licence: Licence of the weights.
         source: Where the weights come from.
         metrics: Measured or published numbers by name.
         versions: Versions of the packages that wrote the file.

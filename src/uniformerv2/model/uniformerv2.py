@@ -161,7 +161,7 @@ class UniFormerV2(nn.Module):
             video: [B, T, 3, height, width].
             indices: Blocks, negative ones from the end; a number n means the last n; None means all.
             norm: Apply the network's last norm to the tokens.
-            stop_early: Leave out the blocks after the last one that is asked for; only with ``intermediates_only``.
+            stop_early: Leave out the blocks after the last one of ``indices``; only with ``intermediates_only``.
             output_fmt: "NTLC" gives all tokens [B, T', N, C], a frame's prefix tokens first; "NLC" the same as one
                 sequence [B, T' * N, C]; "NCTHW" the patches as maps [B, C, T', H, W], without prefix tokens.
             intermediates_only: Leave the features out.
@@ -208,7 +208,7 @@ class UniFormerV2(nn.Module):
         """What lies above the blocks: ``forward(video)`` is ``forward_tokens(read_tokens(video), grid)``.
 
         Args:
-            tokens: Of each of ``read_blocks``, [B, T', N, C].
+            tokens: Tokens of each of ``read_blocks``, [B, T', N, C].
             grid: Patches H, W.
 
         Returns:
@@ -258,7 +258,7 @@ class UniFormerV2(nn.Module):
             global_pool: As in timm's method of this name; None is all that is allowed, as the video token pools.
 
         Raises:
-            ValueError: Another pooling is asked for.
+            ValueError: ``global_pool`` is not None.
         """
         if global_pool is not None:
             raise ValueError(f"The video token pools, so global_pool must be None, got {global_pool!r}.")
@@ -316,7 +316,7 @@ class UniFormerV2(nn.Module):
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """As ``torch.nn.Module.train``; a frozen image ViT stays in eval mode.
+        """As ``torch.nn.Module.train``; a frozen backbone stays in eval mode.
 
         Raises:
             ValueError: Its linear maps are merged.
@@ -330,7 +330,7 @@ class UniFormerV2(nn.Module):
 
 
 def _in_format(x: Tensor, output_fmt: TokenFormat, grid: tuple[int, int]) -> Tensor:
-    """Tokens [B, T', N, C] in the order that ``forward_intermediates`` is asked for."""
+    """Tokens [B, T', N, C] in the format that ``forward_intermediates`` returns."""
     if output_fmt == "NCTHW":
         height, width = grid
         return x[:, :, x.shape[2] - height * width :].unflatten(2, grid).permute(0, 4, 1, 2, 3)

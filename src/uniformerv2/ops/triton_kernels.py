@@ -145,7 +145,7 @@ def attend(tokens: Tensor, query: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         tokens: [B, S, C], before a LayerNorm without scale and shift. On a GPU C is at most 1024 in bfloat16 and 256
             in float32: a tile of all channels must fit in shared memory.
         query: [B, R, C] of the tokens' type, R at most 16.
-        eps: Of the LayerNorm.
+        eps: Epsilon of the LayerNorm.
 
     Returns:
         The weighted sums [B, R, C], and the logarithms of the sums of exponentials [B, R], both float32.

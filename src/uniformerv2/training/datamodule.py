@@ -4,7 +4,7 @@
     trainer.fit(VideoClassifier(network), datamodule=data)
 
 A step receives a ``VideoBatch`` on its device, not normalised: a quarter of the bytes, and the classifier knows how. A
-checkpoint holds the position in the epoch: training goes on with the very next batch.
+checkpoint holds the position in the epoch: training continues with the very next batch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class VideoDataModule(lightning.LightningDataModule):
         val: Records or a path: what it marks as ``val``, or all of it where it marks nothing so. Names get the class
             numbers of ``train``.
         test: As ``val``.
-        augmentation: Of the training videos; None is ``TrainAugmentation`` at the network's size.
+        augmentation: Augmentation of the training videos; None is ``TrainAugmentation`` at the network's size.
         batch_size: Videos of a step, in each process.
         eval_batch_size: Videos of a validation or test step, with all their views; None is ``batch_size``.
         num_workers: See ``VideoLoader``; validation has as many of its own.
@@ -62,7 +62,7 @@ class VideoDataModule(lightning.LightningDataModule):
         max_failed: Which part of the training videos may be unreadable.
 
     Attributes:
-        records: Of each split.
+        records: Records of each split.
         class_names: In head order.
         sorts_names: The order is that of the sorted names, as nothing else told it.
 

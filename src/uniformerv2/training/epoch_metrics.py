@@ -135,7 +135,7 @@ class EpochLoss(lightning.Callback):
     come after it.
 
     Attributes:
-        mean: Of the epoch so far; None before its first step.
+        mean: Mean loss of the epoch so far; None before its first step.
     """
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ DTYPES: Final[Mapping[StorageName, torch.dtype]] = {
     "float32": torch.float32,
 }
 SHARD_BYTES: Final = 1 << 28
-"""Of the tokens of a shard, at most, where it has more than one clip."""
+"""Most bytes of a shard that has more than one clip."""
 
 
 def token_shape(network: UniFormerV2, preprocessing: Preprocessing) -> tuple[int, int, int, int]:
@@ -67,7 +67,7 @@ def token_grid(network: UniFormerV2, preprocessing: Preprocessing) -> tuple[int,
 
 
 def clip_bytes(network: UniFormerV2, preprocessing: Preprocessing, storage: StorageName) -> int:
-    """Of the tokens of a clip."""
+    """Bytes of the tokens of a clip."""
     return prod(token_shape(network, preprocessing)) * DTYPES[storage].itemsize
 
 
@@ -76,9 +76,9 @@ class FeaturePart:
     """One pass over the videos of a split, in shards.
 
     Attributes:
-        folder: Of this key.
-        name: Of the split and the pass.
-        num_videos: Of the split.
+        folder: Folder of this key.
+        name: Name of the split and the pass.
+        num_videos: Videos of the split.
         shape: S, T', N, C of one clip.
         storage: Type of the tokens.
         shard_bytes: A shard has as many clips as fit in it, and at least one.
@@ -95,12 +95,12 @@ class FeaturePart:
 
     @property
     def clip_bytes(self) -> int:
-        """Of the tokens of a clip."""
+        """Bytes of the tokens of a clip."""
         return prod(self.shape) * DTYPES[self.storage].itemsize
 
     @property
     def missing_bytes(self) -> int:
-        """Of the tokens of all shards that are not there, or are damaged."""
+        """Bytes of the tokens of all shards that are absent or damaged."""
         missing = (len(self.numbers(shard)) for shard in range(self.num_shards) if not self._is_whole(shard))
         return sum(missing) * self.clip_bytes
 
@@ -115,7 +115,7 @@ class FeaturePart:
         return -(-self.num_videos // self.clips_per_shard)
 
     def numbers(self, shard: int) -> range:
-        """Of the clips of a shard."""
+        """Numbers of the clips of a shard."""
         first = shard * self.clips_per_shard
         return range(first, min(first + self.clips_per_shard, self.num_videos))
 
@@ -211,8 +211,8 @@ def fill(
 
     Args:
         parts: One per view.
-        videos: Of the split.
-        loader: Of them; with all of them in its epoch.
+        videos: Videos of the split.
+        loader: Loader of these videos; its epoch has all of them.
         network: Whose tokens; comes back in the mode it is in.
         settings: How.
         on_clips: Told how many clips are done since it was told last.

@@ -89,7 +89,7 @@ class CachedDataModule(VideoDataModule):
         return sum(self._num_views(split) * len(videos) for split, videos in self._videos.items())
 
     def num_bytes(self, network: UniFormerV2) -> int:
-        """Of the tokens of all clips."""
+        """Bytes of the tokens of all clips."""
         return self.num_clips * clip_bytes(network, self.preprocessing, self.settings.storage)
 
     def open_cache(self, network: UniFormerV2) -> list[FeaturePart]:

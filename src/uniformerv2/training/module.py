@@ -47,7 +47,7 @@ REMEDIES = (
     "--trainer.gradient_clip_val)."
 )
 GO_ON = (
-    "fit goes on from it with other options (--ckpt_path); train goes on with its own, and takes others in a new "
+    "fit continues from it with other options (--ckpt_path); train continues with its own, and takes others in a new "
     "folder (--out)."
 )
 
@@ -172,7 +172,7 @@ class VideoClassifier(lightning.LightningModule):
         Args:
             checkpoint_path: What Lightning wrote in a training.
             map_location: Where it is moved to; the CPU where None.
-            **arguments: Of the class, in the place of the saved ones.
+            **arguments: Arguments of the class that replace the saved ones.
 
         Returns:
             The classifier, in eval mode.

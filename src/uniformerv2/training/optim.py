@@ -40,11 +40,10 @@ class Optimization:
         warmup_start_rate: Rate of the first step.
         end_rate: Rate the cosine falls to.
         warmup_epochs: Epochs from the first rate to the highest, linear in the steps.
-        weight_decay: Of all parameters but the free ones: one-dimensional ones, BatchNorm and the class token.
+        weight_decay: Decay of all parameters except one-dimensional ones, BatchNorm and the class token.
         decay_tokens: Decay of the learnt positions and of the video token too, as published.
         layer_decay: Rate of a layer divided by that of the one above it; 1 is the published one.
-        video_blocks_scale: Rate of what the image ViT did not have (local steps, global UniBlocks, head) divided by the
-            image ViT's own.
+        video_blocks_scale: Rate of the video blocks and the head divided by the backbone's.
         betas: Of AdamW.
 
     Raises:
@@ -117,7 +116,7 @@ def learning_rate(
         start: Rate at epoch 0; not used where ``warmup_epochs`` is 0.
         end: Rate at ``num_epochs`` and after it.
         warmup_epochs: May be 0.
-        num_epochs: Of the whole training.
+        num_epochs: Epochs of the whole training.
 
     Returns:
         The rate.

@@ -29,7 +29,7 @@ def recipe_path(name: str) -> Path:
     """The file of a recipe, or a file of one's own.
 
     Args:
-        name: Of a recipe, or a path.
+        name: Name of a recipe, or a path.
 
     Returns:
         An existing file.

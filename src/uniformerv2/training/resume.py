@@ -1,4 +1,4 @@
-"""Checkpoints from which training goes on as if nothing had happened, written so that a kill leaves the one before.
+"""Checkpoints from which training continues bit for bit, written so that a kill leaves the previous one.
 
 Lightning restores weights, optimiser, schedule, averages and counters. What it leaves out is added here:
 
@@ -143,7 +143,7 @@ class WholeFileIO(TorchCheckpointIO):
             reason = told if isinstance(told, OSError) else told.__context__ or told
             raise CheckpointWriteError(
                 f"{path} could not be written: {reason}. Checkpoints that were written before are whole. Make room on "
-                "the disk, or make the folder writable, and go on from the last one."
+                "the disk, or make the folder writable, and continue from the last one."
             ) from error
 
 
@@ -199,7 +199,7 @@ class HoldFolder(lightning.Callback):
     The first of its processes does.
 
     Args:
-        folder: Of the checkpoints.
+        folder: Folder of the checkpoints.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -278,11 +278,11 @@ class ExactResume(lightning.Callback):
         if self._has_started or path is None or type(exception) not in OF_WRONG_CONTENT or str(path) in str(exception):
             return
         reason = str(exception) if isinstance(exception, ValueError) else repr(exception)
-        raise ValueError(f"Training can't go on from {path}: {reason}") from exception
+        raise ValueError(f"Training can't continue from {path}: {reason}") from exception
 
 
 def checkpoint_bytes(network: torch.nn.Module) -> int:
-    """Of a checkpoint: all weights, and the two moments of AdamW of those that learn."""
+    """Bytes of a checkpoint: all weights, and AdamW's two moments of those that learn."""
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     return weights + 2 * sum(weight.nbytes for weight in network.parameters() if weight.requires_grad)
 
@@ -294,7 +294,7 @@ def can_resume_from(trainer: Any) -> bool:
     the network; nor before one, which Lightning would not make up for.
 
     Args:
-        trainer: Of the training.
+        trainer: Trainer of this training.
     """
     if trainer.state.fn != "fit" or not trainer.training:
         return False

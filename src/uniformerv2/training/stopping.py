@@ -1,4 +1,4 @@
-"""A training that ends before its time: with a checkpoint of what is done, and words that say how to go on."""
+"""A training that is stopped: it leaves a checkpoint, and its message says how to continue."""
 
 from __future__ import annotations
 
@@ -147,14 +147,14 @@ class StopCleanly(lightning.Callback):
 
     def _error(self, trainer: Any) -> TrainingStoppedError:
         where = f"after step {trainer.global_step} (epoch {trainer.current_epoch + 1} of {trainer.max_epochs})"
-        message = f"Stopped {where}; {self.last} is written. The same command with --resume goes on from there."
+        message = f"Stopped {where}; {self.last} is written. The same command with --resume continues from there."
         return TrainingStoppedError(message, signal_number=self.signal_number)
 
     @property
     def _way_on(self) -> str:
         """What the user does next, a sentence."""
         if self.last.exists():
-            return f"The same command with --resume goes on from {self.last}."
+            return f"The same command with --resume continues from {self.last}."
         return "There is no checkpoint yet: the same command starts anew."
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -169,7 +169,7 @@ def stopping_at_once(message: str) -> Iterator[None]:
     """Let a signal end what is safe to end anywhere, as the final test is; only the main thread can.
 
     Args:
-        message: Of the error.
+        message: Message of the error.
 
     Raises:
         TrainingStoppedError: SIGINT or SIGTERM came.

@@ -154,7 +154,7 @@ def from_pretrained(
     Args:
         repository: ``user/name``.
         revision: Branch, tag or commit; the newest state of the main branch where None.
-        token: Of the hub; the one stored by ``hf auth login`` where None.
+        token: Access token; the one stored by ``hf auth login`` where None.
         cache_dir: Folder instead of the hub's own cache (``HF_HOME``).
         **overrides: As for ``load_model``.
 
@@ -176,7 +176,7 @@ def push_to_hub(model: UniFormerV2, repository: str, *, private: bool = False, t
     Args:
         model: With everything that shall travel in ``model.info``.
         repository: ``user/name``; made where it does not exist.
-        private: Of a new repository.
+        private: Whether a new repository is private.
         token: The one stored by ``hf auth login`` where None.
 
     Returns:

@@ -127,7 +127,7 @@ def opened(
 
     Args:
         url: An http or https address.
-        headers: Of the request.
+        headers: Headers of the request.
         watch: Hangs up.
         timeout_seconds: Silence after which the connection counts as broken.
 

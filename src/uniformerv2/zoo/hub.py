@@ -99,7 +99,7 @@ def fetch_folder_from_hub(
         repository: ``user/name``.
         names: Files at the top of the repository.
         revision: Branch, tag or commit; the newest state of the main branch where None.
-        token: Of the hub; the one stored by ``hf auth login`` where None.
+        token: Access token; the one stored by ``hf auth login`` where None.
         cache_dir: Folder instead of the hub's own cache (``HF_HOME``).
 
     Raises:

@@ -155,7 +155,7 @@ def model_folder(folder: Path) -> Path:
         return run.model
     if run.record.is_file() or run.config.is_file() or run.checkpoints.is_dir():
         raise ValueError(
-            f"The training in {folder} is not finished: go on with it (--resume, of fit --ckpt_path last), or take "
+            f"The training in {folder} is not finished: continue it (train --resume, fit --ckpt_path last), or take "
             f"what it has so far, {run.best if run.best.is_file() else run.last}."
         )
     return folder
