@@ -111,7 +111,7 @@ class TestFaults:
     def test_a_log_without_room_says_how_to_go_on(self, tmp_path):
         """It is written by Lightning, whose error names no way on."""
         stop, trainer = StopCleanly(tmp_path / "last.ckpt"), SimpleNamespace(current_epoch=0, max_epochs=2)
-        for is_there, way in ((False, "There is no checkpoint yet"), (True, "The same command with --resume goes on")):
+        for is_there, way in ((False, "There is no checkpoint yet"), (True, "The same command with --resume continues")):
             if is_there:
                 stop.last.touch()
             with (
@@ -132,7 +132,7 @@ class TestFaults:
         assert message.count(".mp4") == BATCH
         assert f"Last good checkpoint: {last_of(command)}." in message
         assert "What helps: a lower learning rate, " in message
-        assert "train goes on with its own, and takes others in a new folder (--out)." in message
+        assert "train continues with its own, and takes others in a new folder (--out)." in message
         assert all(value.isfinite().all() for value in load(last_of(command))["state_dict"].values())
         goes_on(command, capsys)
 
