@@ -5,7 +5,9 @@ import itertools
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,6 +240,30 @@ class TestBatch:
         batch = collate([dataset[0], dataset[1]]).to("meta")
         tensors = (batch.video, batch.label, batch.index, batch.readable)
         assert {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+class TestShown:
+    def test_a_sample_is_plotted(self, records, broken):
+        pytest.importorskip("matplotlib")
+        testing = VideoDataset([records[1], broken], replace(PREPROCESSING, num_clips=2))
+        figure = testing.plot(0, num_frames=3)
+        shown = [axes.images[0].get_array() for axes in figure.axes]
+        views = testing[0].video
+        assert len(shown) == 2 * 3
+        assert np.array_equal(shown[0], views[0, 0].permute(1, 2, 0).round().to(torch.uint8))
+        assert np.array_equal(shown[-1], views[-1, -1].permute(1, 2, 0).round().to(torch.uint8))
+        assert Path(records[1].path).name in figure.get_suptitle()
+        assert "cannot be read" in testing.plot(1).get_suptitle()
+        training = VideoDataset(records, PREPROCESSING, augmentation=AUGMENTATION, repeats=2)
+        assert len(training.plot(SampleKey(0, epoch=1)).axes) == 2 * PREPROCESSING.num_frames
+
+    def test_what_is_printed_is_short(self, records):
+        dataset = VideoDataset(records, PREPROCESSING)
+        assert repr(dataset).startswith(f"VideoDataset({len(records)} records; testing, 1 view [")
+        assert repr(dataset[0]).startswith("VideoSample(torch.")
+        assert "label=[" in repr(collate([dataset[0], dataset[1]]))
+        record = VideoRecord("a.mp4", label=0, start_seconds=1.5, end_seconds=2.0)
+        assert repr(record) == "VideoRecord('a.mp4', label=0, start_seconds=1.5, end_seconds=2.0)"
 
 
 class TestRecords:

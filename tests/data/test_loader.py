@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import logging
 import multiprocessing
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import dataloader
 
 from tests.data.clips_on_disk import write_folder
 from uniformerv2.core.limits import set_limits
@@ -267,6 +269,22 @@ class WithoutSharedMemory(VideoDataset):
     def __getitem__(self, key):
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         return super().__getitem__(key)
+
+
+def test_pytorch_still_has_the_private_names_that_the_loader_builds_on():
+    """Another PyTorch may call them otherwise: then this fails, by name, and not a worker that dies unseen."""
+    iterator = dataloader._MultiProcessingDataLoaderIter
+    assert {"_get_data", "_try_get_data", "_shutdown_workers"} <= set(vars(iterator))
+    assert {"_get_iterator", "check_worker_number_rationality"} <= set(vars(dataloader.DataLoader))
+    assert list(inspect.signature(iterator._try_get_data).parameters) == ["self", "timeout"]
+    source = inspect.getsource(dataloader)
+    for use in (
+        "data = self._get_data()",
+        "self._workers.append(",
+        "self._timeout = ",
+        "self._iterator = self._get_iter",
+    ):
+        assert use in source, use
 
 
 class TestWorkersThatEnd:

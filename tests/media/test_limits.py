@@ -16,7 +16,7 @@ from tests.media.made_videos import make_video
 from uniformerv2.core.limits import set_limits
 from uniformerv2.data import check
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import ClipReader, VideoSource
+from uniformerv2.data.clips import ClipReader
 from uniformerv2.data.shards import INDEX, ShardDataset
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import VideoError, open_video
@@ -26,10 +26,6 @@ from uniformerv2.media.mp4_tables import declared_packets
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     return make_video(tmp_path_factory.mktemp("videos") / "a.mp4", frames=12)
-
-
-def source(path):
-    return VideoSource(0, VideoRecord(str(path)), str(path), str(path))
 
 
 def refused(path, words, **options):
@@ -78,15 +74,15 @@ def test_views_need_memory_for_one_frame_and_have_the_same_bits(video, protocol,
     with set_limits(bytes_per_request=30_000 if protocol == "mmaction2" else 80_000):
         with open_video(video) as reader, pytest.raises(VideoError, match=r"12 frames of 64 x 48 .* bytes_per_request"):
             reader.frames(range(12))
-        views = ClipReader(preprocessing=preprocessing).views(source(video), view=view)
-    assert torch.equal(views.pixels, wanted if view is None else wanted[view])
+        views = ClipReader(preprocessing=preprocessing).read(video, view=view)
+    assert torch.equal(views.video, wanted if view is None else wanted[view])
     assert views.duration_seconds == pytest.approx(12 / 25, abs=0.1)
 
 
 def test_a_frame_that_would_be_resized_beyond_the_limit_is_refused(tmp_path):
     Image.new("RGB", (20_000, 1)).save(tmp_path / "img_1.png")
     with pytest.raises(VideoError, match="covers the input at 4480000 x 224, is above the limit pixels_per_frame"):
-        ClipReader(preprocessing=Preprocessing()).views(source(tmp_path))
+        ClipReader(preprocessing=Preprocessing()).read(tmp_path)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1792, 300), (1793, 40), (3001, 17)])

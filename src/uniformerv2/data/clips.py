@@ -1,13 +1,16 @@
-"""From a record to its clips: the one path from disk to tensor, for training, testing and shards.
+"""From a record or a path to its clips: the one path from disk to tensor, for training, testing, predicting and shards.
 
-Letters: K clips, T frames, C colours, h x w of the network's input, V views (K times crops).
+A record may mean a segment of its video; `segment_frames` says which frames that are.
+
+Letters: K clips, T frames, C colours, H x W pixels of a frame, h x w of the network's input, V views (K times crops).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -27,16 +30,22 @@ if TYPE_CHECKING:  # brings torchvision, which takes as long to import as torch;
     from uniformerv2.data.augmentation import Label, TrainAugmentation
 
 __all__ = [
+    "Candidate",
     "ClipReader",
     "SampleKey",
     "TooManyFailuresError",
     "VideoFailure",
     "VideoSample",
-    "VideoSource",
-    "VideoViews",
     "segment_frames",
     "segment_seconds",
 ]
+
+Result = TypeVar("Result")
+Candidate = tuple[int, VideoRecord, str | None]
+"""Number of a record, the record, and the file that holds its video where that is not its path."""
+
+MAX_ATTEMPTS: Final = 10
+"""Records drawn for one sample. Where one in a hundred is broken, so many in a row have a chance of 1e-20."""
 
 ROUNDING_SECONDS: Final = 1e-4
 """Lists round their times; a frame that starts so little after a segment's bound counts as on it."""
@@ -95,12 +104,6 @@ def segment_seconds(record: VideoRecord, reader: VideoReader) -> float | None:
     return ((whole if end is None else min(end, whole)) - start if whole else None) or None
 
 
-Result = TypeVar("Result")
-
-MAX_ATTEMPTS = 10
-"""Records drawn for one sample. Where one in a hundred is broken, so many in a row have a chance of 1e-20."""
-
-
 class TooManyFailuresError(RuntimeError):
     """More videos cannot be read than is allowed."""
 
@@ -143,53 +146,21 @@ class VideoFailure:
 
 
 @dataclass(frozen=True)
-class VideoSource:
-    """Where the video of a record lies.
-
-    Attributes:
-        index: Number of the record.
-        record: What is known about it.
-        path: What the decoder opens.
-        name: What failures call it.
-    """
-
-    index: int
-    record: VideoRecord
-    path: str
-    name: str
-
-
-@dataclass(frozen=True)
-class VideoViews:
-    """A video made ready for the network, and how it came about.
-
-    Attributes:
-        pixels: [V, T, C, h, w], or [T, C, h, w] of one view; 0 to 255, not normalised.
-        frame_indices: The frames of each clip, K tuples of T.
-        duration_seconds: Of the record's segment; None where nothing tells.
-        decode_seconds: Time to open the video and to decode.
-        preprocess_seconds: Time to resize and to crop.
-    """
-
-    pixels: Tensor
-    frame_indices: tuple[tuple[int, ...], ...]
-    duration_seconds: float | None
-    decode_seconds: float
-    preprocess_seconds: float
-
-
-@dataclass(frozen=True)
 class VideoSample:
-    """One item of a dataset.
+    """A video, or one clip of it, made ready for the network: the item of a dataset.
 
     Attributes:
         video: [T, C, h, w] in training, [V, T, C, h, w] in testing; 0 to 255, not normalised. uint8, except where
             the test protocol does not round: then float32.
-        label: Class number; -1 where there is none. Multi-label: one float per class, 0.0 or 1.0.
+        label: Class number; -1, as a tensor knows no None, where there is none. Multi-label: one float per class, 0.0
+            or 1.0.
         index: Number of the record that is shown; in training not always the one that was drawn.
         readable: False in testing where the video cannot be read; it is all zeros then.
         failures: What could not be read on the way.
         duration_seconds: In testing, of the record's segment; None where nothing tells.
+        frame_indices: In testing, the frames of each clip, K tuples of T.
+        decode_seconds: In testing, the time to open the video and to decode.
+        preprocess_seconds: In testing, the time to resize and to crop.
     """
 
     video: Tensor
@@ -198,6 +169,15 @@ class VideoSample:
     readable: bool = True
     failures: tuple[VideoFailure, ...] = ()
     duration_seconds: float | None = None
+    frame_indices: tuple[tuple[int, ...], ...] = ()
+    decode_seconds: float = 0.0
+    preprocess_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        """Shapes instead of pixels."""
+        broken = "" if self.readable else ", readable=False"
+        shown = f"{self.video.dtype} {list(self.video.shape)}, label={self.label.tolist()}, index={self.index}"
+        return f"VideoSample({shown}{broken})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +233,7 @@ class ClipReader:
         """V in testing."""
         return self.preprocessing.num_clips * self.preprocessing.num_crops
 
-    def first_readable(self, candidates: Iterable[VideoSource], *, key: SampleKey) -> list[VideoSample]:
+    def first_readable(self, candidates: Iterable[Candidate], *, key: SampleKey) -> list[VideoSample]:
         """Train on the first of a few records that can be read.
 
         Args:
@@ -267,64 +247,101 @@ class ClipReader:
             TooManyFailuresError: None of the first ten can be read.
         """
         failures: list[VideoFailure] = []
-        for attempt, source in zip(range(MAX_ATTEMPTS), candidates, strict=False):
+        for attempt, (index, record, file) in zip(range(MAX_ATTEMPTS), candidates, strict=False):
             try:
-                clips = self._train_clips(source, key, attempt)
+                clips = self._train_clips(record, key, attempt, file)
             except VideoError as error:
-                failures.append(_failure(error, source, attempt))
+                failures.append(VideoFailure(index, record.path, error.kind, error.detail, attempt))
                 continue
             noted = [tuple(failures), *[()] * (len(clips) - 1)]
             return [
-                VideoSample(clip, self._target(label), source.index, True, failed)
+                VideoSample(clip, self._target(label), index, True, failed)
                 for (clip, label), failed in zip(clips, noted, strict=True)
             ]
         listed = "\n".join(f"  {failure}" for failure in failures)
         raise TooManyFailuresError(f"{len(failures)} videos in a row cannot be read:\n{listed}")
 
-    def test(self, source: VideoSource, *, view: int | None = None) -> VideoSample:
-        """Test on a record, or on one view of it; where it can't be read, the sample says so and is never replaced.
+    def test(
+        self, record: VideoRecord, *, index: int = 0, view: int | None = None, file: str | None = None
+    ) -> VideoSample:
+        """As ``read``; where the video cannot be read, the sample says so, is all zeros, and is never replaced."""
+        try:
+            return self.read(record, index=index, view=view, file=file)
+        except VideoError as error:
+            failures = (VideoFailure(index, record.path, error.kind, error.detail),)
+            return VideoSample(self._blank(view), self._target(record.label), index, False, failures)
+
+    def read(
+        self, video: VideoRecord | str | Path, *, index: int = 0, view: int | None = None, file: str | None = None
+    ) -> VideoSample:
+        """All test views of a video or of a segment of it, or one of them.
 
         Args:
-            source: What to read.
+            video: A record, or a path.
+            index: Number of the record.
             view: Gives [T, C, h, w]: the crops of the first clip come first. None: all, [V, T, C, h, w].
+            file: Where the video lies, if not at its path.
 
         Returns:
             The sample.
-        """
-        try:
-            views = self.views(source, view=view)
-        except VideoError as error:
-            failures = (_failure(error, source),)
-            return VideoSample(self._blank(view), self._target(source.record.label), source.index, False, failures)
-        target = self._target(source.record.label)
-        return VideoSample(views.pixels, target, source.index, duration_seconds=views.duration_seconds)
-
-    def views(self, source: VideoSource, *, view: int | None = None) -> VideoViews:
-        """All views of a record, or one of them, with what a prediction tells about them.
-
-        Args:
-            source: What to read.
-            view: As for ``test``.
-
-        Returns:
-            The views.
 
         Raises:
-            VideoError: The video can't be read.
+            VideoError: The video cannot be read.
         """
+        record = video if isinstance(video, VideoRecord) else VideoRecord(str(video))
         num_crops = self.preprocessing.num_crops
         wanted = slice(None) if view is None else slice(view // num_crops, view // num_crops + 1)
 
-        def read(reader: VideoReader) -> VideoViews:
-            start, stop = segment_frames(source.record, reader)
-            clips = self._in_order(source.record, self.preprocessing.indices(stop - start, start=start)[wanted])
+        def read(reader: VideoReader, start: int, stop: int) -> VideoSample:
+            clips = self._in_order(record, self.preprocessing.indices(stop - start, start=start)[wanted])
             pixels, seconds = self._resized(reader, clips)
-            duration = segment_seconds(source.record, reader)
-            return VideoViews(pixels, tuple(map(tuple, clips)), duration, perf_counter() - begin - seconds, seconds)
+            return VideoSample(
+                pixels if view is None else pixels[view % num_crops],
+                self._target(record.label),
+                index,
+                duration_seconds=segment_seconds(record, reader),
+                frame_indices=tuple(map(tuple, clips)),
+                decode_seconds=perf_counter() - begin - seconds,
+                preprocess_seconds=seconds,
+            )
 
         begin = perf_counter()
-        views = self._read(source, read)
-        return views if view is None else replace(views, pixels=views.pixels[view % num_crops])
+        return self.visit(record, read, file=file)
+
+    def from_frames(self, frames: Tensor) -> VideoSample:
+        """All test views of a video that is decoded already.
+
+        Args:
+            frames: uint8 RGB [T, C, H, W], the whole video.
+        """
+        begin = perf_counter()
+        indices = self.preprocessing.indices(len(frames))
+        views = torch.cat([self.preprocessing.resize_and_crop(frames[clip]) for clip in indices])
+        seconds = perf_counter() - begin
+        found = tuple(map(tuple, indices))
+        return VideoSample(views, self._target(None), 0, frame_indices=found, preprocess_seconds=seconds)
+
+    def visit(
+        self, record: VideoRecord, read: Callable[[VideoReader, int, int], Result], *, file: str | None = None
+    ) -> Result:
+        """What ``read`` makes of the open video and of the record's segment, first frame and one past the last.
+
+        Raises:
+            VideoError: The video cannot be read, or takes too long, or did before.
+        """
+        seconds = self.seconds_per_video
+
+        def open_and_read() -> Result:
+            with open_video(file or record.path, decoder=self.decoder) as reader:
+                return read(reader, *segment_frames(record, reader))
+
+        if record.path in self._hung:
+            raise VideoError(record.path, "timeout", f"it took more than {seconds:g} s before")
+        try:
+            return self._watch(open_and_read, seconds=seconds)
+        except TimeoutError as error:
+            self._hung.add(record.path)
+            raise VideoError(record.path, "timeout", f"it took more than {seconds:g} s") from error
 
     def _resized(self, reader: VideoReader, clips: list[list[int]]) -> tuple[Tensor, float]:
         """Views [V, T, C, h, w] of the frames, each made small as it comes, and the seconds that this took."""
@@ -346,48 +363,29 @@ class ClipReader:
         assert views is not None  # a clip has frames
         return views.flatten(0, 1), seconds
 
-    def _train_clips(self, source: VideoSource, key: SampleKey, attempt: int) -> list[tuple[Tensor, Label]]:
+    def _train_clips(
+        self, record: VideoRecord, key: SampleKey, attempt: int, file: str | None
+    ) -> list[tuple[Tensor, Label]]:
         if self.augmentation is None:
             raise TypeError("ClipReader has no augmentation: it reads for testing")
         rng = np.random.default_rng((self.seed, key.epoch, key.index, key.draw, attempt))
 
-        def read(reader: VideoReader) -> Tensor:
-            start, stop = segment_frames(source.record, reader)
+        def read(reader: VideoReader, start: int, stop: int) -> Tensor:
             clips = self.preprocessing.indices(stop - start, self.repeats, rng=rng, start=start)
-            frames = reader.frames([number for clip in self._in_order(source.record, clips) for number in clip])
+            frames = reader.frames([number for clip in self._in_order(record, clips) for number in clip])
             return frames.unflatten(0, (len(clips), -1))
 
-        return [self.augmentation(clip, source.record.label, rng=rng) for clip in self._read(source, read)]
+        return [self.augmentation(clip, record.label, rng=rng) for clip in self.visit(record, read, file=file)]
 
     def _in_order(self, record: VideoRecord, clips: list[list[int]]) -> list[list[int]]:
         """The frames of each clip as the record wants them shown."""
         return clips
 
     def _blank(self, view: int | None) -> Tensor:
-        """Zeros of the shape and type of ``_test_views``."""
+        """Zeros of the shape and type of what ``read`` gives."""
         frames = torch.zeros(self.preprocessing.num_frames, 3, *self.preprocessing.input_size, dtype=torch.uint8)
         one = self.preprocessing.resize_and_crop(frames, 1)
         return one.repeat(self.num_views, 1, 1, 1, 1) if view is None else one[0]
-
-    def _read(self, source: VideoSource, read: Callable[[VideoReader], Result]) -> Result:
-        """What ``read`` makes of the open video.
-
-        Raises:
-            VideoError: It can't be read, or takes too long, or did before.
-        """
-        seconds = self.seconds_per_video
-
-        def open_and_read() -> Result:
-            with open_video(source.path, decoder=self.decoder) as reader:
-                return read(reader)
-
-        if source.name in self._hung:
-            raise VideoError(source.path, "timeout", f"it took more than {seconds:g} s before")
-        try:
-            return self._watch(open_and_read, seconds=seconds)
-        except TimeoutError as error:
-            self._hung.add(source.name)
-            raise VideoError(source.path, "timeout", f"it took more than {seconds:g} s") from error
 
     def _target(self, label: Label) -> Tensor:
         if self.num_classes is None:
@@ -396,7 +394,3 @@ class ClipReader:
         target = torch.zeros(self.num_classes)
         target[classes] = 1.0
         return target
-
-
-def _failure(error: VideoError, source: VideoSource, attempt: int = 0) -> VideoFailure:
-    return VideoFailure(source.index, source.name, error.kind, error.detail, attempt)

@@ -16,7 +16,8 @@ import dataclasses
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate, chain, product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
 
 import numpy as np
@@ -24,12 +25,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import ClipReader, SampleKey, TooManyFailuresError, VideoFailure, VideoSample, VideoSource
+from uniformerv2.data.clips import Candidate, ClipReader, SampleKey, TooManyFailuresError, VideoFailure, VideoSample
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import Decoder
 
-if TYPE_CHECKING:  # brings torchvision and, with it, torch's compiler; testing needs neither
+if TYPE_CHECKING:  # the augmentation brings torchvision and, with it, torch's compiler; testing needs neither
+    from matplotlib.figure import Figure
+
     from uniformerv2.data.augmentation import TrainAugmentation
 
 __all__ = [
@@ -76,13 +80,15 @@ class VideoBatch:
         return self._with(Tensor.pin_memory)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
-        return dataclasses.replace(
-            self,
-            video=change(self.video),
-            label=change(self.label),
-            index=change(self.index),
-            readable=change(self.readable),
-        )
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, **changed)
+
+    def __repr__(self) -> str:
+        """Shapes instead of pixels."""
+        broken = "" if self.readable.all() else f", {int((~self.readable).sum())} unreadable"
+        return f"VideoBatch({self.video.dtype} {list(self.video.shape)}, label={self.label.tolist()}{broken})"
 
 
 class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
@@ -176,18 +182,52 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
         index, view = key.index, None
         if self.views == "separate":
             index, view = divmod(key.index, self.reader.num_views)
-        return self.reader.test(self._source(index), view=view)
+        return self.reader.test(self.records[index], index=index, view=view)
 
-    def _source(self, index: int) -> VideoSource:
-        record = self.records[index]
-        return VideoSource(index, record, record.path, record.path)
-
-    def _candidates(self, key: SampleKey) -> Iterator[VideoSource]:
+    def _candidates(self, key: SampleKey) -> Iterator[Candidate]:
         """The record itself, then any others."""
-        yield self._source(key.index)
         rng = np.random.default_rng((self.reader.seed, key.epoch, key.index, key.draw))
+        index = key.index
         while True:
-            yield self._source(int(rng.integers(len(self.records))))
+            yield index, self.records[index], None
+            index = int(rng.integers(len(self.records)))
+
+    def __repr__(self) -> str:
+        """How many records there are, and what becomes of them."""
+        reader = self.reader
+        shape = [reader.preprocessing.num_frames, 3, *reader.preprocessing.input_size]
+        if reader.augmentation is not None:
+            items = f"training, {reader.repeats} clip{'s' * (reader.repeats > 1)} {shape} of each"
+        else:
+            items = f"testing, {reader.num_views} view{'s' * (reader.num_views > 1)} {shape} of each, {self.views}"
+        return f"VideoDataset({len(self.records)} records; {items})"
+
+    def plot(self, key: SampleKey | int, *, num_frames: int = 8) -> Figure:
+        """Show an item as the network will see it: a row of frames for each clip or view.
+
+        Args:
+            key: As for an item.
+            num_frames: At most so many frames of each clip, evenly spread.
+
+        Returns:
+            A matplotlib figure; needs the extra ``plot``.
+        """
+        figure_module = require("matplotlib.figure", extra="plot")
+        item = self[key]
+        samples = item if isinstance(item, list) else [item]
+        clips = torch.cat([sample.video.reshape(-1, *sample.video.shape[-4:]) for sample in samples])
+        record = self.records[samples[0].index]
+        shown = np.linspace(0, clips.shape[1] - 1, min(num_frames, clips.shape[1])).round().astype(int)
+        figure: Figure = figure_module.Figure(figsize=(1.5 * len(shown), 1.5 * len(clips) + 0.4), layout="constrained")
+        for axes, (clip, number) in zip(
+            figure.subplots(len(clips), len(shown), squeeze=False).flat, product(clips, shown), strict=True
+        ):
+            axes.imshow(clip[number].permute(1, 2, 0).round().to(torch.uint8).numpy())
+            axes.set_axis_off()
+        names = ", ".join(record.label_names or map(str, record.labels)) or "no class"
+        broken = "" if samples[0].readable else " (cannot be read)"
+        figure.suptitle(f"{Path(record.path).name}: {names}{broken}", fontsize=9)
+        return figure
 
 
 def collate(samples: Sequence[VideoSample | list[VideoSample]]) -> VideoBatch:
@@ -219,9 +259,9 @@ def balanced_weights(records: Sequence[VideoRecord]) -> list[float]:
     """
     counts: dict[int, int] = {}
     for record in records:
-        for label in _labels(record):
+        for label in record.labels:
             counts[label] = counts.get(label, 0) + 1
-    return [1 / min((counts[label] for label in _labels(record)), default=1) for record in records]
+    return [1 / min((counts[label] for label in record.labels), default=1) for record in records]
 
 
 def check_labels(records: Sequence[VideoRecord], num_classes: int | None) -> None:
@@ -235,17 +275,11 @@ def check_labels(records: Sequence[VideoRecord], num_classes: int | None) -> Non
     for record in records:
         if num_classes is None and isinstance(record.label, tuple):
             raise ValueError(f"{record.path} has several labels, {record.label}; give num_classes")
-        worst = max(_labels(record), default=0)
+        worst = max(record.labels, default=0)
         if num_classes is not None and worst >= num_classes:
             raise ValueError(
                 f"{record.path} has label {worst}; num_classes={num_classes} allows 0 to {num_classes - 1}"
             )
-
-
-def _labels(record: VideoRecord) -> tuple[int, ...]:
-    if record.label is None:
-        return ()
-    return record.label if isinstance(record.label, tuple) else (record.label,)
 
 
 class PackedRecords(Sequence[VideoRecord]):

@@ -183,6 +183,11 @@ class VideoLoader:
                 raise WorkerDiedError(_shared_memory_advice()) from error
             raise
 
+    def __repr__(self) -> str:
+        """The data set, and what a batch is."""
+        how = f"batch_size={self.batch_size}, num_workers={self.num_workers}"
+        return f"VideoLoader({self.dataset!r}, {how}, {len(self)} batches)"
+
     def close(self) -> None:
         """End the workers now; the next pass starts new ones. Closing twice is harmless."""
         iterator, self._loader._iterator = self._loader._iterator, None
@@ -261,7 +266,10 @@ class VideoLoader:
 
 
 class _WatchedLoader(DataLoader[Any]):
-    """Sees within seconds that a worker is dead, which PyTorch's does only where there is no time limit."""
+    """Sees within seconds that a worker is dead, which PyTorch's does only where there is no time limit.
+
+    The names with an underscore that this and the next class use are PyTorch's own; a test names those that are gone.
+    """
 
     def _get_iterator(self) -> Any:
         if not self.num_workers:

@@ -9,7 +9,6 @@ A folder of shards holds ``index.json`` and ``000000.tar`` on; a tar holds for e
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
@@ -17,7 +16,7 @@ import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import blake2b
 from itertools import count, islice
 from pathlib import Path
@@ -31,7 +30,7 @@ from torch.utils.data import get_worker_info
 from uniformerv2.core.files import write_text, write_whole
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import ClipReader, SampleKey, VideoSample, VideoSource
+from uniformerv2.data.clips import Candidate, ClipReader, SampleKey, VideoSample
 from uniformerv2.data.dataset import check_labels
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import Decoder
@@ -44,7 +43,7 @@ __all__ = ["INDEX", "Shard", "ShardDataset", "ShardIndex", "write_shards"]
 INDEX: Final = "index.json"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Shard:
     """One tar file."""
 
@@ -52,7 +51,7 @@ class Shard:
     num_samples: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ShardIndex:
     """What ``index.json`` holds.
 
@@ -79,9 +78,9 @@ class ShardIndex:
             ValueError: Not such an index, or one with names that leave the folder.
         """
         try:
-            fields = json.loads(text)
-            shards = tuple(Shard(str(shard["name"]), int(shard["num_samples"])) for shard in fields["shards"])
-            index = cls(shards, str(fields["fingerprint"]), tuple(fields["missing"]))
+            found = json.loads(text)
+            shards = tuple(Shard(str(shard["name"]), int(shard["num_samples"])) for shard in found["shards"])
+            index = cls(shards, str(found["fingerprint"]), tuple(found["missing"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{where} is no index of shards ({error!r}); write_shards makes one") from error
         for shard in shards:
@@ -188,7 +187,7 @@ def _claim(folder: Path, index: ShardIndex) -> None:
                 f"{folder} holds shards of other records, or divided in another way; choose another folder"
             )
         return
-    write_text(path, json.dumps(dataclasses.asdict(index), indent=1))
+    write_text(path, json.dumps(asdict(index), indent=1))
 
 
 def _write_shard(wds: Any, path: Path, members: dict[int, VideoRecord]) -> None:
@@ -212,8 +211,8 @@ def _json(value: object) -> str:
 
 
 def _describe(record: VideoRecord) -> dict[str, Any]:
-    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-    return {**fields, "extra": {str(name): str(value) for name, value in record.extra.items()}}
+    known = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {**known, "extra": {str(name): str(value) for name, value in record.extra.items()}}
 
 
 SCHEMES: Final = ("http", "https", "gs", "hf", "ais", "sftp", "ftps", "scp")
@@ -222,7 +221,7 @@ SCHEMES: Final = ("http", "https", "gs", "hf", "ais", "sftp", "ftps", "scp")
 
 @dataclass(frozen=True)
 class _Packed:
-    """A member of a shard: its video in memory, and what was known about it."""
+    """A member of a shard: what is known about it, its video in memory, its name, and how often it came before."""
 
     index: int
     record: VideoRecord
@@ -236,13 +235,11 @@ class _Packed:
         videos = {suffix: value for suffix, value in sample.items() if not suffix.startswith("__") and suffix != "json"}
         if "json" not in sample or len(videos) != 1:
             raise ValueError(f"{name} holds {sorted(videos)}; one video and a json are needed: see write_shards")
-        fields = json.loads(sample["json"])
-        index = int(fields.pop("index"))
-        for several in ("label", "label_name"):
-            if isinstance(fields[several], list):
-                fields[several] = tuple(fields[several])
+        known = json.loads(sample["json"])
+        index = int(known.pop("index"))
         ((suffix, video),) = videos.items()
-        return cls(index, VideoRecord(**fields), video, f"{name}.{suffix}", draw)
+        several = {key: tuple(known[key]) for key in ("label", "label_name") if isinstance(known[key], list)}
+        return cls(index, VideoRecord(**{**known, **several}), video, f"{name}.{suffix}", draw)
 
 
 class ShardDataset:
@@ -381,9 +378,9 @@ class ShardDataset:
 
     def _test(self, shards: list[Shard]) -> Iterator[VideoSample]:
         packed = (member for shard in shards for member in self._members(shard, 0))
-        with TemporaryDirectory(prefix="uniformerv2-") as folder, closing(_on_disk(packed, Path(folder))) as sources:
-            for source in sources:
-                yield self.reader.test(source)
+        with TemporaryDirectory(prefix="uniformerv2-") as folder, closing(_on_disk(packed, Path(folder))) as candidates:
+            for index, record, file in candidates:
+                yield self.reader.test(record, index=index, file=file)
 
     def _shuffled(self, epoch: int, worker: int, num_workers: int) -> Iterator[_Packed]:
         """Without end: the worker's shards again and again, drawn from a buffer."""
@@ -464,12 +461,12 @@ def _open(address: str) -> IO[bytes]:
     return stream
 
 
-def _on_disk(packed: Iterable[_Packed], folder: Path) -> Generator[VideoSource]:
+def _on_disk(packed: Iterable[_Packed], folder: Path) -> Generator[Candidate]:
     """Each video as a file, as long as it is looked at."""
     for number, member in enumerate(packed):
         path = folder / str(number)
         path.write_bytes(member.video)
         try:
-            yield VideoSource(member.index, member.record, str(path), member.name)
+            yield member.index, replace(member.record, path=member.name), str(path)  # failures name the member
         finally:
             path.unlink()

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -21,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniformerv2.core.workers import available_cores
-from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import ClipReader, VideoSource, VideoViews
+from uniformerv2.data.clips import ClipReader, VideoSample
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.int8 import Int8Network
@@ -242,9 +240,9 @@ class Predictor:
 
     def _prepared(
         self, videos: Iterable[Video], decoder: ThreadPoolExecutor, *, num_ahead: int
-    ) -> Iterator[tuple[Video, VideoViews | VideoError]]:
+    ) -> Iterator[tuple[Video, VideoSample | VideoError]]:
         """Videos in order, made ready; ``num_ahead`` more are begun before one is given."""
-        begun: deque[tuple[Video, Future[VideoViews | VideoError]]] = deque()
+        begun: deque[tuple[Video, Future[VideoSample | VideoError]]] = deque()
         for video in videos:
             begun.append((video, decoder.submit(self._prepare_or_fail, video)))
             if len(begun) > num_ahead:
@@ -253,24 +251,17 @@ class Predictor:
         for first, views in begun:
             yield first, views.result()
 
-    def _prepare_or_fail(self, video: Video) -> VideoViews | VideoError:
+    def _prepare_or_fail(self, video: Video) -> VideoSample | VideoError:
         try:
             return self._prepare(video)
         except VideoError as error:
             return error
 
-    def _prepare(self, video: Video) -> VideoViews:
-        if isinstance(video, str | Path):
-            path = str(video)
-            return self.reader.views(VideoSource(0, VideoRecord(path), path, path))
-        start = perf_counter()
-        array = _as_frames(video)
-        indices = self.preprocessing.indices(len(array))
-        clips = [self.preprocessing.resize_and_crop(array[clip]) for clip in indices]
-        return VideoViews(torch.cat(clips), tuple(map(tuple, indices)), None, 0.0, perf_counter() - start)
+    def _prepare(self, video: Video) -> VideoSample:
+        return self.reader.read(video) if isinstance(video, str | Path) else self.reader.from_frames(_as_frames(video))
 
-    def _predict(self, videos: Iterable[tuple[Video, VideoViews | VideoError]]) -> Iterator[Prediction | VideoError]:
-        pairs = ((pair, pair[1].pixels if isinstance(pair[1], VideoViews) else None) for pair in videos)
+    def _predict(self, videos: Iterable[tuple[Video, VideoSample | VideoError]]) -> Iterator[Prediction | VideoError]:
+        pairs = ((pair, pair[1].video if isinstance(pair[1], VideoSample) else None) for pair in videos)
         for done in compute_in_batches(pairs, self.logits, views_per_batch=self.views_per_batch):
             video, views = done.item
             if isinstance(views, VideoError):

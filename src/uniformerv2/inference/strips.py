@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import segment_frames
+from uniformerv2.data.clips import ClipReader
+from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.report_examples import FrameStrips
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
-from uniformerv2.media.decoding import VideoError, open_video
+from uniformerv2.media.decoding import VideoError, VideoReader
 
 __all__ = ["frame_strip", "strips_below", "strips_of"]
 
@@ -39,12 +40,14 @@ def frame_strip(video: VideoScores, *, num_frames: int = 5) -> NDArray[np.uint8]
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}.")
     record = VideoRecord(video.path, **{name: getattr(video, name) for name in SEGMENT})
+
+    def strip(reader: VideoReader, start: int, stop: int) -> NDArray[np.uint8]:
+        count = min(num_frames, stop - start)
+        indices = [start + (2 * part + 1) * (stop - start) // (2 * count) for part in range(count)]
+        return np.ascontiguousarray(reader.frames(indices).permute(0, 2, 3, 1).numpy())
+
     try:
-        with open_video(video.path) as reader:
-            start, stop = segment_frames(record, reader)
-            count = min(num_frames, stop - start)
-            indices = [start + (2 * part + 1) * (stop - start) // (2 * count) for part in range(count)]
-            return np.ascontiguousarray(reader.frames(indices).permute(0, 2, 3, 1).numpy())
+        return ClipReader(preprocessing=Preprocessing()).visit(record, strip)
     except VideoError:
         return None
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import VideoSource
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.inference.predictor import Predictor
@@ -74,7 +73,7 @@ def measure_pipeline(
 
 def _pixels(predictor: Predictor, record: VideoRecord) -> Tensor:
     """[V, T, 3, h, w], not normalised."""
-    return predictor.reader.views(VideoSource(0, record, record.path, record.path)).pixels
+    return predictor.reader.read(record).video
 
 
 @torch.inference_mode()
