@@ -77,19 +77,15 @@ class TrainAugmentation:
             message = f"image_size is {self.image_size!r}; it must be a number of pixels or a pair (height, width)"
             raise ValueError(message)
         if not 0 < self.area[0] <= self.area[1] <= 1:
-            message = f"area is {self.area!r}; it must be a range (lowest, highest) above 0 and up to 1"
-            raise ValueError(message)
+            raise ValueError(f"area is {self.area!r}; it must be a range (lowest, highest) above 0 and up to 1")
         if not 0 < self.aspect_ratio[0] <= self.aspect_ratio[1]:
-            message = f"aspect_ratio is {self.aspect_ratio!r}; it must be a range (lowest, highest) above 0"
-            raise ValueError(message)
+            raise ValueError(f"aspect_ratio is {self.aspect_ratio!r}; it must be a range (lowest, highest) above 0")
         for name in ("flip", "color_jitter", "random_erasing"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                message = f"{name} is {value!r}; it must be from 0 to 1"
-                raise ValueError(message)
+                raise ValueError(f"{name} is {value!r}; it must be from 0 to 1")
         for name in ("interpolation", "crop_interpolation"):
             if (value := getattr(self, name)) not in get_args(Interpolation):
-                message = f"{name} is {value!r}; it must be 'bilinear' or 'bicubic'"
-                raise ValueError(message)
+                raise ValueError(f"{name} is {value!r}; it must be 'bilinear' or 'bicubic'")
         if self.rand_augment is not None:
             RandAugment.parse(self.rand_augment)
 
@@ -110,8 +106,7 @@ class TrainAugmentation:
             ValueError: Not uint8, not three colours, or empty.
         """
         if clip.dtype != torch.uint8 or clip.ndim != 4 or clip.shape[1] != 3 or clip.numel() == 0:
-            message = f"clip is {clip.dtype} {list(clip.shape)}; needed is uint8 [T, 3, H, W], none of them 0"
-            raise ValueError(message)
+            raise ValueError(f"clip is {clip.dtype} {list(clip.shape)}; needed is uint8 [T, 3, H, W], none of them 0")
         if self.rand_augment is not None:
             clip = RandAugment.parse(self.rand_augment, interpolation=self.interpolation)(clip, rng=rng)
         clip = self._random_resized_crop(clip, rng)

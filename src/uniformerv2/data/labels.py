@@ -12,6 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, Literal, get_args
 
+from uniformerv2.core.messages import did_you_mean
+
 __all__ = [
     "LABEL_SPACES",
     "RENAMED",
@@ -205,8 +207,7 @@ class ClassNames:
 @cache
 def _space(space: str) -> ClassNames:
     if space not in LABEL_SPACES:
-        near = difflib.get_close_matches(space, LABEL_SPACES, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(space, LABEL_SPACES, cutoff=0.5)
         raise ValueError(f"No label space is called {space!r}.{hint} Allowed: {', '.join(LABEL_SPACES)}.")
     file = files("uniformerv2.data").joinpath("label_names", f"{_SAME_NAMES.get(space, space)}.txt")
     return ClassNames(file.read_text(encoding="utf-8").splitlines(), called=space)

@@ -136,8 +136,6 @@ def _dense(num_frames_in_video: int, num_frames: int, frame_stride: int, first: 
 def _check(num_frames_in_video: int, num_frames: int, start: int, **counts: int) -> None:
     for name, value in {"num_frames_in_video": num_frames_in_video, "num_frames": num_frames, **counts}.items():
         if value < 1:
-            message = f"{name} is {value}; it must be at least 1"
-            raise ValueError(message)
+            raise ValueError(f"{name} is {value}; it must be at least 1")
     if start < 0:
-        message = f"start is {start}; the first frame of a video is 0"
-        raise ValueError(message)
+        raise ValueError(f"start is {start}; the first frame of a video is 0")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from uniformerv2.core.messages import first_few
 from uniformerv2.data.annotations import VideoRecord, class_names, read_records, records_digest
 from uniformerv2.data.annotations.held_out import hold_out
 from uniformerv2.data.annotations.rows import split_from_name
@@ -22,8 +23,6 @@ FEW: Final = 5
 """Training videos of a class below which a warning is due."""
 FEW_VAL: Final = 20
 """Validation videos below which their number is told."""
-
-SHOWN: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +108,17 @@ class Splits:
         found = []
         if all(record.label_name is None for record in self.train):
             found.append(
-                f"The classes have numbers only ({_few(self.class_names)}): --classes FILE, with a name a line in the "
+                f"The classes have numbers only ({first_few(self.class_names)}): --classes FILE, with a name a line in the "
                 "order of the numbers, names them."
             )
         if len(self.val) < FEW_VAL:
             found.append(f"{len(self.val)} validation videos: each is {100 / len(self.val):.0f} % of the accuracy.")
         if untrained:
-            found.append(f"No training video of {_few(untrained)}: they will never be recognised.")
+            found.append(f"No training video of {first_few(untrained)}: they will never be recognised.")
         if unseen:
-            found.append(f"No validation video of {_few(unseen)}: the accuracy says nothing about them.")
+            found.append(f"No validation video of {first_few(unseen)}: the accuracy says nothing about them.")
         if few:
-            found.append(f"Fewer than {FEW} training videos of {_few(few)}: expect little of them.")
+            found.append(f"Fewer than {FEW} training videos of {first_few(few)}: expect little of them.")
         shared = {record.path for record in self.train} & {record.path for record in (*self.val, *self.test)}
         if self.rule != HELD_OUT_RULE:  # who gives segments of a video to both sides may know why
             shared &= {r.path for r in self.every if r.start_seconds is None and r.start_frame is None}
@@ -147,7 +146,7 @@ def by_split(records: Sequence[VideoRecord], data: object = "The list") -> dict[
             others.add(repr(record.split))
     if others:
         raise ValueError(
-            f"{data} has videos of the split {_few(sorted(others))}, which is none of train, val (or "
+            f"{data} has videos of the split {first_few(sorted(others))}, which is none of train, val (or "
             "validation, dev, eval) and test: call it one of these, or take its videos off the list."
         )
     return parts
@@ -232,8 +231,3 @@ def _counts(records: Sequence[VideoRecord]) -> Counter[int]:
     for record in records:
         counts.update(record.labels)
     return counts
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

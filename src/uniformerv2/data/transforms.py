@@ -13,7 +13,6 @@ Letters: K clips, T frames, C colours, H x W pixels of a frame, h x w of the net
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import mmap
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 from uniformerv2.core.limits import get_limits
+from uniformerv2.core.messages import did_you_mean
 from uniformerv2.data.sampling import dense_clips, random_dense_clip, random_segment_clip, segment_clips
 
 __all__ = ["Preprocessing", "resize_as_opencv", "resize_without_rounding"]
@@ -143,12 +143,10 @@ class Preprocessing:
                 object.__setattr__(self, name, tuple(value))
         for name in ("num_frames", "frame_stride", "num_clips"):
             if not _is_count(value := getattr(self, name)):
-                message = f"{name} is {value!r}; it must be a whole number from 1 on"
-                raise ValueError(message)
+                raise ValueError(f"{name} is {value!r}; it must be a whole number from 1 on")
         size = self.image_size
         if not (_is_count(size) or (isinstance(size, tuple) and len(size) == 2 and all(map(_is_count, size)))):
-            message = f"image_size is {size!r}; it must be a number of pixels or a pair (height, width) of them"
-            raise ValueError(message)
+            raise ValueError(f"image_size is {size!r}; it must be a number of pixels or a pair (height, width) of them")
         for name, lowest in (("mean", -math.inf), ("std", 0.0)):
             value = getattr(self, name)
             if not _are_colours(value, lowest=lowest):
@@ -214,10 +212,8 @@ class Preprocessing:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in given:
             if key not in known:
-                near = difflib.get_close_matches(str(key), [*known, "protocol"], n=1)
-                hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(known)}, protocol."
-                message = f"Preprocessing has no field {key!r}. {hint}"
-                raise ValueError(message)
+                hint = did_you_mean(key, [*known, "protocol"]) or f" Known are: {', '.join(known)}, protocol."
+                raise ValueError(f"Preprocessing has no field {key!r}.{hint}")
         return cls.mmaction2(**given) if protocol == "mmaction2" else cls.official(**given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -365,13 +361,10 @@ def _are_colours(value: object, *, lowest: float) -> bool:
 
 def _check_choice(name: str, value: object, allowed: tuple[Any, ...]) -> None:
     if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        message = f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.{hint}"
-        raise ValueError(message)
+        hint = did_you_mean(value, allowed)
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, allowed))}.{hint}")
 
 
 def _check_num_crops(num_crops: int) -> None:
     if num_crops not in {1, 3}:
-        message = f"num_crops is {num_crops!r}; it must be 1 (the middle) or 3 (along the side with slack)"
-        raise ValueError(message)
+        raise ValueError(f"num_crops is {num_crops!r}; it must be 1 (the middle) or 3 (along the side with slack)")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Final
 
+from uniformerv2.core.messages import first_few
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.annotations.rows import Row, standard_split
 from uniformerv2.media.video_error import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -20,7 +21,6 @@ from uniformerv2.media.video_error import BESIDE_VIDEOS, IMAGE_SUFFIXES, VIDEO_S
 __all__ = ["FilesBelow", "files_below", "folder_rows"]
 
 _SPLITS: Final = ("train", "val", "test")
-_SHOWN: Final = 10
 
 _log = logging.getLogger(__name__)
 
@@ -66,13 +66,9 @@ def _counted(files: Sequence[str], frames: Sequence[str]) -> str:
     told = [
         f"{suffix or 'no suffix'} ({suffixes[suffix]})" for suffix in sorted(suffixes, key=lambda s: (-suffixes[s], s))
     ]
-    parts = [f"{len(files)} file{'s' * (len(files) > 1)} with the suffix {_shortened(told)}"] if told else []
+    parts = [f"{len(files)} file{'s' * (len(files) > 1)} with the suffix {first_few(told)}"] if told else []
     parts += [f"{len(frames)} folder{'s' * (len(frames) > 1)} of images, which a list may name"] if frames else []
     return " and ".join(parts)
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def folder_rows(path: str | Path) -> Iterator[Row]:
@@ -120,7 +116,7 @@ def _warn_of_unread(top: Path, files: Mapping[str, FilesBelow], splits: Sequence
     for found in files.values():
         every.others.extend(found.others)
         every.frames.extend(found.frames)
-    told = [f"no video is in the class folders {_shortened(empty)}"] if empty else []
+    told = [f"no video is in the class folders {first_few(empty)}"] if empty else []
     told += [f"not read: {unread}"] if (unread := every.unread()) else []
     if told:
         _log.warning("%s: %s; files are read that end in %s", top, "; ".join(told), " ".join(sorted(VIDEO_SUFFIXES)))
