@@ -21,7 +21,7 @@ import uniformerv2
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "uniformerv2"
 # timm itself imports triton where torch brings it, so it is not in this list
-OPTIONAL = ("lightning", "pytorch_lightning", "torchmetrics", "ray", "gradio", "matplotlib", "webdataset", "pyarrow")
+OPTIONAL = ("lightning", "pytorch_lightning", "torchmetrics", "ray", "gradio", "matplotlib", "pyarrow")
 
 
 def modules():

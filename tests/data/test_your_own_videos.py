@@ -11,7 +11,6 @@ import pytest
 from tests.data.clips_on_disk import write_clip
 from uniformerv2.cli import main
 
-pytest.importorskip("webdataset")
 pytest.importorskip("lightning.pytorch")
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "your_own_videos.md"

@@ -15,7 +15,6 @@ from uniformerv2.commands.data_tables import show_checks, show_prepared
 from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.progress import Progress
 from uniformerv2.core.files import lock_file, lock_folder, refuse_held, telling_full_disk
-from uniformerv2.core.optional import require
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations import VideoRecord, check_files, find_videos
 from uniformerv2.data.check import VideoCheck, check_videos, summarize_checks, unchanged_checks
@@ -127,8 +126,6 @@ def _prepare(options: argparse.Namespace) -> int:
             f"The new files would go to {new}, among those of {options.source}: a second run would take the results "
             "for sources. Choose another OUT."
         )
-    if options.shards:
-        require("webdataset", extra="shards")  # now, not after hours
     refuse_held(options.out, what=PREPARATION)
     records = _local_records(options)
     listed = _listed(records)

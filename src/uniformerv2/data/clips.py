@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -41,8 +42,9 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
-Candidate = tuple[int, VideoRecord, str | None]
-"""Number of a record, the record, and the file that holds its video where that is not its path."""
+FileOf = Callable[[], AbstractContextManager[str]]
+Candidate = tuple[int, VideoRecord, FileOf | None]
+"""Number of a record, the record, and what brings the video to a file where its path is none."""
 
 MAX_ATTEMPTS: Final = 10
 """Records drawn for one sample. Where one in a hundred is broken, so many in a row have a chance of 1e-20."""
@@ -262,7 +264,7 @@ class ClipReader:
         raise TooManyFailuresError(f"{len(failures)} videos in a row cannot be read:\n{listed}")
 
     def test(
-        self, record: VideoRecord, *, index: int = 0, view: int | None = None, file: str | None = None
+        self, record: VideoRecord, *, index: int = 0, view: int | None = None, file: FileOf | None = None
     ) -> VideoSample:
         """As ``read``; where the video cannot be read, the sample says so, is all zeros, and is never replaced."""
         try:
@@ -272,7 +274,7 @@ class ClipReader:
             return VideoSample(self._blank(view), self._target(record.label), index, False, failures)
 
     def read(
-        self, video: VideoRecord | str | Path, *, index: int = 0, view: int | None = None, file: str | None = None
+        self, video: VideoRecord | str | Path, *, index: int = 0, view: int | None = None, file: FileOf | None = None
     ) -> VideoSample:
         """All test views of a video or of a segment of it, or one of them.
 
@@ -280,7 +282,7 @@ class ClipReader:
             video: A record, or a path.
             index: Number of the record.
             view: Gives [T, C, h, w]: the crops of the first clip come first. None: all, [V, T, C, h, w].
-            file: Where the video lies, if not at its path.
+            file: What brings the video to a file, if its path is none.
 
         Returns:
             The sample.
@@ -322,7 +324,7 @@ class ClipReader:
         return VideoSample(views, self._target(None), 0, frame_indices=found, preprocess_seconds=seconds)
 
     def visit(
-        self, record: VideoRecord, read: Callable[[VideoReader, int, int], Result], *, file: str | None = None
+        self, record: VideoRecord, read: Callable[[VideoReader, int, int], Result], *, file: FileOf | None = None
     ) -> Result:
         """What ``read`` makes of the open video and of the record's segment, first frame and one past the last.
 
@@ -332,7 +334,7 @@ class ClipReader:
         seconds = self.seconds_per_video
 
         def open_and_read() -> Result:
-            with open_video(file or record.path, decoder=self.decoder) as reader:
+            with file() if file else nullcontext(record.path) as path, open_video(path, decoder=self.decoder) as reader:
                 return read(reader, *segment_frames(record, reader))
 
         if record.path in self._hung:
@@ -364,7 +366,7 @@ class ClipReader:
         return views.flatten(0, 1), seconds
 
     def _train_clips(
-        self, record: VideoRecord, key: SampleKey, attempt: int, file: str | None
+        self, record: VideoRecord, key: SampleKey, attempt: int, file: FileOf | None
     ) -> list[tuple[Tensor, Label]]:
         if self.augmentation is None:
             raise TypeError("ClipReader has no augmentation: it reads for testing")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args, overload
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ __all__ = [
     "collate",
 ]
 
+Item = TypeVar("Item")
 Views = Literal["stacked", "separate"]
 
 
@@ -182,14 +183,18 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
         index, view = key.index, None
         if self.views == "separate":
             index, view = divmod(key.index, self.reader.num_views)
-        return self.reader.test(self.records[index], index=index, view=view)
+        _, record, file = self._candidate(index)
+        return self.reader.test(record, index=index, view=view, file=file)
+
+    def _candidate(self, index: int) -> Candidate:
+        return index, self.records[index], None
 
     def _candidates(self, key: SampleKey) -> Iterator[Candidate]:
         """The record itself, then any others."""
         rng = np.random.default_rng((self.reader.seed, key.epoch, key.index, key.draw))
         index = key.index
         while True:
-            yield index, self.records[index], None
+            yield self._candidate(index)
             index = int(rng.integers(len(self.records)))
 
     def __repr__(self) -> str:
@@ -200,7 +205,7 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
             items = f"training, {reader.repeats} clip{'s' * (reader.repeats > 1)} {shape} of each"
         else:
             items = f"testing, {reader.num_views} view{'s' * (reader.num_views > 1)} {shape} of each, {self.views}"
-        return f"VideoDataset({len(self.records)} records; {items})"
+        return f"{type(self).__name__}({len(self.records)} records; {items})"
 
     def plot(self, key: SampleKey | int, *, num_frames: int = 8) -> Figure:
         """Show an item as the network will see it: a row of frames for each clip or view.
@@ -282,14 +287,14 @@ def check_labels(records: Sequence[VideoRecord], num_classes: int | None) -> Non
             )
 
 
-class PackedRecords(Sequence[VideoRecord]):
+class PackedRecords(Sequence[Item]):
     """Records as bytes in two tensors, which worker processes share: a million cost 200 MB once, not in each worker.
 
     Args:
         records: At least one.
     """
 
-    def __init__(self, records: Sequence[VideoRecord]) -> None:
+    def __init__(self, records: Sequence[Item]) -> None:
         packed = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in records]
         self._ends = torch.tensor(list(accumulate(map(len, packed))))
         self._bytes = torch.frombuffer(bytearray().join(packed), dtype=torch.uint8)
@@ -298,16 +303,16 @@ class PackedRecords(Sequence[VideoRecord]):
         return len(self._ends)
 
     @overload
-    def __getitem__(self, index: int) -> VideoRecord: ...
+    def __getitem__(self, index: int) -> Item: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[VideoRecord]: ...
+    def __getitem__(self, index: slice) -> list[Item]: ...
 
-    def __getitem__(self, index: int | slice) -> VideoRecord | list[VideoRecord]:
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
         """Unpack; nothing but this process and its parent wrote the bytes."""
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         number = range(len(self))[index]
         start = int(self._ends[number - 1]) if number else 0
-        record: VideoRecord = pickle.loads(self._bytes[start : int(self._ends[number])].numpy().tobytes())
+        record: Item = pickle.loads(self._bytes[start : int(self._ends[number])].numpy().tobytes())
         return record

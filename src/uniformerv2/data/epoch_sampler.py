@@ -60,13 +60,9 @@ class EpochSampler(Sampler[SampleKey]):
         """The next pass is this epoch, from its beginning."""
         self.epoch, self._skip = epoch, 0
 
-    def start_at(self, num_batches: int, *, batch_size: int) -> None:
-        """The next pass leaves out so many batches."""
-        self._skip = num_batches * batch_size
-
-    def num_batches(self, *, batch_size: int, num_workers: int, drop_last: bool) -> int:
-        """Batches of an epoch, however many workers there are."""
-        return len(self) // batch_size if drop_last else -(-len(self) // batch_size)
+    def start_at(self, num_items: int) -> None:
+        """The next pass leaves out so many items."""
+        self._skip = num_items
 
     def __iter__(self) -> Iterator[SampleKey]:
         skip, self._skip = self._skip, 0

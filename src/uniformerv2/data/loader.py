@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from uniformerv2.core.limits import Limits, get_limits
@@ -35,7 +35,6 @@ from uniformerv2.core.workers import NEEDS_GUARD, available_cores, begin_worker,
 from uniformerv2.data.clips import TooManyFailuresError, VideoFailure
 from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
 from uniformerv2.data.epoch_sampler import EpochSampler
-from uniformerv2.data.shards import ShardDataset
 
 __all__ = ["EpochReport", "VideoLoader", "WorkerDiedError"]
 
@@ -80,29 +79,29 @@ class VideoLoader:
     """Batches of a dataset, epoch after epoch.
 
     Each pass is the next epoch, unless ``set_epoch`` says another. ``state_dict`` is the position after the last batch
-    that was given; a loader that loads it goes on with exactly the next one, whatever the number of workers (for
-    shards: with the same number). At the end of an epoch the videos that could not be read are logged; see ``report``.
+    that was given; a loader that loads it goes on with exactly the next one, whatever the number of workers. At the end
+    of an epoch the videos that could not be read are logged; see ``report``.
 
     Args:
-        dataset: A ``VideoDataset`` or a ``ShardDataset``.
+        dataset: A ``VideoDataset``; a ``ShardDataset`` is one.
         batch_size: Samples of a batch; with repeats a batch has so many times more clips.
         num_workers: Processes; None is one per available core, up to 8. 0 works in this process.
         weights: For training: how often each record is drawn; see ``balanced_weights``.
         drop_last: Leave out a last batch that is not full; None: in training, where there is at least one full one.
         max_failed: For training: which part of an epoch's samples may be unreadable.
-        rank: Number of this process, where several work together; a ``ShardDataset`` has its own.
+        rank: Number of this process, where several work together.
         world_size: Processes. The first records are repeated to give all of them equally many: in testing, count a
             record once, by its ``index``.
         pin_memory: None: where there is a CUDA device.
         prefetch_batches: Batches that each worker prepares ahead.
 
     Raises:
-        ValueError: An argument outside what is allowed, or more than one process of shards has work for.
+        ValueError: An argument outside what is allowed.
     """
 
     def __init__(
         self,
-        dataset: VideoDataset | ShardDataset,
+        dataset: VideoDataset,
         *,
         batch_size: int,
         num_workers: int | None = None,
@@ -117,8 +116,8 @@ class VideoLoader:
         if not 0 <= max_failed <= 1:
             raise ValueError(f"max_failed is {max_failed}; it must be a part, from 0 to 1")
         self.is_training = dataset.reader.augmentation is not None
-        if weights is not None and not (self.is_training and isinstance(dataset, VideoDataset)):
-            raise ValueError("weights are for training from records; testing and shards give each record once")
+        if weights is not None and not self.is_training:
+            raise ValueError("weights are for training; testing gives each record once")
         if batch_size < 1 or prefetch_batches < 1:
             raise ValueError(
                 f"batch_size and prefetch_batches are {batch_size}, {prefetch_batches}; at least 1 is needed"
@@ -127,30 +126,26 @@ class VideoLoader:
         if drop_last is None:
             drop_last = self.is_training and batch_size * world_size <= len(dataset)
         self.dataset = dataset
-        self.sampler = (
-            dataset
-            if isinstance(dataset, ShardDataset)
-            else EpochSampler(
-                len(dataset),
-                shuffle=self.is_training,
-                weights=weights,
-                seed=dataset.reader.seed,
-                rank=rank,
-                world_size=world_size,
-                drop_last=drop_last,
-            )
+        self.sampler = EpochSampler(
+            len(dataset),
+            shuffle=self.is_training,
+            weights=weights,
+            seed=dataset.reader.seed,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
         )
         self.batch_sampler = None  # Lightning asks for it; it tells ``sampler`` the epoch
         self.max_failed = max_failed
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self._length = self.sampler.num_batches(batch_size=batch_size, num_workers=num_workers, drop_last=drop_last)
+        self._length = len(self.sampler) // batch_size if drop_last else -(-len(self.sampler) // batch_size)
         self._loader = _WatchedLoader(
-            dataset if isinstance(dataset, VideoDataset) else _Stream(dataset),
+            dataset,
             batch_size=batch_size,
             num_workers=num_workers,
             drop_last=drop_last,
-            sampler=self.sampler if isinstance(self.sampler, EpochSampler) else None,
+            sampler=self.sampler,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
             persistent_workers=num_workers > 0,
@@ -240,12 +235,11 @@ class VideoLoader:
     @property
     def _fixed(self) -> dict[str, Any]:
         """What must be the same where a state is loaded."""
-        fixed = {"batch_size": self.batch_size, "seed": self.dataset.reader.seed, "world_size": self.sampler.world_size}
-        return fixed if isinstance(self.sampler, EpochSampler) else {**fixed, "num_workers": self.num_workers}
+        return {"batch_size": self.batch_size, "seed": self.dataset.reader.seed, "world_size": self.sampler.world_size}
 
     def _begin(self) -> None:
         if self._resumes and self.sampler.epoch == self._epoch:
-            self.sampler.start_at(self._num_batches, batch_size=self.batch_size)
+            self.sampler.start_at(self._num_batches * self.batch_size)
         else:
             if self.sampler.epoch == self._epoch:
                 self.sampler.set_epoch(self._epoch + 1)
@@ -322,16 +316,6 @@ def _shared_memory_advice() -> str:
         f"The shared memory (/dev/shm){size} is too small for the batches of the processes that read videos: make it "
         "larger (docker run --shm-size=8g), or take none of them (num_workers=0, --workers 0)."
     )
-
-
-class _Stream(IterableDataset[Any]):
-    """Shards for a ``DataLoader``; not ``ShardDataset`` itself, as Lightning distrusts the lengths of such datasets."""
-
-    def __init__(self, shards: ShardDataset) -> None:
-        self.shards = shards
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.shards)
 
 
 def _begin_worker(worker: int, limits: Limits) -> None:

@@ -5,42 +5,44 @@
 
 A folder of shards holds ``index.json`` and ``000000.tar`` on; a tar holds for each record its video as it was
 (``00000017.mp4``) and what was known about it (``00000017.json``). WebDataset: https://github.com/webdataset/webdataset
+
+The index says at which byte of which tar each video begins, so that a ``ShardDataset`` is a ``VideoDataset`` whose
+videos lie elsewhere: any of them is read alone, in any order.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
 import re
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from hashlib import blake2b
-from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-import torch
-from torch.utils.data import get_worker_info
 
 from uniformerv2.core.files import write_text, write_whole
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import Candidate, ClipReader, SampleKey, VideoSample
-from uniformerv2.data.dataset import check_labels
+from uniformerv2.data.clips import Candidate
+from uniformerv2.data.dataset import PackedRecords, VideoDataset
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.media.decoding import Decoder
+from uniformerv2.media.video_error import VideoError
 
-if TYPE_CHECKING:  # as in dataset.py
-    from uniformerv2.data.augmentation import TrainAugmentation
-
-__all__ = ["INDEX", "Shard", "ShardDataset", "ShardIndex", "write_shards"]
+__all__ = ["Shard", "ShardDataset", "ShardIndex", "ShardMember", "write_shards"]
 
 INDEX: Final = "index.json"
+SCHEMES: Final = ("http", "https", "gs", "hf", "ftp", "sftp")
+"""Addresses that are handed to fsspec, which also knows how to run other programs and to read any file."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +54,44 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class ShardMember:
+    """One video in a shard.
+
+    Attributes:
+        shard: Number of the tar file.
+        offset: The first byte of the video in it.
+        size: Bytes of the video.
+        name: Of the video in the tar file.
+        record: What was known about it; its path is where it was before.
+    """
+
+    shard: int
+    offset: int
+    size: int
+    name: str
+    record: VideoRecord
+
+
+@dataclass(frozen=True)
 class ShardIndex:
     """What ``index.json`` holds.
 
     Attributes:
         shards: In the order they were written.
+        members: In the order of the records.
         fingerprint: Of the records and the way they were divided; writing goes on only where it is the same.
         missing: Paths of records whose video was not there; they are in no shard.
     """
 
     shards: tuple[Shard, ...]
+    members: tuple[ShardMember, ...]
     fingerprint: str
     missing: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
         """In all shards."""
-        return sum(shard.num_samples for shard in self.shards)
+        return len(self.members)
 
     @classmethod
     def from_json(cls, text: str, *, where: str) -> ShardIndex:
@@ -80,8 +103,9 @@ class ShardIndex:
         try:
             found = json.loads(text)
             shards = tuple(Shard(str(shard["name"]), int(shard["num_samples"])) for shard in found["shards"])
-            index = cls(shards, str(found["fingerprint"]), tuple(found["missing"]))
-        except (ValueError, KeyError, TypeError) as error:
+            members = tuple(map(_member, found.get("videos", ())))
+            index = cls(shards, members, str(found["fingerprint"]), tuple(found["missing"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{where} is no index of shards ({error!r}); write_shards makes one") from error
         for shard in shards:
             if not re.fullmatch(r"[\w-][\w.-]*\.tar", shard.name) or shard.num_samples < 1:
@@ -90,7 +114,16 @@ class ShardIndex:
                 )
         if not shards:
             raise ValueError(f"{where} lists no shards")
+        if any(not 0 <= member.shard < len(shards) or min(member.offset, member.size) < 0 for member in members):
+            raise ValueError(f"{where} lists videos in no shard; write_shards makes an index")
         return index
+
+
+def _member(found: dict[str, Any]) -> ShardMember:
+    known = dict(found["record"])
+    several = {key: tuple(known[key]) for key in ("label", "label_name") if isinstance(known[key], list)}
+    shard, offset, size = (int(found[name]) for name in ("shard", "offset", "size"))
+    return ShardMember(shard, offset, size, str(found["name"]), VideoRecord(**{**known, **several}))
 
 
 def write_shards(
@@ -110,9 +143,9 @@ def write_shards(
         records: Of files; folders of frames have to become videos first.
         out: Folder of the shards, made where it is not there.
         max_bytes: Of the videos in a shard; one video alone may be larger.
-        max_count: Videos in a shard. Training needs at least one shard for each worker of each process.
-        shuffle_seed: Neighbours in a list are of one class, and training reads a shard from its beginning: the records
-            are shuffled. None: keep their order.
+        max_count: Videos in a shard.
+        shuffle_seed: Neighbours in a list are of one class, and other programs read a shard from its beginning: the
+            records are shuffled. None: keep their order.
 
     Returns:
         The index.
@@ -123,24 +156,35 @@ def write_shards(
     """
     if max_bytes < 1 or max_count < 1:
         raise ValueError(f"max_bytes and max_count are {max_bytes}, {max_count}; at least 1 is needed")
-    wds = require("webdataset", extra="shards")
     order = list(range(len(records)))
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(order)
     sizes = {number: _size(records[number]) for number in order}
     plan = _divide([number for number in order if sizes[number] is not None], sizes, max_bytes, max_count)
-    missing = tuple(records[number].path for number in sorted(order) if sizes[number] is None)
+    missing = [records[number].path for number in sorted(order) if sizes[number] is None]
     if not plan:
         first = f" The first was looked for at {str(Path(missing[0]).absolute())!r}." if missing else ""
         raise FileNotFoundError(f"Not one of {len(records)} videos is there.{first}")
-    shards = tuple(Shard(f"{number:06d}.tar", len(members)) for number, members in enumerate(plan))
-    described = _json([[(number, sizes[number], _describe(records[number])) for number in part] for part in plan])
-    index = ShardIndex(shards, blake2b(described.encode(), digest_size=16).hexdigest(), missing)
+    described = _json([[(number, sizes[number], _described(records[number])) for number in part] for part in plan])
+    shards: list[dict[str, Any]] = []
+    videos: dict[int, dict[str, Any]] = {}
+    for place, part in enumerate(plan):
+        shards.append({"name": f"{place:06d}.tar", "num_samples": len(part)})
+        end = 0
+        for number in part:
+            record, size = records[number], sizes[number] or 0
+            where = {"shard": place, "offset": end + tarfile.BLOCKSIZE, "size": size}
+            videos[number] = {**where, "name": _video_name(number, record), "record": _described(record)}
+            end += sum(tarfile.BLOCKSIZE + _padded(length) for length in (size, len(_known(number, record))))
+    fingerprint = blake2b(described.encode(), digest_size=16).hexdigest()
+    found = {"shards": shards, "fingerprint": fingerprint, "missing": missing}
+    text = _json({**found, "videos": [videos[number] for number in sorted(videos)]})
     folder = Path(out)
-    _claim(folder, index)
-    for shard, members in zip(shards, plan, strict=True):
+    index = ShardIndex.from_json(text, where=str(folder / INDEX))
+    _claim(folder, text, index)
+    for shard, part in zip(index.shards, plan, strict=True):
         if not (folder / shard.name).exists():
-            _write_shard(wds, folder / shard.name, {number: records[number] for number in members})
+            _write_shard(folder / shard.name, {number: records[number] for number in part})
     return index
 
 
@@ -173,7 +217,7 @@ def _divide(order: list[int], sizes: dict[int, int | None], max_bytes: int, max_
     return shards
 
 
-def _claim(folder: Path, index: ShardIndex) -> None:
+def _claim(folder: Path, text: str, index: ShardIndex) -> None:
     """Put the index into the folder, or make sure that the one there is the same.
 
     Raises:
@@ -181,28 +225,42 @@ def _claim(folder: Path, index: ShardIndex) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / INDEX
-    if path.exists():
-        if ShardIndex.from_json(path.read_text("utf-8"), where=str(path)).fingerprint != index.fingerprint:
-            raise ValueError(
-                f"{folder} holds shards of other records, or divided in another way; choose another folder"
-            )
-        return
-    write_text(path, json.dumps(asdict(index), indent=1))
+    if not path.exists():
+        write_text(path, text)
+    elif ShardIndex.from_json(path.read_text(encoding="utf-8"), where=str(path)) != index:
+        raise ValueError(f"{folder} holds shards of other records, or divided in another way; choose another folder")
 
 
-def _write_shard(wds: Any, path: Path, members: dict[int, VideoRecord]) -> None:
+def _write_shard(path: Path, members: dict[int, VideoRecord]) -> None:
     def write(temporary: Path) -> None:
-        with (
-            temporary.open("wb") as file,
-            wds.TarWriter(file, encoder=False, mtime=0, user="", group="") as tar,
-        ):
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
             for number, record in members.items():
-                suffix = Path(record.path).suffix.casefold().removeprefix(".")
-                suffix = suffix if suffix.isascii() and suffix.isalnum() and suffix != "json" else "video"
-                described = _json({"index": number, **_describe(record)}).encode()
-                tar.write({"__key__": f"{number:08d}", suffix: Path(record.path).read_bytes(), "json": described})
+                name, known = _video_name(number, record), _known(number, record)
+                with Path(record.path).open("rb") as video:
+                    tar.addfile(_header(name, os.fstat(video.fileno()).st_size), video)
+                tar.addfile(_header(f"{number:08d}.json", len(known)), io.BytesIO(known))
 
     write_whole(path, write)
+
+
+def _header(name: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size = size
+    return header
+
+
+def _padded(size: int) -> int:
+    """What a file of this size takes in a tar, its header aside."""
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _video_name(number: int, record: VideoRecord) -> str:
+    suffix = Path(record.path).suffix.casefold().removeprefix(".")
+    return f"{number:08d}.{suffix if suffix.isascii() and suffix.isalnum() and suffix != 'json' else 'video'}"
+
+
+def _known(number: int, record: VideoRecord) -> bytes:
+    return _json({"index": number, **_described(record)}).encode()
 
 
 def _json(value: object) -> str:
@@ -210,241 +268,79 @@ def _json(value: object) -> str:
     return json.dumps(value, default=np.generic.item)
 
 
-def _describe(record: VideoRecord) -> dict[str, Any]:
+def _described(record: VideoRecord) -> dict[str, Any]:
     known = {field.name: getattr(record, field.name) for field in fields(record)}
     return {**known, "extra": {str(name): str(value) for name, value in record.extra.items()}}
 
 
-SCHEMES: Final = ("http", "https", "gs", "hf", "ais", "sftp", "ftps", "scp")
-"""Addresses that are handed to WebDataset. Its ``pipe:`` runs a shell and is not among them."""
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """A member of a shard: what is known about it, its video in memory, its name, and how often it came before."""
-
-    index: int
-    record: VideoRecord
-    video: bytes
-    name: str
-    draw: int
-
-    @classmethod
-    def from_tar(cls, sample: dict[str, Any], draw: int) -> _Packed:
-        name = f"{sample['__url__']}/{sample['__key__']}"
-        videos = {suffix: value for suffix, value in sample.items() if not suffix.startswith("__") and suffix != "json"}
-        if "json" not in sample or len(videos) != 1:
-            raise ValueError(f"{name} holds {sorted(videos)}; one video and a json are needed: see write_shards")
-        known = json.loads(sample["json"])
-        index = int(known.pop("index"))
-        ((suffix, video),) = videos.items()
-        several = {key: tuple(known[key]) for key in ("label", "label_name") if isinstance(known[key], list)}
-        return cls(index, VideoRecord(**{**known, **several}), video, f"{name}.{suffix}", draw)
-
-
-class ShardDataset:
-    """The items of a ``VideoDataset``, read from shards: the same record, seed and epoch give the same clip.
-
-    Training: the shards are shuffled and dealt to the workers of all processes; each worker gives equally many samples,
-    and to that end leaves some out or starts its shards again, others in each epoch. A broken video is replaced by the
-    next one. Testing: each sample comes once, in order.
+class ShardDataset(VideoDataset):
+    """A ``VideoDataset`` of the records of shards: the same record, seed and epoch give the same clip.
 
     Args:
-        shards: Folder that ``write_shards`` made, or the address of one: http, https, gs, hf, sftp (needs ``curl``, for
-            ``gs`` ``gsutil``).
-        preprocessing: What the network wants; for testing also how many clips and crops.
-        augmentation: For training.
-        repeats: See ``VideoDataset``; this and the following.
-        num_classes: See there; a label beyond it is refused when its video is read, as the index holds no labels.
-        seed: See there.
-        decoder: See there.
-        timeout_seconds: See there.
-        shuffle_buffer: Videos that a worker holds in memory to draw the next one from.
-        rank: Number of this process, where several work together.
-        world_size: Processes.
+        shards: Folder that ``write_shards`` made, or the address of one: http, https, gs, hf, ftp, sftp, each of which
+            needs what fsspec needs for it. A video is then one request.
+        preprocessing: See ``VideoDataset``; this and the options.
 
     Raises:
         FileNotFoundError: The folder, or one of its shards, is not there.
-        ValueError: An argument outside what is allowed, or an index that is none.
+        ValueError: An argument outside what is allowed, an index that is none, or a shard that was cut.
     """
 
-    def __init__(
-        self,
-        shards: str | Path,
-        preprocessing: Preprocessing,
-        *,
-        augmentation: TrainAugmentation | None = None,
-        repeats: int = 1,
-        num_classes: int | None = None,
-        seed: int = 0,
-        decoder: Decoder = "auto",
-        timeout_seconds: float | None = None,
-        shuffle_buffer: int = 100,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        if shuffle_buffer < 1:
-            raise ValueError(f"shuffle_buffer is {shuffle_buffer}; it must be at least 1")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank is {rank}; with world_size={world_size} it must be from 0 to {world_size - 1}")
+    def __init__(self, shards: str | Path, preprocessing: Preprocessing, **options: Any) -> None:
         self.root = str(shards).rstrip("/")
-        self.index = self._read_index()
-        self.reader = ClipReader(
-            preprocessing=preprocessing,
-            augmentation=augmentation,
-            repeats=repeats,
-            num_classes=num_classes,
-            seed=seed,
-            decoder=decoder,
-            timeout_seconds=timeout_seconds,
-        )
-        self.shuffle_buffer = shuffle_buffer
-        self.rank = rank
-        self.world_size = world_size
-        # Epoch, batches to leave out, and their size: in memory that workers which stay alive see.
-        self._start = torch.zeros(3, dtype=torch.int64).share_memory_()
-
-    @property
-    def epoch(self) -> int:
-        """Of the next pass."""
-        return int(self._start[0])
-
-    def __len__(self) -> int:
-        """Samples of this process in an epoch, were it to read with one worker."""
-        return sum(self._counts(1))
-
-    def set_epoch(self, epoch: int) -> None:
-        """The next pass is this epoch, from its beginning."""
-        self._start[:] = torch.tensor([epoch, 0, 1])
-
-    def start_at(self, num_batches: int, *, batch_size: int) -> None:
-        """The next pass leaves out so many batches.
-
-        Raises:
-            ValueError: In testing; its order is not that of whole rounds of workers.
-        """
-        if self.reader.augmentation is None:
-            raise ValueError("Testing on shards can't go on in the middle; start it again")
-        self._start[1:] = torch.tensor([num_batches, batch_size])
-
-    def num_batches(self, *, batch_size: int, num_workers: int, drop_last: bool) -> int:
-        """Batches of an epoch in this process.
-
-        Raises:
-            ValueError: In training, fewer shards than workers.
-        """
-        counts = self._counts(num_workers)
-        if self.reader.augmentation is not None and len(self.index.shards) < self.world_size * len(counts):
-            workers = f"{len(counts)} workers" + (f" in {self.world_size} processes" if self.world_size > 1 else "")
-            raise ValueError(
-                f"{self.root} has {len(self.index.shards)} shards for {workers}; each needs one: "
-                "take fewer workers, or write more shards with a smaller max_count"
-            )
-        return sum(number // batch_size if drop_last else -(-number // batch_size) for number in counts)
-
-    def __iter__(self) -> Iterator[VideoSample | list[VideoSample]]:
-        worker = get_worker_info()
-        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        epoch, num_batches, batch_size = self._start.tolist()
-        if self.reader.augmentation is None:
-            return self._test(self._dealt(epoch, number, num_workers))
-        # Workers take turns, batch by batch, and the first one always begins: it plays the one whose turn it is.
-        played = (number + num_batches) % num_workers
-        given = -(-(num_batches - played) // num_workers) * batch_size
-        left = max(self._counts(num_workers)[played] - given, 0)  # its last batch may not have been full
-        return islice(self._train(epoch, played, num_workers, skip=given), left)
-
-    def _train(
-        self, epoch: int, worker: int, num_workers: int, *, skip: int
-    ) -> Iterator[VideoSample | list[VideoSample]]:
-        packed = islice(self._shuffled(epoch, worker, num_workers), skip, None)
-        ahead: deque[_Packed] = deque()
-
-        def following() -> Iterator[_Packed]:
-            """The next one, and those after it, which keep their own turns."""
-            for position in count():
-                if position == len(ahead):
-                    ahead.append(next(packed))
-                yield ahead[position]
-
-        with TemporaryDirectory(prefix="uniformerv2-") as folder:
-            while True:
-                drawn = next(following())
-                with closing(_on_disk(following(), Path(folder))) as candidates:
-                    key = SampleKey(drawn.index, epoch, drawn.draw)
-                    samples = self.reader.first_readable(candidates, key=key)
-                ahead.popleft()
-                yield samples if self.reader.repeats > 1 else samples[0]
-
-    def _test(self, shards: list[Shard]) -> Iterator[VideoSample]:
-        packed = (member for shard in shards for member in self._members(shard, 0))
-        with TemporaryDirectory(prefix="uniformerv2-") as folder, closing(_on_disk(packed, Path(folder))) as candidates:
-            for index, record, file in candidates:
-                yield self.reader.test(record, index=index, file=file)
-
-    def _shuffled(self, epoch: int, worker: int, num_workers: int) -> Iterator[_Packed]:
-        """Without end: the worker's shards again and again, drawn from a buffer."""
-        wds = require("webdataset", extra="shards")
-        shards = self._dealt(epoch, worker, num_workers)
-        slot = self.rank * num_workers + worker
-        rng = random.Random(int(np.random.default_rng((self.reader.seed, epoch, slot)).integers(2**63)))
-        shuffle = wds.filters.shuffle(self.shuffle_buffer, initial=self.shuffle_buffer, rng=rng)
-        for draw in count():
-            yield from shuffle(member for shard in shards for member in self._members(shard, draw))
-
-    def _dealt(self, epoch: int, worker: int, num_workers: int) -> list[Shard]:
-        """The shards of a worker in this epoch."""
-        shards = self.index.shards
-        order = np.arange(len(shards))
-        if self.reader.augmentation is not None:
-            order = np.random.default_rng((self.reader.seed, epoch)).permutation(order)
-        dealt = order[self.rank * num_workers + worker :: self.world_size * num_workers]
-        return [shards[number] for number in dealt]
-
-    def _counts(self, num_workers: int) -> list[int]:
-        """Samples of each worker of this process."""
-        num_workers = max(num_workers, 1)
-        if self.reader.augmentation is not None:
-            return [self.index.num_samples // (self.world_size * num_workers)] * num_workers
-        dealt = (self._dealt(0, worker, num_workers) for worker in range(num_workers))
-        return [sum(shard.num_samples for shard in shards) for shards in dealt]
-
-    def _members(self, shard: Shard, draw: int) -> Iterator[_Packed]:
-        """The members of a shard, of which there must be as many as the index says.
-
-        Raises:
-            ValueError: There are more or fewer, or one has a label that ``num_classes`` does not allow.
-        """
-        wds = require("webdataset", extra="shards")
-        address = f"{self.root}/{shard.name}"
-        num_members = 0
-        with _open(address) as stream:
-            files = wds.tariterators.tar_file_expander([{"url": address, "stream": stream}])
-            for sample in wds.tariterators.group_by_keys(files):
-                num_members += 1
-                member = _Packed.from_tar(sample, draw)
-                check_labels([member.record], self.reader.num_classes)
-                yield member
-        if num_members != shard.num_samples:
-            raise ValueError(
-                f"{address} holds {num_members} videos, its index says {shard.num_samples}; fetch it again"
-            )
-
-    def _read_index(self) -> ShardIndex:
-        with _open(f"{self.root}/{INDEX}") as stream:
-            index = ShardIndex.from_json(stream.read().decode("utf-8", "replace"), where=f"{self.root}/{INDEX}")
+        where = f"{self.root}/{INDEX}"
+        index = ShardIndex.from_json(_read(where).decode("utf-8", "replace"), where=where)
         if "://" not in self.root:
-            absent = [shard.name for shard in index.shards if not Path(self.root, shard.name).is_file()]
-            if absent:
-                raise FileNotFoundError(
-                    f"{self.root} lacks {len(absent)} of {len(index.shards)} shards, {absent[0]} first: "
-                    "run write_shards again, it goes on where it stopped"
-                )
-        return index
+            _check_files(Path(self.root), index)
+        super().__init__([member.record for member in index.members], preprocessing, **options)
+        self.shards = index.shards
+        self._members = PackedRecords([replace(member, record=VideoRecord("")) for member in index.members])
+
+    def _candidate(self, index: int) -> Candidate:
+        member = self._members[index]
+        name = f"{self.root}/{self.shards[member.shard].name}/{member.name}"
+        return index, replace(self.records[index], path=name), partial(_on_disk, self.root, self.shards, member)
 
 
-def _open(address: str) -> IO[bytes]:
-    """A file, or an address by way of WebDataset.
+def _check_files(folder: Path, index: ShardIndex) -> None:
+    absent = [shard.name for shard in index.shards if not (folder / shard.name).is_file()]
+    if absent:
+        raise FileNotFoundError(
+            f"{folder} lacks {len(absent)} of {len(index.shards)} shards, {absent[0]} first: "
+            "run write_shards again, it goes on where it stopped"
+        )
+    sizes = [(folder / shard.name).stat().st_size for shard in index.shards]
+    whole = Counter(each.shard for each in index.members if each.offset + each.size <= sizes[each.shard])
+    for number, shard in enumerate(index.shards):
+        if whole[number] != shard.num_samples:
+            where = folder / shard.name
+            raise ValueError(
+                f"{where} holds {whole[number]} videos, its index says {shard.num_samples}; fetch it again"
+            )
+
+
+@contextmanager
+def _on_disk(root: str, shards: Sequence[Shard], member: ShardMember) -> Iterator[str]:
+    """The video as a file, as long as it is looked at.
+
+    Raises:
+        VideoError: It does not come.
+    """
+    address = f"{root}/{shards[member.shard].name}"
+    try:
+        video = _read(address, member.offset, member.size)
+    except Exception as error:  # each kind of address has errors of its own
+        raise VideoError(f"{address}/{member.name}", "unreadable", f"{type(error).__name__}: {error}") from error
+    if len(video) != member.size:
+        raise VideoError(f"{address}/{member.name}", "truncated", f"{len(video)} of its {member.size} bytes came")
+    with TemporaryDirectory(prefix="uniformerv2-") as folder:
+        path = Path(folder, member.name.rpartition("/")[2])
+        path.write_bytes(video)
+        yield str(path)
+
+
+def _read(address: str, offset: int = 0, size: int | None = None) -> bytes:
+    """Bytes of a file, or of an address by way of fsspec; without a size all of them.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -454,19 +350,13 @@ def _open(address: str) -> IO[bytes]:
     if not found:
         if not Path(address).is_file():  # opening a pipe would wait for ever
             raise FileNotFoundError(f"{address} is not there, or no regular file.")
-        return Path(address).open("rb")
+        with Path(address).open("rb") as file:
+            file.seek(offset)
+            return file.read(-1 if size is None else size)
     if scheme not in SCHEMES:
         raise ValueError(f"{address}: shards come from a folder or from {', '.join(SCHEMES)}")
-    stream: IO[bytes] = require("webdataset.gopen", extra="shards").gopen(address)
-    return stream
-
-
-def _on_disk(packed: Iterable[_Packed], folder: Path) -> Generator[Candidate]:
-    """Each video as a file, as long as it is looked at."""
-    for number, member in enumerate(packed):
-        path = folder / str(number)
-        path.write_bytes(member.video)
-        try:
-            yield member.index, replace(member.record, path=member.name), str(path)  # failures name the member
-        finally:
-            path.unlink()
+    system, path = require("fsspec", extra="shards").core.url_to_fs(address)
+    content: bytes = system.cat_file(path, start=offset or None, end=None if size is None else offset + size)
+    if size is not None and len(content) >= offset + size > size:  # a server that knows no ranges sends everything
+        return content[offset : offset + size]
+    return content

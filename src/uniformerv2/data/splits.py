@@ -108,8 +108,8 @@ class Splits:
         found = []
         if all(record.label_name is None for record in self.train):
             found.append(
-                f"The classes have numbers only ({first_few(self.class_names)}): --classes FILE, with a name a line in the "
-                "order of the numbers, names them."
+                f"The classes have numbers only ({first_few(self.class_names)}): --classes FILE, with a name a line in "
+                "the order of the numbers, names them."
             )
         if len(self.val) < FEW_VAL:
             found.append(f"{len(self.val)} validation videos: each is {100 / len(self.val):.0f} % of the accuracy.")

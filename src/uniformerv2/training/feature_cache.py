@@ -27,7 +27,6 @@ from torch import Tensor
 
 from uniformerv2.data.clips import SampleKey, VideoFailure, VideoSample
 from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
-from uniformerv2.data.epoch_sampler import EpochSampler
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -223,8 +222,7 @@ def fill(
     """
     was_training = network.training
     network.eval().to(settings.device)
-    if isinstance(loader.sampler, EpochSampler):
-        loader.sampler.shuffle = False  # as the shards have them
+    loader.sampler.shuffle = False  # as the shards have them
     try:
         for view, part in enumerate(parts):
             shard = part.first_missing()
@@ -234,7 +232,7 @@ def fill(
             if shard == part.num_shards:
                 continue
             loader.set_epoch(view)
-            loader.sampler.start_at(shard * part.clips_per_shard, batch_size=1)
+            loader.sampler.start_at(shard * part.clips_per_shard)
             clips: list[VideoSample] = []
             for batch in loader:
                 clips += _encoded(batch, network, videos.reader.preprocessing, settings)

@@ -357,7 +357,7 @@ class VideoClassifier(lightning.LightningModule):
         dataset, indices = self._train_loader.dataset, batch.index.tolist()
         if isinstance(dataset, VideoDataset):
             return [dataset.records[index].path for index in indices]
-        return [f"record {index}" for index in indices]  # of shards, which know no files
+        return [f"record {index}" for index in indices]  # of a data set of one's own
 
     def _evaluate(self, batch: VideoBatch, metrics: Any) -> None:
         log_scores = self.log_scores(batch.video)
