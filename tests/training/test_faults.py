@@ -111,7 +111,10 @@ class TestFaults:
     def test_a_log_without_room_says_how_to_go_on(self, tmp_path):
         """It is written by Lightning, whose error names no way on."""
         stop, trainer = StopCleanly(tmp_path / "last.ckpt"), SimpleNamespace(current_epoch=0, max_epochs=2)
-        for is_there, way in ((False, "There is no checkpoint yet"), (True, "The same command with --resume continues")):
+        for is_there, way in (
+            (False, "There is no checkpoint yet"),
+            (True, "The same command with --resume continues"),
+        ):
             if is_there:
                 stop.last.touch()
             with (

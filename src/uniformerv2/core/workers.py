@@ -189,9 +189,9 @@ def run_isolated(
                     answer = worker.expire()
                 else:
                     continue
-                if answer is None:
+                if answer is _NOTHING:
                     continue
-                yield task, answer.value
+                yield task, answer
                 following = next(waiting, _NOTHING)
                 if worker.is_alive and following is not _NOTHING:
                     worker.send(following)
@@ -206,11 +206,6 @@ def run_isolated(
 
 
 _NOTHING: Final[Any] = object()
-
-
-@dataclass(frozen=True)
-class _Finished(Generic[Answer]):
-    value: Answer | Lost
 
 
 class _Worker(Generic[Task, Answer]):
@@ -235,8 +230,8 @@ class _Worker(Generic[Task, Answer]):
         with suppress(BrokenPipeError, ConnectionResetError):  # it died between two tasks: receive will tell
             self.pipe.send(task)
 
-    def receive(self) -> _Finished[Answer] | None:
-        """What the process says; None where it is only ready for its first task.
+    def receive(self) -> Any:
+        """The answer of the process; nothing where it is only ready for its first task.
 
         Raises:
             ChildProcessError: It died before it was ready.
@@ -248,15 +243,15 @@ class _Worker(Generic[Task, Answer]):
             died = self._how_it_died()
             if not self._is_ready:
                 raise ChildProcessError(f"A worker process does not start ({died}). {NEEDS_GUARD}") from None
-            return _Finished(Lost("crashed", died))
+            return Lost("crashed", died)
         if not self._is_ready:
             assert message == _READY
             self._is_ready = True
             self.send(self.task)
-            return None
+            return _NOTHING
         return message
 
-    def expire(self) -> _Finished[Answer]:
+    def expire(self) -> Lost:
         """Kill the process, its time is up.
 
         Raises:
@@ -266,7 +261,7 @@ class _Worker(Generic[Task, Answer]):
         self._process.kill()
         if not self._is_ready:
             raise ChildProcessError(f"A worker process did not start within {_START_SECONDS:.0f} seconds.")
-        return _Finished(Lost("timeout", f"not done in {self._timeout_seconds:g} seconds"))
+        return Lost("timeout", f"not done in {self._timeout_seconds:g} seconds")
 
     def stop(self) -> None:
         """End the process. One that hangs in the kernel (a dead network disk) is left to it."""
@@ -289,7 +284,7 @@ def _serve(pipe: Connection, function: Callable[[Any], Any], limits: Limits) -> 
         pipe.send(_READY)
         while True:
             task = pipe.recv()
-            pipe.send(_Finished(_call(function, task)))
+            pipe.send(_call(function, task))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -93,20 +93,14 @@ def numbered_anew(records: Sequence[VideoRecord]) -> list[VideoRecord]:
     """
     if not _is_named(records):
         return list(records)
-    numbers = sorted({number for record in records for number in _numbers(record)})
+    numbers = sorted({number for record in records for number in record.labels})
     new = {number: place for place, number in enumerate(numbers)}
 
     def label(record: VideoRecord) -> int | tuple[int, ...] | None:
-        found = tuple(new[number] for number in _numbers(record))
+        found = tuple(new[number] for number in record.labels)
         return found if isinstance(record.label, tuple) else next(iter(found), None)
 
     return [replace(record, label=label(record)) for record in records]
-
-
-def _numbers(record: VideoRecord) -> tuple[int, ...]:
-    if record.label is None:
-        return ()
-    return record.label if isinstance(record.label, tuple) else (record.label,)
 
 
 def _is_named(records: Iterable[VideoRecord]) -> bool:

@@ -115,16 +115,10 @@ class PreparedVideo:
     height: int | None = None
 
 
-@dataclass(frozen=True)
-class _NoRoom:
-    """The disk is full."""
+Encode = Callable[["VideoReader", Path, PrepareSettings], int]
 
-
-@dataclass(frozen=True)
-class _Task:
-    source: str
-    target: Path
-    parts: Path
+_NO_ROOM: Final = "no room"
+"""The status of a video for which the disk has no room: no fault of the video."""
 
 
 def prepare_videos(
@@ -136,7 +130,7 @@ def prepare_videos(
     num_workers: int | None = None,
     timeout_seconds: float = 900.0,
     known: Mapping[str, PreparedVideo] | None = None,
-    encode: Callable[[VideoReader, Path, PrepareSettings], int] | None = None,
+    encode: Encode | None = None,
 ) -> Generator[PreparedVideo]:
     """Re-encode each different video of the records to ``out/videos``, under its path below ``base``, as ``.mp4``.
 
@@ -174,22 +168,23 @@ def prepare_videos(
     refuse_to_replace(targets)
     known = {source: each for source, each in (known or {}).items() if each.output == str(targets.get(source))}
     parts = Path(out).absolute() / "videos" / ".unfinished"
-    tasks = [_Task(source, target, parts) for source, target in targets.items() if source not in known]
+    tasks = [(source, target) for source, target in targets.items() if source not in known]
     if num_workers is None:
         num_workers = available_cores()
-    work: Callable[[_Task], PreparedVideo | _NoRoom] = partial(_prepare, settings=settings, encode=encode)
-    largest = max((fingerprint(task.source)[0] or 0 for task in tasks), default=0)
+    work = partial(_prepare, parts=parts, settings=settings, encode=encode)
+    largest = max((fingerprint(source)[0] or 0 for source, _ in tasks), default=0)
     check_room(Path(out), min(largest, MOST_ROOM), what="The largest video alone")
     with lock_folder(Path(out), what=PREPARATION):
         yield from (known[source] for source in targets if source in known)
         parts.mkdir(parents=True, exist_ok=True)
         try:
             for task, answer in run_isolated(work, tasks, num_workers=num_workers, timeout_seconds=timeout_seconds):
-                if isinstance(answer, _NoRoom):
+                prepared = _failed(task[0], answer.reason, answer.detail) if isinstance(answer, Lost) else answer
+                if prepared.status == _NO_ROOM:
                     raise DiskFullError(
                         f"The disk of {out} is full: make room, and give the same command again; it goes on from there."
                     )
-                yield _failed(task.source, answer.reason, answer.detail) if isinstance(answer, Lost) else answer
+                yield prepared
         finally:
             shutil.rmtree(parts, ignore_errors=True)
 
@@ -299,41 +294,37 @@ def _failed(source: str, status: str, detail: str) -> PreparedVideo:
     return PreparedVideo(source, "", status, detail, source_bytes=num_bytes, source_modified_ns=modified)
 
 
-def _prepare(
-    task: _Task, *, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int] | None
-) -> PreparedVideo | _NoRoom:
-    try:
-        return _prepared(task, settings, encode)
-    except OSError as error:
-        if error.errno in NO_ROOM:  # no fault of the video
-            return _NoRoom()
-        raise
+def _prepare(task: tuple[str, Path], *, parts: Path, settings: PrepareSettings, encode: Encode | None) -> PreparedVideo:
+    """Encode into a part file of this process, look at it, put it into its place.
 
-
-def _prepared(
-    task: _Task, settings: PrepareSettings, encode: Callable[[VideoReader, Path, PrepareSettings], int] | None
-) -> PreparedVideo:
-    """Encode into a part file of this process, look at it, put it into its place."""
+    Raises:
+        OSError: The disk fails, other than by being full.
+    """
     from uniformerv2.data.reencode import reencode
     from uniformerv2.media.decoding import open_video
 
-    part = task.parts / f"{os.getpid()}.mp4"
-    num_bytes, modified = fingerprint(task.source)  # before it is read: a source that changes meanwhile is done again
+    source, target = task
+    part = parts / f"{os.getpid()}.mp4"
+    num_bytes, modified = fingerprint(source)  # before it is read: a source that changes meanwhile is done again
     try:
-        with open_video(task.source, decoder="pyav") as video:
+        with open_video(source, decoder="pyav") as video:
             num_frames = (encode or reencode)(video, part, settings)
         with open_video(part, decoder="pyav") as result:
             if len(result) != num_frames:
-                return _failed(task.source, "corrupt", f"{num_frames} frames were encoded, and {len(result)} came out")
+                return _failed(source, "corrupt", f"{num_frames} frames were encoded, and {len(result)} came out")
             width, height = result.width, result.height
+        target.parent.mkdir(parents=True, exist_ok=True)
+        output_bytes = part.stat().st_size
+        part.replace(target)
     except VideoError as error:
-        return _failed(task.source, error.kind, error.detail)
-    task.target.parent.mkdir(parents=True, exist_ok=True)
-    output_bytes = part.stat().st_size
-    part.replace(task.target)
+        return _failed(source, error.kind, error.detail)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            return _failed(source, _NO_ROOM, str(error))
+        raise
     return PreparedVideo(
-        source=task.source,
-        output=str(task.target),
+        source=source,
+        output=str(target),
         status="ok",
         settings=str(settings),
         source_bytes=num_bytes,

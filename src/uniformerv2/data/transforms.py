@@ -245,17 +245,16 @@ class Preprocessing:
         Returns:
             K lists of T indices.
         """
-        count, length = num_frames_in_video, self.num_frames
-        dense, stride = self.sampling == "dense", self.frame_stride
-        if rng is not None and dense:
-            draws = range(num_clips or 1)
-            return [random_dense_clip(count, length, frame_stride=stride, rng=rng, start=start) for _ in draws]
+        lengths = num_frames_in_video, self.num_frames
+        stride = {"frame_stride": self.frame_stride} if self.sampling == "dense" else {}
         if rng is not None:
-            return [random_segment_clip(count, length, rng=rng, start=start) for _ in range(num_clips or 1)]
-        num_clips = self.num_clips if num_clips is None else num_clips
-        if dense:
-            return dense_clips(count, length, num_clips, frame_stride=stride, start=start)
-        return segment_clips(count, length, num_clips, start=start)
+            draw: Any = random_dense_clip if stride else random_segment_clip
+            return [draw(*lengths, **stride, rng=rng, start=start) for _ in range(num_clips or 1)]
+        spread: Any = dense_clips if stride else segment_clips
+        clips: list[list[int]] = spread(
+            *lengths, self.num_clips if num_clips is None else num_clips, **stride, start=start
+        )
+        return clips
 
     def views(self, clips: torch.Tensor | Sequence[torch.Tensor], num_crops: int | None = None) -> torch.Tensor:
         """K clips uint8 [K, T, C, H, W], or a sequence of [T, C, H, W] -> [V, T, C, h, w] float32, normalised.

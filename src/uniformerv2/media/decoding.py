@@ -39,7 +39,7 @@ Decoder = Literal["auto", "pyav", "torchcodec"]
 __all__ = ["Decoder", "VideoError", "VideoErrorKind", "VideoInfo", "VideoReader", "open_video"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """What a video is, known once it is open.
 
@@ -58,16 +58,16 @@ class VideoInfo:
     """
 
     num_frames: int
-    fps: float
-    constant_rate: bool
-    duration_seconds: float
+    fps: float = 0.0
+    constant_rate: bool = True
+    duration_seconds: float = 0.0
     height: int
     width: int
-    rotation: int
-    mirrored: bool
+    rotation: int = 0
+    mirrored: bool = False
     codec: str
     container: str
-    gop_length: int
+    gop_length: int = 1
 
 
 class VideoReader:
@@ -253,21 +253,9 @@ def _open_file(file: VideoFile, *, decoder: Decoder, num_threads: int) -> VideoR
 
 def _open_folder(path: Path) -> VideoReader:
     images = ImageFrames(path)
-    num_frames = len(images.paths)
-    info = VideoInfo(
-        num_frames=num_frames,
-        fps=0.0,
-        constant_rate=True,
-        duration_seconds=0.0,
-        height=images.height,
-        width=images.width,
-        rotation=0,
-        mirrored=False,
-        codec="images",
-        container="folder",
-        gop_length=1,
-    )
-    return VideoReader(path, info, images, range(num_frames), ())
+    count, height, width = len(images.paths), images.height, images.width
+    info = VideoInfo(num_frames=count, height=height, width=width, codec="images", container="folder")
+    return VideoReader(path, info, images, range(count), ())
 
 
 def _timing(file: VideoFile, index: FrameIndex) -> tuple[float, list[float]]:

@@ -84,6 +84,7 @@ class VideoFile:
         num_threads: Decoder threads.
 
     Attributes:
+        stream: The video stream that is read: the first that is not a cover picture.
         is_damaged: Something could not be read or decoded since it was opened or restarted.
 
     Raises:
@@ -123,7 +124,7 @@ class VideoFile:
             container.close()
             container, stream = self._open(for_decoder)
         self._check_size(stream)
-        self._container, self._stream = container, stream
+        self._container, self.stream = container, stream
         self._decoder = _decoder(stream)
         self._decoder.options = for_decoder
         self._decoder.thread_count = self._num_threads
@@ -154,17 +155,12 @@ class VideoFile:
         if self._container is not None:
             self._container.close()
             self._container = None
-            del self._stream, self._decoder  # the last reference to the decoder: its threads end here
-
-    @property
-    def stream(self) -> VideoStream:
-        """The video stream that is read: the first that is not a cover picture."""
-        return self._stream
+            del self.stream, self._decoder  # the last reference to the decoder: its threads end here
 
     @property
     def codec_name(self) -> str:
         """FFmpeg's name of the codec, whatever library decodes it."""
-        return self._stream.codec_context.codec.canonical_name
+        return self.stream.codec_context.codec.canonical_name
 
     @property
     def container_name(self) -> str:
@@ -180,8 +176,8 @@ class VideoFile:
     def seek(self, timestamp: int) -> None:
         """Go to the last keyframe at or before ``timestamp`` in ticks, or to the start where that is impossible."""
         try:
-            self._reading.seek(timestamp, stream=self._stream)
-            if self._decoder is not self._stream.codec_context:  # which PyAV has flushed
+            self._reading.seek(timestamp, stream=self.stream)
+            if self._decoder is not self.stream.codec_context:  # which PyAV has flushed
                 self._decoder.flush_buffers()
         except av.FFmpegError:
             self.restart()
@@ -196,7 +192,7 @@ class VideoFile:
             VideoError: The disk fails.
         """
         try:
-            yield from self._reading.demux(self._stream)
+            yield from self._reading.demux(self.stream)
         except av.FFmpegError as error:
             self._failure, self.is_damaged = error, True  # the rest is out of reach; what came before it counts
         except OSError as error:
@@ -236,7 +232,7 @@ class VideoFile:
         seek_points: set[int] = set()
         num_packets = num_corrupt = 0
         most = get_limits().packets_per_file
-        has_hidden = self._stream.codec_context.name == "vp8"
+        has_hidden = self.stream.codec_context.name == "vp8"
         for packet in self.packets():
             if not packet.size:
                 continue
