@@ -1,4 +1,4 @@
-"""Work on things that may hang or kill the process that touches them: each worker is a process that can be spared.
+"""Work on files that may hang or crash the process that reads them: in worker processes, and under a time limit.
 
     parent  --task-->  worker      one pipe each, one task at a time
             <-answer-              no answer in time: the worker is killed; pipe closed: the worker died
@@ -91,7 +91,7 @@ def available_cores() -> int:
 
 
 def worker_context(*, preload: str = _SLOW_IMPORT) -> BaseContext:
-    """Where workers come from: processes that never are a copy of this one, which may have threads and open decoders.
+    """The source of workers: processes that never are a copy of this one, which may have threads and open decoders.
 
     They are forked from a server (where there is none, as on Windows, each is started anew), which is started here, if
     there is none yet, with SIGTERM blocked in it and in them. It imports nothing of the current folder, and of the
@@ -130,7 +130,7 @@ def begin_worker(limits: Limits) -> None:
 
 
 def end_with_parent() -> None:
-    """From now on this process ends at once when the one that started it does, however that ends.
+    """Make this process end at once when the one that started it does, however that ends.
 
     Without it a worker outlives a parent that is killed: its system parent is the forkserver, which lives as long as
     the worker does.
@@ -156,7 +156,7 @@ def run_isolated(
         function: A function of a module (or a ``partial`` of one): it is pickled, and so are its answers.
         tasks: Taken one by one, as workers come free.
         num_workers: Processes; never more are started than there are tasks.
-        timeout_seconds: For each task.
+        timeout_seconds: Time limit per task.
 
     Yields:
         Each task with its answer, in the order in which they finish.

@@ -1,1 +1,1 @@
-"""From files on disk to tensors: annotations, decoding, sampling, transforms, the dataset."""
+"""Records, clips and batches: annotations, sampling, transforms, the dataset, the loader."""

@@ -47,7 +47,7 @@ class TrainAugmentation:
     Attributes:
         image_size: Input of the network in pixels: a square, or (h, w).
         rand_augment: timm's notation, or ``None`` for none; see ``RandAugment.parse``.
-        interpolation: Of RandAugment's rotations, shears and translations.
+        interpolation: How RandAugment's rotations, shears and translations interpolate.
         area: Range of the crop's area as a part of the frame's.
         aspect_ratio: Range of the crop's width divided by its height; the draw is uniform on a logarithmic scale.
         crop_interpolation: How the crop is resized: ``bicubic`` with antialiasing, or ``bilinear`` without, as the
@@ -97,7 +97,7 @@ class TrainAugmentation:
         Args:
             clip: RGB frames; left as they are.
             label: A class, several, or ``None``.
-            rng: Where all draws come from.
+            rng: Generator of all draws.
 
         Returns:
             The augmented clip, to be normalised by ``Preprocessing.normalize``, and its label.
@@ -148,7 +148,7 @@ class RandAugment:
         magnitude: Mean severity, 0 to 10.
         num_operations: Operations drawn.
         magnitude_std: Standard deviation of the severity; the draw is clipped to 0 and 10.
-        interpolation: Of rotations, shears and translations.
+        interpolation: How rotations, shears and translations interpolate.
     """
 
     magnitude: float
@@ -162,7 +162,7 @@ class RandAugment:
 
         Args:
             notation: ``rand-m7-n4-mstd0.5-inc1``; ``mstd`` may be left out.
-            interpolation: Of rotations, shears and translations.
+            interpolation: How rotations, shears and translations interpolate.
 
         Returns:
             The augmentation.
@@ -294,7 +294,7 @@ class BatchMixing:
 
     Attributes:
         num_classes: Length of the soft targets.
-        mixup_alpha: Of the Beta distribution of mixup's share; 0: no mixup.
+        mixup_alpha: Parameter of the Beta distribution of mixup's share; 0 means no mixup.
         cutmix_alpha: The same for CutMix.
         probability: That a batch is mixed at all.
         cutmix_probability: That CutMix is taken, where both are on.
@@ -322,7 +322,7 @@ class BatchMixing:
         Args:
             video: [B, T, C, h, w], normalised; on any device.
             label: Class numbers [B], or multi-hot or soft targets [B, num_classes].
-            rng: Where the draws come from; torch's own generators stay as they were.
+            rng: Generator of the draws; torch's own generators stay as they were.
 
         Returns:
             The batch, and float32 targets [B, num_classes], also where nothing is mixed.

@@ -48,9 +48,9 @@ class VideoCheck:
         frames: How many are shown; what follows is as in ``VideoInfo``. None where the file does not open.
         fps: Mean frames per second; 0.0 where the source does not say.
         constant_rate: Every frame is shown equally long.
-        duration_seconds: From the first frame to the end of the last.
-        width: As shown, rotation applied.
-        height: As ``width``.
+        duration_seconds: Time from the first frame to the end of the last.
+        width: Width in pixels as shown, rotation applied.
+        height: Height in pixels, likewise.
         rotation: Degrees clockwise that were applied.
         codec: FFmpeg's name, or ``"images"``.
         container: FFmpeg's name, or ``"folder"``.
@@ -98,7 +98,7 @@ def check_videos(
         deep: Decode every frame, instead of the first, the middle and the last.
         min_frames: A video with fewer is too short, and so is one that ends before a segment of the records starts.
         num_workers: Processes; None: as many as there are cores.
-        timeout_seconds: For one video; None: the limit ``seconds_per_video``, ten times as long where ``deep``.
+        timeout_seconds: Time limit per video; None is the limit ``seconds_per_video``, ten times that where ``deep``.
         known: Checks of an earlier run by path (see ``unchanged_checks``), given again without looking.
         checksums: Read all bytes of each video too, for ``VideoCheck.checksum``.
         probe: Instead of ``probe_video``.
@@ -188,7 +188,7 @@ def probe_video(path: str, *, deep: bool, checksum: bool = True) -> VideoCheck:
 _FACTS: Final = frozenset(field.name for field in fields(VideoCheck))
 
 LONG_GOP: Final = 50
-"""From this many frames between keyframes on, sparse sampling decodes mostly frames that nobody wants."""
+"""Where keyframes are so many frames apart, sparse sampling decodes mostly frames that nobody wants."""
 LARGE_SHORT_SIDE: Final = 480
 
 
@@ -200,8 +200,8 @@ class ClassSummary:
         name: Its name, or its number, or ``"(no class)"``.
         videos: Different paths.
         bad: How many of these are not ok.
-        hours: Of video that is ok.
-        median_frames: Of the videos that are ok; None where none is.
+        hours: Hours of video that is ok.
+        median_frames: Median length of the videos that are ok, in frames; None where none is.
     """
 
     name: str
@@ -216,7 +216,7 @@ class Repeat:
     """The same content more than once.
 
     Attributes:
-        paths: Where it lies; one path where a list has it in several splits.
+        paths: Files with this content; one path where a list has it in several splits.
         splits: The splits that it is in.
     """
 
@@ -235,7 +235,7 @@ class CheckSummary:
 
     Attributes:
         statuses: How many videos have each status, the most frequent first.
-        classes: In the order of their numbers.
+        classes: One entry per class, in the order of their numbers.
         repeats: Equal content under several paths, and paths in several splits.
         suggestions: What to do, in whole sentences.
     """

@@ -62,7 +62,7 @@ def segment_frames(record: VideoRecord, reader: VideoReader) -> tuple[int, int]:
         segment          [ 0.5 ....... 1.2 )           ->  1, 3
 
     Args:
-        record: With the segment in seconds or in frames, or without one.
+        record: A record with a segment in seconds or in frames, or without one.
         reader: The open video.
 
     Returns:
@@ -94,7 +94,7 @@ def segment_seconds(record: VideoRecord, reader: VideoReader) -> float | None:
     """How long the record's segment lasts; None where nothing tells.
 
     Args:
-        record: With the segment in seconds or in frames, or without one.
+        record: A record with a segment in seconds or in frames, or without one.
         reader: The open video.
     """
     if record.start_seconds is not None and record.end_seconds is not None:
@@ -116,7 +116,7 @@ class SampleKey:
 
     Attributes:
         index: Number of the record (of the view, where every view is an item).
-        epoch: From 0 on.
+        epoch: Number of the epoch, from 0.
         draw: How often the record came before in this epoch, where sampling repeats records.
     """
 
@@ -132,7 +132,7 @@ class VideoFailure:
     Attributes:
         index: Number of its record.
         path: The file, or the shard and the member of it.
-        kind: As in ``VideoError``.
+        kind: What is wrong, as in ``VideoError``.
         detail: What was found.
         attempt: 0 for the record that was drawn, 1 and more for those drawn in its place.
     """
@@ -159,10 +159,10 @@ class VideoSample:
         index: Number of the record that is shown; in training not always the one that was drawn.
         readable: False in testing where the video cannot be read; it is all zeros then.
         failures: What could not be read on the way.
-        duration_seconds: In testing, of the record's segment; None where nothing tells.
-        frame_indices: In testing, the frames of each clip, K tuples of T.
-        decode_seconds: In testing, the time to open the video and to decode.
-        preprocess_seconds: In testing, the time to resize and to crop.
+        duration_seconds: Duration of the record's segment, in testing; None where nothing tells it.
+        frame_indices: Frames of each clip, K tuples of T, in testing.
+        decode_seconds: Time to open the video and to decode, in testing.
+        preprocess_seconds: Time to resize and to crop, in testing.
     """
 
     video: Tensor
@@ -194,7 +194,7 @@ class ClipReader:
         augmentation: Training where given, testing where None.
         repeats: Augmented clips from one decode, in training.
         num_classes: Makes labels multi-hot vectors of this length; None: class numbers.
-        seed: From 0 on.
+        seed: Decides every random draw; 0 or above.
         decoder: See ``open_video``. One thread decodes.
         timeout_seconds: How long one video may take to read; None: the limit ``seconds_per_video``.
     """
@@ -266,7 +266,7 @@ class ClipReader:
     def test(
         self, record: VideoRecord, *, index: int = 0, view: int | None = None, file: FileOf | None = None
     ) -> VideoSample:
-        """As ``read``; where the video cannot be read, the sample says so, is all zeros, and is never replaced."""
+        """Read a record; where its video cannot be read, the sample says so, is all zeros, and is never replaced."""
         try:
             return self.read(record, index=index, view=view, file=file)
         except VideoError as error:

@@ -61,7 +61,7 @@ class VideoBatch:
         index: Numbers of the records shown, [B].
         readable: [B]; where False the video is all zeros, and its score counts as failed.
         failures: What could not be read, of the whole batch.
-        duration_seconds: Of each sample, as in ``VideoSample``.
+        duration_seconds: Duration of each sample, as in ``VideoSample``.
     """
 
     video: Tensor
@@ -72,12 +72,12 @@ class VideoBatch:
     duration_seconds: tuple[float | None, ...] = ()
 
     def to(self, device: torch.device | str) -> Self:
-        """On another device; from pinned memory to a GPU without waiting."""
+        """Copy the batch to a device; from pinned memory to a GPU without waiting."""
         non_blocking = torch.device(device).type == "cuda"
         return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """In memory that a GPU reads directly; a ``DataLoader`` calls it."""
+        """Copy the batch to memory that a GPU reads directly; a ``DataLoader`` calls it."""
         return self._with(Tensor.pin_memory)
 
     def _with(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -110,15 +110,15 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
     Args:
         records: What a reader of ``uniformerv2.data.annotations`` returns. Workers share one packed copy.
         preprocessing: What the network wants.
-        augmentation: For training.
-        num_clips: For testing; None is the preprocessing's own.
-        num_crops: For testing, 1 or 3; None is the preprocessing's own.
-        views: For testing: ``"stacked"`` gives a video's views in one item, ``"separate"`` makes each of them an item.
-        repeats: For training: clips with draws of their own from one decode (repeated augmentation).
+        augmentation: Makes this a training set; None makes it a test set.
+        num_clips: Clips per video in testing; None is the preprocessing's own number.
+        num_crops: Crops per clip in testing, 1 or 3; None is the preprocessing's own number.
+        views: In testing, ``"stacked"`` gives a video's views in one item, ``"separate"`` makes each of them an item.
+        repeats: Clips per video in training, each with its own draws, from one decode (repeated augmentation).
         num_classes: Length of multi-hot labels; needed where a record has several labels.
-        seed: From 0 on.
+        seed: Decides every random draw; 0 or above.
         decoder: See ``open_video``.
-        timeout_seconds: For one video; None: the limit ``seconds_per_video``.
+        timeout_seconds: Time limit per video; None is the limit ``seconds_per_video``.
 
     Raises:
         ValueError: No records; several labels without ``num_classes``; labels beyond it; an argument not allowed.
@@ -211,8 +211,8 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
         """Show an item as the network will see it: a row of frames for each clip or view.
 
         Args:
-            key: As for an item.
-            num_frames: At most so many frames of each clip, evenly spread.
+            key: Number of the item, or its ``SampleKey``.
+            num_frames: Frames shown per clip at most, evenly spread.
 
         Returns:
             A matplotlib figure; needs the extra ``plot``.

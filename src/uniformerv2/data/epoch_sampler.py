@@ -18,13 +18,13 @@ class EpochSampler(Sampler[SampleKey]):
     """The keys of an epoch: in order, shuffled, or drawn by weight; the same for the same seed and epoch.
 
     Args:
-        num_items: Of the dataset.
+        num_items: Items in the dataset.
         shuffle: False: in order.
         weights: One per item: ``num_items`` items are drawn with replacement. None: each item comes once.
-        seed: From 0 on.
+        seed: Decides every random draw; 0 or above.
         rank: Number of this process, where several work together.
         world_size: Processes. All get equally many keys.
-        drop_last: Where the processes do not divide the keys, leave out the last ones; else start again from the first.
+        drop_last: Leave out the last keys where the processes do not divide them; else start again from the first.
 
     Raises:
         ValueError: Weights of another number, or not above 0; ``rank`` outside of ``world_size``.

@@ -25,7 +25,7 @@ from uniformerv2.data.labels import RENAMED, class_names_of, label_map, label_na
 __all__ = ["KINETICS710_FILE", "Kinetics710Report", "build_kinetics710", "merged_class_names"]
 
 KINETICS710_FILE: Final = "{source}/{split}/" + KINETICS_FILE
-"""Where the merged lists look for a clip: ``k400/train/<YouTube id>_000010_000020.mp4``."""
+"""The path of a clip in the merged lists: ``k400/train/<YouTube id>_000010_000020.mp4``."""
 
 _SPACES: Final = {"k400": "kinetics400", "k600": "kinetics600", "k700": "kinetics700"}
 _SPLITS: Final = ("train", "val", "test")
@@ -128,7 +128,7 @@ def build_kinetics710(
         k600: The same of Kinetics-600.
         k700: The same of Kinetics-700; the files of Kinetics-700-2020 may be among them.
         out: The folder to write; made where absent.
-        file_name: Where the merged lists look for a clip, from ``{source}`` (``k400``) and the fields of
+        file_name: The path of a clip in the merged lists, from ``{source}`` (``k400``) and the fields of
             `kinetics_rows`.
 
     Raises:

@@ -241,7 +241,7 @@ def label_index(space: LabelSpace | str, name: str) -> int:
 
 @cache
 def label_map(source: LabelSpace | str, target: LabelSpace | str) -> tuple[int, ...]:
-    """For each class of ``target``, its number in ``source``; names of Kinetics are joined through `RENAMED`.
+    """The number in ``source`` of each class of ``target``; names of Kinetics are joined through `RENAMED`.
 
     The map picks a smaller head's rows out of a larger one (``head.weight[list(label_map(...))]``), and carries a
     label the other way: class ``i`` of ``target`` is class ``label_map(source, target)[i]`` of ``source``.
@@ -272,8 +272,8 @@ def check_names(names: Sequence[str], own: Sequence[str], *, may_rename: bool) -
     A bare number is no name, except beside another whole number: class 2 is not the one that is called 10.
 
     Args:
-        names: Of the data.
-        own: Of the network; none where it does not know them.
+        names: Class names of the data.
+        own: Class names of the network; none where it does not know them.
         may_rename: Names that the network does not know are new ones for its classes.
 
     Raises:
@@ -296,12 +296,12 @@ def check_names(names: Sequence[str], own: Sequence[str], *, may_rename: bool) -
 
 
 def check_saved_names(saved: Sequence[str] | None, names: Sequence[str], *, are_sorted: bool) -> None:
-    """As ``check_names``, for the classes that a checkpoint of a training was made with.
+    """Do what ``check_names`` does, for the classes that a checkpoint of a training was made with.
 
     Args:
         saved: What stands in the checkpoint; None in those written before it did, when class folders called by
             numbers were sorted as text.
-        names: Of the data.
+        names: Class names of the data.
         are_sorted: Their order was found by sorting them, not told.
 
     Raises:

@@ -41,7 +41,7 @@ def write_lists(records: Sequence[VideoRecord], folder: str | Path) -> list[Path
         The lists; without ``classes.txt``.
 
     Raises:
-        ValueError: As ``check_lists``.
+        ValueError: What ``check_lists`` refuses.
     """
     folder = Path(folder)
     check_lists(records, folder)

@@ -86,9 +86,9 @@ class VideoLoader:
         dataset: A ``VideoDataset``; a ``ShardDataset`` is one.
         batch_size: Samples of a batch; with repeats a batch has so many times more clips.
         num_workers: Processes; None is one per available core, up to 8. 0 works in this process.
-        weights: For training: how often each record is drawn; see ``balanced_weights``.
+        weights: How often each record is drawn in training; see ``balanced_weights``.
         drop_last: Leave out a last batch that is not full; None: in training, where there is at least one full one.
-        max_failed: For training: which part of an epoch's samples may be unreadable.
+        max_failed: Which part of an epoch's samples may be unreadable in training.
         rank: Number of this process, where several work together.
         world_size: Processes. The first records are repeated to give all of them equally many: in testing, count a
             record once, by its ``index``.
@@ -191,7 +191,7 @@ class VideoLoader:
 
     @property
     def report(self) -> EpochReport:
-        """Of the epoch that has begun last, so far."""
+        """How the epoch that began last went so far."""
         return EpochReport(self._epoch or 0, self._num_samples, self._num_failed, tuple(self._failures.values()))
 
     def set_epoch(self, epoch: int) -> None:
@@ -199,7 +199,7 @@ class VideoLoader:
         self.sampler.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is, in plain values."""
+        """The position in the epoch, in plain values."""
         return {
             "epoch": self.sampler.epoch if self._epoch is None else self._epoch,
             "num_batches": self._num_batches,
@@ -213,7 +213,7 @@ class VideoLoader:
         """Go on from there at the next pass.
 
         Args:
-            state: From ``state_dict``.
+            state: What ``state_dict`` gave.
 
         Raises:
             ValueError: It was saved with another batch size, seed or number of processes.

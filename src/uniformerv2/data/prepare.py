@@ -97,9 +97,9 @@ class PreparedVideo:
         source_bytes: Size of the source; with ``source_modified_ns`` it tells a changed one.
         source_modified_ns: When the source was written.
         output_bytes: Size of the new file.
-        frames: Of the new file.
-        width: Of the new file.
-        height: Of the new file.
+        frames: Number of frames in the new file.
+        width: Width of the new file in pixels.
+        height: Height of the new file in pixels.
     """
 
     source: str
@@ -142,7 +142,7 @@ def prepare_videos(
         base: The folder whose structure is kept; a video from elsewhere gets a folder named by a hash.
         settings: How to encode.
         num_workers: Processes; None: as many as there are cores. Each uses one thread.
-        timeout_seconds: For one video.
+        timeout_seconds: Time limit per video.
         known: Prepared before, by source (see ``still_prepared``): given again without any work, unless the new file
             is called otherwise now.
         encode: Instead of ``reencode``.
@@ -190,7 +190,7 @@ def prepare_videos(
 
 
 def new_files(records: Iterable[VideoRecord], out: str | Path, *, base: str | Path) -> dict[str, Path]:
-    """Where ``prepare_videos`` puts each video, by source; the arguments are the same."""
+    """The new file of each video, by source; the arguments are those of ``prepare_videos``."""
     folder = Path(out).absolute() / "videos"
     sources = [record.path for record in records if "://" not in record.path]
     return {source: folder / name for source, name in _names(sources, Path(base)).items()}
@@ -236,9 +236,9 @@ def still_prepared(
     """Those that need no work, by source: same settings, the source unchanged, the new file there.
 
     Args:
-        prepared: Of earlier runs; of several with the same new file the last one made it.
-        settings: As asked for now.
-        files: Of ``new_files``: keep only those whose new file is called so.
+        prepared: Rows of earlier runs; of several with the same new file the last one made it.
+        settings: What is asked for now.
+        files: What ``new_files`` gave: keep only those whose new file is called so.
     """
     wanted = str(settings or PrepareSettings())
     found = {

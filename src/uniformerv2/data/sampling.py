@@ -58,7 +58,7 @@ def random_segment_clip(
     Args:
         num_frames_in_video: N, from 1 on.
         num_frames: T.
-        rng: Where the T draws come from.
+        rng: Generator of the T draws.
         start: Index of the first frame.
 
     Returns:
@@ -112,7 +112,7 @@ def random_dense_clip(
         num_frames_in_video: N, from 1 on; the last frame is repeated in a video too short for a clip.
         num_frames: T.
         frame_stride: Distance between two frames of the clip, from 1 on.
-        rng: Where the draw comes from.
+        rng: Generator of the draw.
         start: Index of the first frame.
 
     Returns:

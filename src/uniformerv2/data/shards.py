@@ -61,7 +61,7 @@ class ShardMember:
         shard: Number of the tar file.
         offset: The first byte of the video in it.
         size: Bytes of the video.
-        name: Of the video in the tar file.
+        name: Name of the video in the tar file.
         record: What was known about it; its path is where it was before.
     """
 
@@ -77,9 +77,9 @@ class ShardIndex:
     """What ``index.json`` holds.
 
     Attributes:
-        shards: In the order they were written.
-        members: In the order of the records.
-        fingerprint: Of the records and the way they were divided; writing goes on only where it is the same.
+        shards: Tar files, in the order in which they were written.
+        members: Videos, in the order of the records.
+        fingerprint: Digest of the records and of how they were divided; writing continues only where it is the same.
         missing: Paths of records whose video was not there; they are in no shard.
     """
 
@@ -90,7 +90,7 @@ class ShardIndex:
 
     @property
     def num_samples(self) -> int:
-        """In all shards."""
+        """Videos in all shards."""
         return len(self.members)
 
     @classmethod
@@ -140,10 +140,10 @@ def write_shards(
     Videos that are not there are left out and listed in the index.
 
     Args:
-        records: Of files; folders of frames have to become videos first.
+        records: Records of video files; folders of frames have to become videos first.
         out: Folder of the shards, made where it is not there.
-        max_bytes: Of the videos in a shard; one video alone may be larger.
-        max_count: Videos in a shard.
+        max_bytes: Bytes of video per shard; one video alone may be larger.
+        max_count: Videos per shard.
         shuffle_seed: Neighbours in a list are of one class, and other programs read a shard from its beginning: the
             records are shuffled. None: keep their order.
 
@@ -264,7 +264,7 @@ def _known(number: int, record: VideoRecord) -> bytes:
 
 
 def _json(value: object) -> str:
-    """Also with numbers of NumPy, which labels read from an array are."""
+    """JSON, also with numbers of NumPy, which labels read from an array are."""
     return json.dumps(value, default=np.generic.item)
 
 

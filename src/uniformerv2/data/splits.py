@@ -1,4 +1,4 @@
-"""Which videos train, which validate: what the data say, else one source in five of each class held out."""
+"""Training, validation and test videos: as the data say, else one source in five of each class is held out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Splits:
         train: At least one video of two classes.
         val: At least one.
         test: Empty where the data have none.
-        class_names: In head order.
+        class_names: Names of the classes in head order.
         rule: Who decided the split, in words.
     """
 
@@ -132,7 +132,7 @@ def by_split(records: Sequence[VideoRecord], data: object = "The list") -> dict[
 
     Args:
         records: All of them.
-        data: Where they come from, for the message.
+        data: The folder or list, named in the message.
 
     Raises:
         ValueError: Records of another split, which would be left out in silence.
@@ -153,7 +153,7 @@ def by_split(records: Sequence[VideoRecord], data: object = "The list") -> dict[
 
 
 def check_labelled(records: Sequence[VideoRecord], *, what: str = "videos") -> None:
-    """Where each video has one class, one without a class teaches nothing.
+    """Refuse records without a class, where each video has one.
 
     Raises:
         ValueError: There are some; ``what`` is what the message calls the records.

@@ -81,7 +81,7 @@ def resize_as_opencv(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tenso
 
 
 def _opencv_taps(side: int, new_side: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """For each new pixel of a row: indices of its two neighbours (int64) and their weights (int32)."""
+    """Indices of the two neighbours of each new pixel of a row (int64), and their weights (int32)."""
     centre = (torch.arange(new_side, dtype=torch.float64) + 0.5) * (side / new_side) - 0.5
     centre = centre.to(torch.float32)  # as OpenCV: computed in double, kept in single precision
     near = centre.floor()
@@ -111,7 +111,7 @@ class Preprocessing:
         mean: Subtracted from each colour (R, G, B), on a scale of 0 to 1.
         std: Each colour is divided by it, on the same scale.
         sampling: ``segments`` spreads a clip over the whole video, ``dense`` takes frames ``frame_stride`` apart.
-        frame_stride: For dense sampling.
+        frame_stride: Distance between frames in dense sampling.
         resize: ``bilinear_float`` reads the four neighbours of a point, without antialiasing, and does not round the
             result; ``bilinear_uint8`` reads the same four with OpenCV's integer weights and rounds to 8 bits;
             ``bicubic_antialias`` is what most image ViTs were trained with.

@@ -47,9 +47,9 @@ class VideoInfo:
         num_frames: Frames that are shown, in presentation order.
         fps: Mean frames per second; 0.0 where the source does not say (a folder, a single picture).
         constant_rate: Every frame is shown equally long, to the container's clock tick.
-        duration_seconds: From the first frame to the end of the last; 0.0 without ``fps``.
-        height: Of a frame as it is shown, rotation applied.
-        width: As ``height``.
+        duration_seconds: Time from the first frame to the end of the last; 0.0 without ``fps``.
+        height: Height of a frame as it is shown, rotation applied.
+        width: Width of a frame, likewise.
         rotation: Degrees clockwise that the container asks for and that were applied: 0, 90, 180 or 270.
         mirrored: The container asks for left and right to change places before the rotation, and they have.
         codec: FFmpeg's name, such as ``"h264"``, or ``"images"``.
@@ -103,12 +103,12 @@ class VideoReader:
 
     @property
     def height(self) -> int:
-        """Of the frames as they are returned."""
+        """Height of the frames as they are returned."""
         return self.info.height
 
     @property
     def width(self) -> int:
-        """Of the frames as they are returned."""
+        """Width of the frames as they are returned."""
         return self.info.width
 
     @property
@@ -143,7 +143,7 @@ class VideoReader:
         """Decode frames one by one, each of them once and in increasing order; memory for one is enough.
 
         Args:
-            indices: As for ``frames``.
+            indices: What ``frames`` takes.
 
         Yields:
             Where in ``indices`` the frame is wanted, and the frame, uint8 RGB [1, C, H, W], channels last in memory.

@@ -51,7 +51,7 @@ _COUNTED: Final = frozenset({b"moov", b"moof"})
 
 
 def _packets(file: BinaryIO, name: bytes, start: int, stop: int) -> int:
-    """Of one ``moov`` or ``moof``."""
+    """Packets of one ``moov`` or ``moof``."""
     total = 0
     for inner, first, last in _boxes(file, start, stop):
         if inner in {b"trak", b"traf"}:

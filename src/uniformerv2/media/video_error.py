@@ -202,7 +202,7 @@ def _matroska_end(file: BinaryIO, size: int) -> int:
 
 
 def _ebml_end(file: BinaryIO, position: int, name: bytes) -> int:
-    """Where the element ``name`` at ``position`` ends; 0 where it is another one or does not tell (RFC 8794)."""
+    """The end of the element ``name`` at ``position``; 0 where it is another one or does not tell it (RFC 8794)."""
     file.seek(position)
     head = file.read(12)
     if head[:4] != name or not head[4:5].strip(b"\0"):

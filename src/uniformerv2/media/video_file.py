@@ -46,7 +46,7 @@ _CONTAINERS = (
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """Where each frame is.
+    """The place of each frame in the file.
 
     Attributes:
         keys: One number per frame in presentation order, strictly increasing: its timestamp in ticks of the stream
@@ -294,7 +294,7 @@ def open_regular(path: Path, *, folder: Path | None = None) -> BinaryIO:
 
     Args:
         path: A file.
-        folder: Of a folder of frames, which the error is then about.
+        folder: The folder of frames that it is in, which the error is then about.
 
     Raises:
         VideoError: There is none, it is empty, or it may not be read.

@@ -84,7 +84,8 @@ def read_records(
         file_name: Where a video of ActivityNet, Diving48, HACS, Kinetics or Something-Something V2 lies under
             ``root``, from ``{id}``, ``{label}`` and so on; None: as the usual download scripts call it.
         fold: Which of the three published splits of UCF101 or HMDB51; None: the first.
-        separator: Of a text list: ``","``, ``"\t"``, ``";"`` or ``" "``; None: found in the first lines.
+        separator: What separates the columns of a text list: ``","``, ``"\t"``, ``";"`` or ``" "``; None: found from
+            the first lines.
 
     Raises:
         AnnotationError: The annotations cannot be used as they are; with file and line.

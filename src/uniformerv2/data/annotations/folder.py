@@ -53,7 +53,7 @@ class FilesBelow:
         return _counted(self.candidates(), self.frames)
 
     def passed_over(self) -> str:
-        """As ``unread``, of all files that are not read."""
+        """How many files are not read, with their suffixes; empty where there are none."""
         return _counted(self.others, self.frames)
 
 

@@ -1,6 +1,6 @@
-"""Which videos validate where nothing says it: decided by their names and classes alone.
+"""The validation split where the data give none: videos are held out by their names and classes alone.
 
-So a folder, a list in any order and copies of another format hold out the same ones, on every machine::
+A folder, a list in any order and copies in another format therefore hold out the same videos, on every machine::
 
     videos/surfing/v_Surfing_g01_c01.avi  \
     videos/surfing/v_Surfing_g01_c02.avi  /  one source: never on both sides
@@ -45,7 +45,7 @@ def hold_out(
     """The records, of which those that are marked ``train`` or not at all become ``train`` or ``val``.
 
     Args:
-        records: In any order, which they keep; records of other splits stay as they are.
+        records: Records in any order, which they keep; those of other splits stay as they are.
         fraction: See `held_out`; this and the following.
         group_pattern: See there.
         wanted: See there; videos of several classes are taken together, as a class None.
@@ -82,7 +82,7 @@ def held_out(
 
     Args:
         classes: Paths of the videos of each class; a path that is there twice is one video.
-        fraction: Of the sources of each class, from 0 (none) to 1; at least one, where there are two.
+        fraction: Part of the sources of each class, from 0 (none) to 1; at least one, where there are two.
         group_pattern: Regular expression on the file name without suffix; what it finds names the source. None:
             `GROUP_PATTERNS`.
         wanted: The classes to hold something out of; None: all.

@@ -1,4 +1,4 @@
-"""From what a format's reader finds (`Row`) to `VideoRecord`s: labels numbered, paths resolved, everything checked.
+"""Rows become `VideoRecord`s: labels are numbered, paths resolved, and everything is checked.
 
 A video has one spelling in all its records: ``a.mp4``, ``./a.mp4``, ``b/../a.mp4`` and a link to it are the same video.
 """

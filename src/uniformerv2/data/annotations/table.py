@@ -183,8 +183,8 @@ def row_from_columns(columns: Mapping[str, Any], *, file: str | Path, line: int,
 
     Args:
         columns: Name to value.
-        file: For messages.
-        line: For messages.
+        file: The file, named in messages.
+        line: The line, named in messages.
         several: Whether ``;`` separates several labels in one text.
 
     Raises:
@@ -221,7 +221,7 @@ def _seconds(row: Row, known: Mapping[str, Any], name: str) -> float | None:
 
 
 def _frame(row: Row, known: Mapping[str, Any], name: str) -> int | None:
-    """Also from ``"5.0"``: a table with gaps makes floats of numbers."""
+    """A whole number, also written ``"5.0"``: a table with gaps makes floats of numbers."""
     number = _seconds(row, known, name)
     if number is None or number.is_integer():
         return None if number is None else int(number)
