@@ -18,7 +18,6 @@ from tests.data.clips_on_disk import FPS, frame_number, write_clip, write_folder
 from uniformerv2.data import clips
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
-from uniformerv2.data.clips import segment_frames
 from uniformerv2.data.dataset import (
     PackedRecords,
     SampleKey,
@@ -157,7 +156,7 @@ class TestSegments:
         path = write_clip(tmp_path / "clip.mp4")
         with open_video(path) as video:
             assert video.fps == FPS
-            assert segment_frames(VideoRecord(str(path), **fields), video) == expected
+            assert video.segment_frames(**fields) == expected
 
     def test_only_frames_of_the_segment_are_shown(self, tmp_path):
         path = str(write_clip(tmp_path / "clip.mp4"))
@@ -172,7 +171,7 @@ class TestSegments:
     def test_a_segment_after_the_end_is_a_broken_video(self, tmp_path, fields):
         path = write_clip(tmp_path / "clip.mp4")
         with open_video(path) as video, pytest.raises(VideoError, match=r"its segment starts at .*20 frames, 2\.00 s"):
-            segment_frames(VideoRecord(str(path), **fields), video)
+            video.segment_frames(**fields)
         assert not VideoDataset([VideoRecord(str(path), **fields)], PREPROCESSING)[0].readable
 
     def test_a_folder_of_frames_knows_no_seconds(self, tmp_path):

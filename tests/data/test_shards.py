@@ -334,11 +334,24 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"index\.json (is no index of shards|lists no shards)"):
             ShardDataset(tmp_path, PREPROCESSING)
 
-    def test_an_index_of_videos_in_no_shard(self, shards, tmp_path):
+    @pytest.mark.parametrize(
+        ("changed", "message"),
+        [
+            ({"shard": 4}, "lists the video '000000.*' of no shard; not allowed"),
+            ({"offset": -1}, "not allowed"),
+            ({"name": ".."}, "not allowed"),
+            ({"name": "a/b.mp4"}, "not allowed"),
+            (None, "does not say where each video is"),
+        ],
+    )
+    def test_an_index_of_videos_elsewhere(self, shards, tmp_path, changed, message):
         index = json.loads((shards / "index.json").read_text())
-        index["videos"][0]["shard"] = 4
+        if changed is None:
+            del index["videos"]
+        else:
+            index["videos"][0] |= changed
         (tmp_path / "index.json").write_text(json.dumps(index))
-        with pytest.raises(ValueError, match=r"lists videos in no shard"):
+        with pytest.raises(ValueError, match=message):
             ShardDataset(tmp_path, PREPROCESSING)
 
     @pytest.mark.parametrize("augmentation", [None, AUGMENTATION])

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from tests.media.made_videos import make_video
 from tests.media.test_decoding import DECODERS
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import segment_frames
 from uniformerv2.media.decoding import open_video
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
@@ -248,7 +247,7 @@ def test_a_variable_rate_has_its_times_and_its_mean(tmp_path, name):
         assert video.info.duration_seconds == pytest.approx(5 + 5 / 51)
         assert not video.info.constant_rate
         record = VideoRecord(str(path), start_seconds=1.2, end_seconds=4.5)
-        assert segment_frames(record, video) == (49, 51)
+        assert video.segment_frames(*record.segment) == (49, 51)
 
 
 @pytest.mark.parametrize("name", ["a.avi", "a.ts", "a.mpg", "a.h264"])

@@ -1,13 +1,10 @@
 """From a record or a path to its clips: the one path from disk to tensor, for training, testing, predicting and shards.
 
-A record may mean a segment of its video; `segment_frames` says which frames that are.
-
 Letters: K clips, T frames, C colours, H x W pixels of a frame, h x w of the network's input, V views (K times crops).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -37,8 +34,6 @@ __all__ = [
     "TooManyFailuresError",
     "VideoFailure",
     "VideoSample",
-    "segment_frames",
-    "segment_seconds",
 ]
 
 Result = TypeVar("Result")
@@ -48,62 +43,6 @@ Candidate = tuple[int, VideoRecord, FileOf | None]
 
 MAX_ATTEMPTS: Final = 10
 """Records drawn for one sample. Where one in a hundred is broken, so many in a row have a chance of 1e-20."""
-
-ROUNDING_SECONDS: Final = 1e-4
-"""Lists round their times; a frame that starts so little after a segment's bound counts as on it."""
-
-
-def segment_frames(record: VideoRecord, reader: VideoReader) -> tuple[int, int]:
-    """First frame of the record's segment, and one past its last; what reaches beyond the video is cut off.
-
-    Seconds become frames by the video's own timestamps: the first is the one on the screen at the start::
-
-        frames at    0.0   0.4   0.8   1.2   1.6
-        segment          [ 0.5 ....... 1.2 )           ->  1, 3
-
-    Args:
-        record: A record with a segment in seconds or in frames, or without one.
-        reader: The open video.
-
-    Returns:
-        Two numbers, the second the larger.
-
-    Raises:
-        VideoError: The segment starts after the end, or is in seconds where the frames have no times.
-    """
-    start, stop = record.start_frame or 0, len(reader) if record.end_frame is None else record.end_frame
-    if record.start_seconds is not None or record.end_seconds is not None:
-        times = reader.timestamps
-        if not times:
-            detail = "its segment is given in seconds, and its frames have no times: give start_frame and end_frame"
-            raise VideoError(reader.path, "unsupported", detail)
-        if record.start_seconds is not None:
-            start = max(bisect_right(times, record.start_seconds + ROUNDING_SECONDS) - 1, 0)
-            if record.start_seconds >= reader.info.duration_seconds:
-                start = len(reader)
-        if record.end_seconds is not None:
-            stop = bisect_left(times, record.end_seconds - ROUNDING_SECONDS)
-    if start >= len(reader):
-        bound = f"{record.start_seconds} s" if record.start_seconds is not None else f"frame {start}"
-        has = f"{len(reader)} frames, {reader.info.duration_seconds:.2f} s"
-        raise VideoError(reader.path, "truncated", f"its segment starts at {bound}, the video has {has}")
-    return start, max(min(stop, len(reader)), start + 1)
-
-
-def segment_seconds(record: VideoRecord, reader: VideoReader) -> float | None:
-    """How long the record's segment lasts; None where nothing tells.
-
-    Args:
-        record: A record with a segment in seconds or in frames, or without one.
-        reader: The open video.
-    """
-    if record.start_seconds is not None and record.end_seconds is not None:
-        return record.end_seconds - record.start_seconds
-    fps, whole = reader.fps, reader.info.duration_seconds
-    if record.start_frame is not None and record.end_frame is not None and fps:
-        return (record.end_frame - record.start_frame) / fps
-    start, end = record.start_seconds or 0.0, record.end_seconds
-    return ((whole if end is None else min(end, whole)) - start if whole else None) or None
 
 
 class TooManyFailuresError(RuntimeError):
@@ -301,7 +240,7 @@ class ClipReader:
                 pixels if view is None else pixels[view % num_crops],
                 self._target(record.label),
                 index,
-                duration_seconds=segment_seconds(record, reader),
+                duration_seconds=reader.segment_seconds(*record.segment),
                 frame_indices=tuple(map(tuple, clips)),
                 decode_seconds=perf_counter() - begin - seconds,
                 preprocess_seconds=seconds,
@@ -335,7 +274,7 @@ class ClipReader:
 
         def open_and_read() -> Result:
             with file() if file else nullcontext(record.path) as path, open_video(path, decoder=self.decoder) as reader:
-                return read(reader, *segment_frames(record, reader))
+                return read(reader, *reader.segment_frames(*record.segment))
 
         if record.path in self._hung:
             raise VideoError(record.path, "timeout", f"it took more than {seconds:g} s before")

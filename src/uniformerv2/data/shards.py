@@ -41,6 +41,9 @@ from uniformerv2.media.video_error import VideoError
 __all__ = ["Shard", "ShardDataset", "ShardIndex", "ShardMember", "write_shards"]
 
 INDEX: Final = "index.json"
+NAME: Final = r"[\w-][\w.-]*"
+"""What files in a folder of shards and videos in a shard may be called: nothing that leads elsewhere."""
+
 SCHEMES: Final = ("http", "https", "gs", "hf", "ftp", "sftp")
 """Addresses that are handed to fsspec, which also knows how to run other programs and to read any file."""
 
@@ -108,14 +111,18 @@ class ShardIndex:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{where} is no index of shards ({error!r}); write_shards makes one") from error
         for shard in shards:
-            if not re.fullmatch(r"[\w-][\w.-]*\.tar", shard.name) or shard.num_samples < 1:
-                raise ValueError(
-                    f"{where} lists the shard {shard.name!r} with {shard.num_samples} samples; not allowed"
-                )
+            if not re.fullmatch(rf"{NAME}\.tar", shard.name) or shard.num_samples < 1:
+                message = f"{where} lists the shard {shard.name!r} with {shard.num_samples} samples; not allowed"
+                raise ValueError(message)
         if not shards:
             raise ValueError(f"{where} lists no shards")
-        if any(not 0 <= member.shard < len(shards) or min(member.offset, member.size) < 0 for member in members):
-            raise ValueError(f"{where} lists videos in no shard; write_shards makes an index")
+        for each in members:
+            if not (
+                0 <= each.shard < len(shards) and min(each.offset, each.size) >= 0 and re.fullmatch(NAME, each.name)
+            ):
+                raise ValueError(f"{where} lists the video {each.name!r} of no shard; not allowed")
+        if len(members) != sum(shard.num_samples for shard in shards):
+            raise ValueError(f"{where} does not say where each video is; run write_shards into a new folder")
         return index
 
 
@@ -334,7 +341,7 @@ def _on_disk(root: str, shards: Sequence[Shard], member: ShardMember) -> Iterato
     if len(video) != member.size:
         raise VideoError(f"{address}/{member.name}", "truncated", f"{len(video)} of its {member.size} bytes came")
     with TemporaryDirectory(prefix="uniformerv2-") as folder:
-        path = Path(folder, member.name.rpartition("/")[2])
+        path = Path(folder, member.name)
         path.write_bytes(video)
         yield str(path)
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import operator
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, SupportsIndex
+from typing import Final, Literal, Self, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -35,6 +36,9 @@ from uniformerv2.media.video_error import VideoError, VideoErrorKind, check_limi
 from uniformerv2.media.video_file import FrameIndex, VideoFile
 
 Decoder = Literal["auto", "pyav", "torchcodec"]
+
+ROUNDING_SECONDS: Final = 1e-4
+"""Lists round their times; a frame that starts so little after a segment's bound counts as on it."""
 
 __all__ = ["Decoder", "VideoError", "VideoErrorKind", "VideoInfo", "VideoReader", "open_video"]
 
@@ -166,6 +170,55 @@ class VideoReader:
         frames = self._source.read(numbers)
         for number in numbers:  # no name holds a frame here while the next is decoded
             yield places[number], next(frames)[None].permute(0, 3, 1, 2)
+
+    def segment_frames(
+        self,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        start_frame: int | None = None,
+        end_frame: int | None = None,
+    ) -> tuple[int, int]:
+        """First frame of a segment, and one past its last; what reaches beyond the video is cut off.
+
+        Seconds become frames by the video's own timestamps: the first is the one on the screen at the start::
+
+            frames at    0.0   0.4   0.8   1.2   1.6
+            segment          [ 0.5 ....... 1.2 )           ->  1, 3
+
+        Raises:
+            VideoError: The segment starts after the end, or is in seconds where the frames have no times.
+        """
+        start, stop = start_frame or 0, len(self) if end_frame is None else end_frame
+        if start_seconds is not None or end_seconds is not None:
+            if not self.timestamps:
+                detail = "its segment is given in seconds, and its frames have no times: give start_frame and end_frame"
+                raise VideoError(self.path, "unsupported", detail)
+            if start_seconds is not None:
+                start = max(bisect_right(self.timestamps, start_seconds + ROUNDING_SECONDS) - 1, 0)
+                if start_seconds >= self.info.duration_seconds:
+                    start = len(self)
+            if end_seconds is not None:
+                stop = bisect_left(self.timestamps, end_seconds - ROUNDING_SECONDS)
+        if start >= len(self):
+            bound = f"{start_seconds} s" if start_seconds is not None else f"frame {start}"
+            has = f"{len(self)} frames, {self.info.duration_seconds:.2f} s"
+            raise VideoError(self.path, "truncated", f"its segment starts at {bound}, the video has {has}")
+        return start, max(min(stop, len(self)), start + 1)
+
+    def segment_seconds(
+        self,
+        start_seconds: float | None = None,
+        end_seconds: float | None = None,
+        start_frame: int | None = None,
+        end_frame: int | None = None,
+    ) -> float | None:
+        """How long a segment lasts; None where nothing tells."""
+        if start_seconds is not None and end_seconds is not None:
+            return end_seconds - start_seconds
+        whole = self.info.duration_seconds
+        if start_frame is not None and end_frame is not None and self.fps:
+            return (end_frame - start_frame) / self.fps
+        return ((min(end_seconds or whole, whole)) - (start_seconds or 0.0) if whole else None) or None
 
     def close(self) -> None:
         """Free the decoder, its threads and the file. Closing twice is harmless."""

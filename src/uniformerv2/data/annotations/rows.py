@@ -246,9 +246,7 @@ class _Numbering:
                 self.known[atom] = self._one(row, atom)
         numbers = tuple(dict.fromkeys(self.known[atom] for atom in _atoms(row.label)))
         names = None if self.classes is None else tuple(self.classes[number] for number in numbers)
-        if self.multi:
-            return numbers, names
-        return numbers[0], None if names is None else names[0]
+        return (numbers, names) if self.multi else (numbers[0], names and names[0])
 
     def _one(self, row: Row, atom: str | int) -> int:
         """By name where that can be, else as ``ClassNames.numbered`` takes a number."""
@@ -291,9 +289,7 @@ def _atom(row: Row, value: Any) -> str | int:
 
 
 def _atoms(label: Any) -> list[str | int]:
-    if label is None:
-        return []
-    return label if isinstance(label, list) else [label]
+    return [] if label is None else label if isinstance(label, list) else [label]
 
 
 def is_number(text: str) -> bool:
