@@ -47,7 +47,7 @@ COMMANDS: Final = {
     "step_armour": "model --pass step --freeze-backbone --precision bf16-mixed --batch-size 2 --repeats 3",
     "peers": "model --peers --precision bf16 --repeats 2",
     "growth": "growth --precision bf16 --repeats 2",
-    "growth_step": "growth --arm vit_small_patch16_224 --pass step --precision bf16-mixed --repeats 2",
+    "growth_step": "growth --backbone vit_small_patch16_224 --pass step --precision bf16-mixed --repeats 2",
     "flops": "flops --model uniformerv2_b16_ssv2_16x224",
     "decode": "decode DATA --prepared PREPARED --max-videos 24",
     "data": "data DATA --prepared PREPARED --max-videos 48 --repeats 2 --workers 2",
@@ -103,7 +103,7 @@ def measure(names: Sequence[str], data: Path, *, repeats: int | None = None) -> 
             command = with_repeats(COMMANDS[name], repeats)
             print(f"{name}: uniformerv2 benchmark {command}", flush=True)
             words = [places.get(word, word) for word in command.split()]
-            _run(["benchmark", *words, "--json", str(RESULTS / f"{name}.json")])
+            _run(["benchmark", *words, "--out", str(RESULTS / f"{name}.json")])
 
 
 def with_repeats(command: str, repeats: int | None) -> str:

@@ -15,7 +15,9 @@ from textwrap import shorten
 import torch
 
 from uniformerv2 import ModelCard, UniFormerV2, UniFormerV2Config, list_models, model_card
+from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.core.limits import Limits
+from uniformerv2.core.options import options_of
 from uniformerv2.model.summary import count_macs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,6 +120,38 @@ def tree(*, modules: bool) -> str:
     return "\n".join(lines)
 
 
+TRAIN_OPTIONS = """# The options of train
+
+<!-- Made from the code by docs/make_pages.py; do not edit. -->
+
+Each option of `uniformerv2 train` is a field of `uniformerv2.autotrain.TrainOptions`, and a keyword of
+`uniformerv2.autotrain.train`:
+
+```python
+from uniformerv2.autotrain import train
+
+outcome = train("videos", epochs=5, freeze_backbone=True)
+print(outcome.model, outcome.report)
+```
+
+What is `None` is chosen by the plan, with a reason, where there is a rule for it: [Fine-tune](fine_tune.md) has the
+rules.
+
+| option | in Python | default | what |
+| --- | --- | --- | --- |
+"""
+
+
+def train_options() -> str:
+    """The fields of ``TrainOptions`` as a table."""
+    rows = []
+    for one in options_of(TrainOptions):
+        value = f" {one.metavar}" if one.metavar and one.metavar != one.flag else ""
+        cells = (f"`{one.flag}{value}`", f"`{one.name}`", f"`{one.default!r}`", one.about)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+    return TRAIN_OPTIONS + "".join(rows)
+
+
 def limits_table() -> str:
     """The limits: name, default, and what the docstring of ``Limits`` says of each."""
     described = re.findall(
@@ -143,6 +177,7 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "docs" / "model_zoo.md": "\n".join([*parts, *notes()]) + "\n",
         ROOT / "docs" / "house.md": f"{HOUSE}\n```text\n{tree(modules=True)}\n```\n",
+        ROOT / "docs" / "train_options.md": train_options(),
         LIMITS_PAGE: between(LIMITS_PAGE, "limits", limits_table()),
         ROOT / "README.md": before + start.partition("src")[0] + tree(modules=False) + "\n" + end + after,
     }

@@ -1,8 +1,8 @@
 """The command line: ``uniformerv2 VERB ...``.
 
-A verb is two modules: ``commands/arguments/VERB.py`` has its options and what shows a call to be wrong, and is all that
-``--help`` and a wrong call import; ``commands/VERB.py`` carries it out. Exit codes: 0 done, 1 failed on the data, 2
-wrong usage.
+A verb is a module ``commands/VERB.py``: ``add_arguments(parser)`` and ``check(options)`` import nothing heavy and are
+all that ``--help`` and a wrong call run; ``run(options)`` imports what it needs. Exit codes: 0 done, 1 failed on the
+data, 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -10,21 +10,24 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from difflib import get_close_matches
+from functools import partial
+from types import ModuleType
 from typing import Any, ClassVar, Final, NoReturn
 
 from uniformerv2 import __version__
-from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.options import example
+from uniformerv2.core.devices import is_out_of_memory
 from uniformerv2.core.limits import Limits, get_limits, parse_limits, set_limits
-from uniformerv2.core.memory import is_out_of_memory
+from uniformerv2.core.messages import UsageError, did_you_mean, usage_errors
 from uniformerv2.core.terminal import harmless, prepare_streams
 from uniformerv2.core.workers import nothing_from_here
 
-__all__ = ["VERBS", "main"]
+__all__ = ["VERBS", "main", "parser_of"]
 
 VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "classify videos"),
@@ -34,18 +37,18 @@ VERBS: dict[str, tuple[str, str]] = {
     "k710": ("k710", "build Kinetics-710 out of Kinetics-400, 600 and 700"),
     "train": ("train", "train on a folder or list of videos, without configuration"),
     "fit": ("fit", "train by a recipe or a configuration file"),
-    "validate": ("fit", "measure on the validation set, one view a video"),
-    "test": ("test", "measure a checkpoint on videos, by many views of each"),
+    "validate": ("fit", "measure on the validation set, one view per video"),
+    "test": ("test", "measure a checkpoint on videos, with many views of each"),
     "ablate": ("ablate", "run a suite of ablations: variants, seeds, a table with intervals"),
     "evaluate": ("evaluate", "measure again from dumps: intervals, ensembles, comparison"),
     "benchmark": ("benchmark", "measure speed, memory and multiply-adds on this machine"),
+    "doctor": ("doctor", "say what this machine has for the package, and what is missing"),
+    "completion": ("completion", "print a script that completes verbs and options in bash, zsh or fish"),
 }
-"""Verb -> the name of its modules, and what it does."""
+"""Verb -> the name of its module, and what it does."""
 
 PARSED_BY_LIGHTNING: Final = frozenset({"fit", "validate"})
 """Verbs that parse most of their words themselves."""
-LOADING: Final = frozenset({"predict", "convert", "train", "fit", "validate", "test", "ablate", "benchmark"})
-"""Verbs that import PyTorch: seconds pass before anything else is seen."""
 DEBUG: Final = "UNIFORMERV2_DEBUG"
 LOWERED: Final = (
     "--batch-size",
@@ -57,6 +60,9 @@ LOWERED: Final = (
     "--workers",
 )
 """Options that decide how much memory a verb takes."""
+FOR_EVERY_VERB: Final = "for every verb"
+WIDTH: Final = 100
+"""Columns of a help text where there is no terminal, and the most of them."""
 
 
 class AddLimit(argparse.Action):
@@ -70,8 +76,16 @@ class AddLimit(argparse.Action):
             parser.error(f"argument --limit: {str(error).removesuffix('.')}")
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """One line per option where it can be: of several values the first is shown."""
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        shown = super()._format_args(action, default_metavar)
+        return f"{self._metavar_formatter(action, default_metavar)(1)[0]} ..." if action.nargs == "+" else shown
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that knows what was meant, and has the options of every verb."""
+    """An argument parser that knows what was meant, has the options of every verb, and prints a short usage."""
 
     given: ClassVar[Sequence[str]] = ()
     """The words of this run, for ``error``; the parsers of sub-verbs share them."""
@@ -79,25 +93,42 @@ class Parser(argparse.ArgumentParser):
     """The limits of this run."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**settings, "allow_abbrev": False})
-        group = self.add_argument_group("for every verb")
-        group.add_argument(
-            "--limit", action=AddLimit, metavar="NAME=NUMBER", help="raise a limit that an error names; repeatable"
-        )
-        group.add_argument(
-            "--debug",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help=f"show where an error came from; {DEBUG}=1 does the same",
-        )
+        super().__init__(**{**settings, "allow_abbrev": False, "add_help": False})
+        self._positionals = self._optionals
+        self.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+        columns = min(WIDTH, shutil.get_terminal_size((WIDTH, 0)).columns)
+        self.formatter_class = partial(HelpFormatter, max_help_position=34 if columns >= WIDTH else 28, width=columns)
+        group = self.add_argument_group(FOR_EVERY_VERB)
+        about = "raise a limit that an error names; repeatable"
+        group.add_argument("--limit", action=AddLimit, metavar="NAME=NUMBER", help=about)
+        about = f"show where an error came from (or set {DEBUG}=1)"
+        group.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=about)
 
     def known_options(self) -> list[str]:
         """The options of this parser and of its sub-verbs."""
         known = [option for action in self._actions for option in action.option_strings]
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                known += [option for parser in action.choices.values() for option in parser.known_options()]
-        return known
+        return known + [option for parser in self.sub_verbs().values() for option in parser.known_options()]
+
+    def sub_verbs(self) -> dict[str, Parser]:
+        """The parsers of sub-verbs by name."""
+        tasks = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        return {name: parser for task in tasks for name, parser in task.choices.items()}
+
+    def format_help(self) -> str:
+        """As ``ArgumentParser.format_help``, with what must be given and no list of options in the usage."""
+        self._action_groups.sort(key=lambda group: group.title == FOR_EVERY_VERB)
+        if self.usage is None:
+            needed = [action for action in self._actions if action.required or not action.option_strings]
+            words = [self._in_usage(action) for action in sorted(needed, key=lambda one: bool(one.option_strings))]
+            self.usage = " ".join([self.prog, *words, "[options]"])
+        return super().format_help()
+
+    @staticmethod
+    def _in_usage(action: argparse.Action) -> str:
+        word = str(action.metavar or action.dest)
+        word += " ..." * (action.nargs == "+")
+        word = f"[{word}]" if action.nargs == "?" else word
+        return " ".join([*action.option_strings[:1], word])
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, with the nearest option where one was mistyped, and exit with 2.
@@ -107,8 +138,8 @@ class Parser(argparse.ArgumentParser):
         """
         options = self.known_options()
         given = [word.partition("=")[0] for word in self.given if word.startswith("--")]
-        hints = [(word, get_close_matches(word, options, n=1)) for word in given if word not in options]
-        meant = "".join(f" For {word}, did you mean {hint[0]}?" for word, hint in hints if hint)
+        hints = [(word, did_you_mean(word, options)) for word in given if word not in options]
+        meant = "".join(f" For {word}, did{hint.strip()[3:].replace(chr(39), '')}" for word, hint in hints if hint)
         sys.stderr.write(f"{self.prog}: {harmless(message + '.' + meant)}\nSee {self.prog} --help.\n")
         raise SystemExit(2)
 
@@ -125,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
+        words = [*words[1:], "--help"]
     if not words or words[0] in {"-h", "--help"}:
         sys.stdout.write(_help())
         return 0
@@ -134,8 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     verb, *rest = words
     if verb not in VERBS:
-        hint = get_close_matches(verb, VERBS, n=1)
-        meant = f" Did you mean '{hint[0]}'?" if hint else f" There are: {', '.join(VERBS)}."
+        meant = did_you_mean(verb, VERBS) or f" There are: {', '.join(VERBS)}."
         sys.stderr.write(f"uniformerv2: no verb is called '{harmless(verb)}'.{meant}\n")
         return 2
     return _run(verb, rest)
@@ -173,26 +203,28 @@ def _tell(verb: str, words: Sequence[str], message: str) -> None:
 
 
 def _memory_advice(verb: str, error: BaseException) -> str:
-    options = [option for option in LOWERED if option in _parser(verb).known_options()]
+    options = [option for option in LOWERED if option in parser_of(verb).known_options()]
     advice = f" Lower {' or '.join(options)}." if options else ""
     what = "GPU memory" if "cuda" in str(error).lower() else "memory"
     return f"The {what} is not enough ({str(error).partition('. ')[0].strip() or type(error).__name__}).{advice}"
 
 
 def _call(verb: str, words: list[str]) -> int:
-    arguments = importlib.import_module(f"uniformerv2.commands.arguments.{VERBS[verb][0]}")
-    parser = _parser(verb)
+    module, parser = _module(verb), parser_of(verb)
     Parser.given, Parser.limits = words, {}
     options = argparse.Namespace(words=[verb, *words])
     if verb in PARSED_BY_LIGHTNING:
         options, options.rest = parser.parse_known_args(words, options)
     else:
         parser.parse_args(words, options)
+    if verb == "completion":
+        options.parsers = {each: parser_of(each) for each in VERBS}
     with _limits(), nothing_from_here():
-        arguments.check(options)
-        is_told = verb in LOADING and getattr(options, "json", False) is not True
-        with _loading() if is_told and os.environ.get("RANK", "0") == "0" else nullcontext():
-            module = importlib.import_module(f"uniformerv2.commands.{VERBS[verb][0]}")
+        module.check(options)
+        if loads := getattr(module, "LOADS", None):  # brings PyTorch: seconds pass before anything else is seen
+            is_told = not getattr(options, "json", False) and os.environ.get("RANK", "0") == "0"
+            with _loading() if is_told else nullcontext():
+                importlib.import_module(loads)
         return int(module.run(options))
 
 
@@ -200,27 +232,27 @@ def _loading() -> AbstractContextManager[object]:
     """Says what takes the first seconds."""
     sys.stderr.write("loading ...\n")
     sys.stderr.flush()
-    from uniformerv2.commands.progress import Progress
+    from uniformerv2.core.console import Progress
 
     return Progress("loading", None, has_bar=False)
 
 
 def _limits() -> AbstractContextManager[Limits]:
-    """Those of ``--limit`` and the environment, until the run ends.
-
-    Raises:
-        UsageError: The environment names no limit.
-    """
-    try:
+    """Those of ``--limit`` and the environment, until the run ends."""
+    with usage_errors():
         return set_limits(**Parser.limits) if Parser.limits else nullcontext(get_limits())
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
-def _parser(verb: str) -> Parser:
-    name, summary = VERBS[verb]
-    parser = Parser(prog=f"uniformerv2 {verb}", description=summary[0].upper() + summary[1:] + ".")
-    importlib.import_module(f"uniformerv2.commands.arguments.{name}").add_arguments(parser)
+def _module(verb: str) -> ModuleType:
+    return importlib.import_module(f"uniformerv2.commands.{VERBS[verb][0]}")
+
+
+def parser_of(verb: str) -> Parser:
+    """The parser of a verb, whose help opens with an example."""
+    module, summary = _module(verb), VERBS[verb][1]
+    command = module.EXAMPLE if isinstance(module.EXAMPLE, str) else module.EXAMPLE[verb]
+    parser = Parser(prog=f"uniformerv2 {verb}", **example(f"{summary[0].upper()}{summary[1:]}.", command))
+    module.add_arguments(parser)
     return parser
 
 

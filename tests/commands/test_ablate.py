@@ -32,7 +32,7 @@ def videos(tmp_path_factory):
 @pytest.fixture
 def words(videos, tmp_path):
     """Options that make every run tiny; the image ViT has eight blocks."""
-    fixed = "--backbone test_vit2 --weights random --image-size 32 --num-frames 2 --epochs 1 --seeds 1 --json"
+    fixed = "--backbone test_vit2 --backbone-weights random --image-size 32 --num-frames 2 --epochs 1 --seeds 1 --json"
     return ["--data", str(videos), "--out", str(tmp_path / "out"), "--max-videos", "2", *fixed.split()]
 
 
@@ -160,7 +160,11 @@ def test_dry_run_measures_what_is_right_and_names_what_is_not(words, tmp_path, c
         ("fusion", ["--only", "serial"], "Suite 'fusion' has sequential, parallel, hierarchical_kv, hierarchical_q"),
         ("fusion", ["--control", "serial"], "control is one of sequential"),
         ("fusion", ["--data", "nowhere"], "There is no file or folder nowhere."),
-        ("fusion", ["--weights", "nowhere.safetensors"], "--weights also takes 'random' and 'pretrained'"),
+        (
+            "fusion",
+            ["--backbone-weights", "nowhere.safetensors"],
+            "--backbone-weights also takes 'random' and 'pretrained'",
+        ),
         ("fusion", ["--max-videos", "0"], "--max-videos must be at least 1, got 0."),
         ("fusion", ["--seeds", "0"], "seeds must be different whole numbers, at least one, got []"),
         ("fusion", ["--epochs", "0"], "--epochs must be at least 1, got 0."),

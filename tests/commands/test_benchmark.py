@@ -14,7 +14,7 @@ from uniformerv2.lab.benchmark import decoders, pipeline
 from uniformerv2.lab.benchmark.report import BenchmarkReport
 from uniformerv2.zoo.checkpoint import create_model, save_model
 
-ARM = ["--arm", "test_vit", "--image-size", "32", "--num-frames", "2"]
+ARM = ["--backbone", "test_vit", "--image-size", "32", "--num-frames", "2"]
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def tiny(tmp_path_factory):
 def measured(tmp_path, *words):
     """The report that a run writes."""
     path = tmp_path / "report.json"
-    assert main(["benchmark", *map(str, words), "--json", str(path)]) == 0
+    assert main(["benchmark", *map(str, words), "--out", str(path)]) == 0
     return BenchmarkReport.read(path)
 
 
@@ -78,7 +78,7 @@ def test_a_model_of_a_folder_is_measured_and_its_path_stays_private(tmp_path, ti
 def test_growth(tmp_path):
     words = ["--sweep-frames", "2", "4", "--sizes", "32", "64", "--stages", "1", "6", "--precision", "fp32"]
     words += ["--repeats", "1", "--plot", tmp_path / "figure.svg"]
-    report = measured(tmp_path, "growth", "--arm", "test_vit", *words)
+    report = measured(tmp_path, "growth", "--backbone", "test_vit", *words)
     assert [(row["sweep"], row["value"]) for row in report.rows] == [
         ("frames", 2),
         ("frames", 4),
@@ -156,7 +156,7 @@ def test_startup_in_fresh_processes(tmp_path, monkeypatch):
 
 def test_a_start_that_fails_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(pipeline, "_IMPORTS", {"import": "import no_such_module"})
-    assert main(["benchmark", "startup", "--repeats", "1", "--json", str(tmp_path / "report.json")]) == 1
+    assert main(["benchmark", "startup", "--repeats", "1", "--out", str(tmp_path / "report.json")]) == 1
     assert "no_such_module" in capsys.readouterr().err
     assert not (tmp_path / "report.json").exists()
 
@@ -165,7 +165,7 @@ def test_a_start_that_fails_is_said(tmp_path, monkeypatch, capsys):
     ("words", "said"),
     [
         (["model", "--model", "uniformerv2_b16_k400"], "Did you mean"),
-        (["model", "--arm", "vit_of_nobody"], "vit_of_nobody"),
+        (["model", "--backbone", "vit_of_nobody"], "vit_of_nobody"),
         (["model", "--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["model", "--checkpointing"], "--pass is forward: give --pass step alone"),
         (["model", "--checkpointing", "--pass", "forward", "step"], "--pass is forward step: give --pass step alone"),
@@ -175,7 +175,7 @@ def test_a_start_that_fails_is_said(tmp_path, monkeypatch, capsys):
         (["model", "--against", "copy:nothing"], "--against copy:nothing"),
         (["growth", "--sizes", "0"], "--sizes must be at least 1, got 0"),
         (["growth", "--model", "."], "makes its networks anew"),
-        (["growth", "--arm", "test_vit", "--stages", "7"], "--stages is 7"),
+        (["growth", "--backbone", "test_vit", "--stages", "7"], "--stages is 7"),
         (["decode", "nowhere"], "There is no file or folder nowhere"),
         (["data", ".", "--memory-epochs", "1"], "must be 0, or at least 2"),
         (["flops", "--plot", "figure.gif"], "a file that ends with .png or"),
@@ -186,7 +186,7 @@ def test_what_is_wrong_is_said_before_anything_is_measured(tmp_path, capsys, wor
     report = tmp_path / "report.json"
     report.write_text("what was there")
     try:
-        code = main(["benchmark", *words, *(["--json", str(report)] if words else [])])
+        code = main(["benchmark", *words, *(["--out", str(report)] if words else [])])
     except SystemExit as error:
         code = error.code
     assert code == 2

@@ -24,10 +24,10 @@ from tests.evaluation.made_evaluations import make_evaluation
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2 import __version__, cli
-from uniformerv2.commands.arguments.predict import expand
-from uniformerv2.commands.options import UsageError
 from uniformerv2.commands.predict import _show
+from uniformerv2.core.messages import UsageError
 from uniformerv2.data.annotations import read_records
+from uniformerv2.data.named_videos import named_files as expand
 from uniformerv2.evaluation.dumps import write_dump
 from uniformerv2.inference.predictor import Prediction, Predictor, Timings
 from uniformerv2.model.config import CheckpointInfo
@@ -117,13 +117,17 @@ def test_predict_json_is_one_object_a_line_and_nothing_else(model, video, capsys
     assert all(item["score"] == round(item["score"], 6) == read["scores"][item["index"]] for item in read["top"])
 
 
+@pytest.mark.parametrize("as_table", [True, False])
 @pytest.mark.parametrize("buffered", [True, False])
-def test_predict_ends_quietly_when_nobody_reads_on(model, video, buffered):
-    command = [sys.executable, "-m", "uniformerv2", "predict", *[str(video)] * 3, "--model", str(model), "--json"]
+def test_predict_ends_quietly_when_nobody_reads_on(model, video, buffered, as_table):
+    command = [sys.executable, "-m", "uniformerv2", "predict", *[str(video)] * 3, "--model", str(model)]
+    command += [] if as_table else ["--json"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     process.stdout.close()
-    assert process.stderr.read() == ""
+    lines = process.stderr.read().splitlines()
+    assert all(line.startswith("loading") for line in lines)
+    assert as_table or not lines
     process.stderr.close()
     assert process.wait() == 141
 
@@ -206,7 +210,7 @@ def test_rows_of_finished_videos_are_written_at_once(model, video, tmp_path, mon
 def test_verbs_run_the_merged_network(model, video, tmp_path, monkeypatch, capsys, verb):
     made, init = [], Predictor.__init__
     monkeypatch.setattr(
-        Predictor, "__init__", lambda self, network, *a, **k: made.append(network) or init(self, network, *a, **k)
+        Predictor, "__init__", lambda self, model, *a, **k: made.append(model) or init(self, model, *a, **k)
     )
     listed = tmp_path / "list.csv"
     listed.write_text(f"path,label\n{video},surfing\n")

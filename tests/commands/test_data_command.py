@@ -273,7 +273,7 @@ def on_a_full_disk(video, part, settings):
 def test_a_full_disk_makes_no_video_bad(videos, tmp_path, monkeypatch, capsys):
     """And the same command goes on when there is room."""
     out = tmp_path / "out"
-    monkeypatch.setattr("uniformerv2.commands.data.prepare_videos", partial(prepare_videos, encode=on_a_full_disk))
+    monkeypatch.setattr("uniformerv2.data.list_runs.prepare_videos", partial(prepare_videos, encode=on_a_full_disk))
     words = ["data", "prepare", str(videos), str(out), "--workers", "1", "--json"]
     assert main(words) == 1
     told, errors = capsys.readouterr()
@@ -322,7 +322,7 @@ def test_files_of_a_stopped_run_are_known_though_it_never_heard_of_them(videos, 
 
     words = ["data", "prepare", str(videos), str(tmp_path / "out")]
     with monkeypatch.context() as patched:
-        patched.setattr("uniformerv2.commands.data.prepare_videos", stopped)
+        patched.setattr("uniformerv2.data.list_runs.prepare_videos", stopped)
         assert main(words) == 130
     assert len(list((tmp_path / "out/videos").rglob("*.mp4"))) == 6
     assert main(words) == 0

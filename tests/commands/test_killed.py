@@ -113,7 +113,7 @@ def test_a_killed_training_takes_its_workers_along(tmp_path):
         for index in range(3):
             write_video(tmp_path / "videos" / name / f"{index}.mp4", num_frames=8, seed=index)
     network = save_model(tiny_network(), tmp_path / "network")
-    words = ["--backbone", network, "--out", tmp_path / "run", "--batch-size", 2, "--workers", 1, "--epochs", 1000]
+    words = ["--model", network, "--out", tmp_path / "run", "--batch-size", 2, "--workers", 1, "--epochs", 1000]
     with started("train", tmp_path / "videos", *words) as process:
         for line in process.stderr:
             if line.startswith("epoch 1 of 1000"):

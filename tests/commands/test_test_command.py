@@ -22,10 +22,10 @@ from tests.evaluation.made_evaluations import assert_same, make_evaluation
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2 import cli
-from uniformerv2.commands.options import UsageError
-from uniformerv2.commands.tested_videos import in_head_order
+from uniformerv2.core.messages import UsageError
 from uniformerv2.data.annotations import read_records
 from uniformerv2.data.labels import class_names_of
+from uniformerv2.data.named_videos import in_head_order
 from uniformerv2.evaluation.dumps import read_dump, write_dump
 from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.model.config import CheckpointInfo
@@ -158,15 +158,15 @@ def test_numbers_are_matched_with_a_head_whose_classes_are_numbers(tmp_path, nam
         (tmp_path / "folders" / str(number)).mkdir(parents=True)
         (tmp_path / "folders" / str(number) / f"{number}.mp4").touch()
     for source in ("list.txt", "folders"):
-        records, said = in_head_order(read_records(tmp_path / source), model)
+        records, said = in_head_order(read_records(tmp_path / source), model.info.class_names)
         assert {names[record.label] for record in records} == set(names)
         assert all(int(names[record.label]) == int(Path(record.path).stem) for record in records)
         assert "matched by" in said or names == sorted(names, key=int)
-    several, _ = in_head_order(read_records(tmp_path / "list.csv"), model)
+    several, _ = in_head_order(read_records(tmp_path / "list.csv"), model.info.class_names)
     assert [[int(names[label]) for label in record.label] for record in several] == [[n, 11] for n in range(11)]
     (tmp_path / "list.txt").write_text("a.mp4 12\n")
     with pytest.raises(UsageError, match=r"label 12 is none of the checkpoint's classes, .*: '.* The list has .* 12\."):
-        in_head_order(read_records(tmp_path / "list.txt"), model)
+        in_head_order(read_records(tmp_path / "list.txt"), model.info.class_names)
 
 
 def test_a_checkpoint_without_names_is_told_them(videos, tmp_path, capsys):
@@ -444,7 +444,7 @@ def test_a_killed_test_goes_on_where_it_was(model, videos, tmp_path, capsys):
     assert process.returncode == -signal.SIGKILL
     assert not dump.exists()
     printed = call(capsys, *words, "--json")
-    done = int(re.search(r"Going on: (\d+) of 400 videos are done", printed.err)[1])
+    done = int(re.search(r"Resumed: (\d+) of 400 videos are done", printed.err)[1])
     assert 5 <= done < 400
     assert json.loads(printed.out)["metrics"]["num_videos"] == 400
     found = read_dump(dump)

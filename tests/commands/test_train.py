@@ -25,14 +25,17 @@ from tests.media import write_video
 from tests.model.flaky_server import NO_ONE, place_hub
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
+from uniformerv2.autotrain import session
 from uniformerv2.autotrain.measure import estimate
-from uniformerv2.autotrain.run import RunFolder, train
+from uniformerv2.autotrain.plan import TrainOptions
+from uniformerv2.autotrain.run import RunFolder, run_plan
+from uniformerv2.autotrain.session import _read
 from uniformerv2.cli import main
-from uniformerv2.commands import train_plan
-from uniformerv2.commands.arguments.train import add_arguments
-from uniformerv2.commands.progress import Progress, duration
-from uniformerv2.commands.train import _splits
+from uniformerv2.commands.train import add_arguments
+from uniformerv2.core.console import Progress
 from uniformerv2.core.files import FolderInUseError
+from uniformerv2.core.messages import duration
+from uniformerv2.core.run_paths import RunPaths
 from uniformerv2.data.check import check_videos
 from uniformerv2.data.splits import read_splits
 from uniformerv2.evaluation.dumps import read_dump
@@ -69,7 +72,7 @@ def checkpoint(tmp_path_factory):
 def words(tmp_path, checkpoint):
     """Options of every run here."""
     fixed = "--workers 0 --batch-size 4 --clips 2 --crops 1 --json"
-    return ["--backbone", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
+    return ["--model", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
 
 
 def last_line(capsys):
@@ -156,11 +159,11 @@ def test_a_second_training_in_the_same_folder_is_refused(videos, words, tmp_path
         assert f"A training is running in {run}: wait until it ends, or choose another place." in told
         assert "written to" not in told
         assert main([*words, "--dry-run"]) == 0  # writes nothing
-        monkeypatch.setattr(RunFolder, "refuse_held", lambda folder: None)
+        monkeypatch.setattr(RunPaths, "refuse_held", lambda folder: None)
         assert main(words) == 1
         assert f"A training is running in {run}: wait" in capsys.readouterr().err
         with pytest.raises(FolderInUseError):
-            train(tiny_network(), None, SimpleNamespace(out=str(run)))
+            run_plan(tiny_network(), None, SimpleNamespace(out=str(run)))
         assert [path.name for path in run.iterdir()] == [".lock"]
 
 
@@ -184,7 +187,7 @@ def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
     enter = Progress.__enter__
     monkeypatch.setattr(Progress, "__enter__", lambda self: stages.append(self._what) or enter(self))
     monkeypatch.setattr(
-        train_plan,
+        session,
         "estimate",
         lambda *args, is_rough, **rest: measured.append(is_rough) or estimate(*args, is_rough=True, **rest),
     )
@@ -193,14 +196,14 @@ def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
         looked.extend(check_videos(*arguments, **options))
         yield from looked
 
-    monkeypatch.setattr("uniformerv2.commands.train.check_videos", check)
+    monkeypatch.setattr("uniformerv2.autotrain.session.check_videos", check)
     data = list_of(videos, tmp_path / "clips.csv")
     assert main(["train", str(data), *words, "--dry-run", "--freeze-backbone"]) == 0
     result, told = last_line(capsys)
     assert result["plan"]["num_train"] == 8
     assert result["plan"]["freeze_backbone"] is True
     assert 0 < result["estimate"]["num_trainable"] < result["estimate"]["num_parameters"]
-    assert "image ViT frozen" in told
+    assert "backbone frozen" in told
     assert not (tmp_path / "run").exists()
     assert {(one.status, one.checksum) for one in looked} == {("ok", "")}
     assert stages == ["look at videos", "load the network", "measure a few steps"]
@@ -250,11 +253,11 @@ def test_one_clip_a_class_is_refused(videos, words, tmp_path, capsys):
         (["--dropout", "1"], "--dropout must be at least 0 and below 1, got 1.0."),
         (["--dropout", "-0.1"], "--dropout must be at least 0 and below 1, got -0.1."),
         (["--workers", "-1"], "--workers must be at least 0, got -1."),
-        (["--weights", "gone.safetensors"], "There is no file gone.safetensors"),
+        (["--backbone-weights", "gone.safetensors"], "There is no file gone.safetensors"),
+        (["--backbone", "vit_tiny_patch16_224"], "--model and --backbone both say what training starts from"),
         (["--resume"], "holds no training to resume"),
         (["--root", "gone"], "There is no folder gone; --root is where"),
         (["--classes", "gone.txt"], "Or give a file with a class name a line"),
-        (["--backbone", "vit_small_patch61"], "no model of the zoo (see 'uniformerv2 models') and no timm model"),
     ],
 )
 def test_usage_errors(videos, words, extra, message, capsys):
@@ -310,7 +313,7 @@ def test_without_a_network(videos, words, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
     for name in ("UNIFORMERV2_OFFLINE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    words = [*words, "--backbone", "vit_tiny_patch16_224", "--image-size", "32", "--num-frames", "2"]
+    words = [*words[2:], "--backbone", "vit_tiny_patch16_224", "--image-size", "32", "--num-frames", "2"]
     assert main(["train", str(videos), *words, "--dry-run"]) == 0
     planned, told = last_line(capsys)
     assert planned["to_fetch"].startswith("timm/vit_tiny_patch16_224.")
@@ -319,7 +322,7 @@ def test_without_a_network(videos, words, tmp_path, capsys, monkeypatch):
     assert main(["train", str(videos), *words]) == 1
     said = capsys.readouterr().err
     assert "no network" in said
-    assert "--weights FILE" in said
+    assert "--backbone-weights FILE" in said
     assert not (tmp_path / "run").exists()
 
 
@@ -428,9 +431,8 @@ def test_a_run_of_class_folders_once_sorted_as_text_goes_on_with_its_classes(tmp
     folder.last.touch()
     before = sorted(map(str, range(11)))
     folder.record.write_text(json.dumps({"plan": {"class_names": before}}))
-    options = argparse.Namespace(data=tmp_path / "videos", root=None, classes=None, resume=True)
-    found = _splits(options, folder)
+    options = TrainOptions(data=str(tmp_path / "videos"), resume=True)
+    found = _read(options, folder)
     assert found.class_names == tuple(before)
     assert all(before[record.label] == Path(record.path).parent.name for record in found.every)
-    options.resume = False
-    assert _splits(options, folder).class_names == tuple(map(str, range(11)))
+    assert _read(replace(options, resume=False), folder).class_names == tuple(map(str, range(11)))

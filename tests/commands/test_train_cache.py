@@ -42,7 +42,7 @@ def words(tmp_path):
     """Options of every run here, with a small video network to start from."""
     checkpoint = save_model(tiny_network(), tmp_path / "network")
     fixed = "--workers 0 --batch-size 4 --epochs 2 --clips 2 --crops 1 --json"
-    return ["--backbone", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
+    return ["--model", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
 
 
 def shards(folder):
@@ -135,7 +135,7 @@ def test_usage_errors(videos, words, tmp_path, extra, message, capsys):
 
 def test_a_network_with_local_steps_is_refused(videos, words, tmp_path, capsys):
     checkpoint = save_model(tiny_network(num_local_steps=1), tmp_path / "motion")
-    assert main(["train", str(videos), *words, *CACHED, "--backbone", str(checkpoint)]) == 2
+    assert main(["train", str(videos), *words, *CACHED, "--model", str(checkpoint)]) == 2
     assert "local temporal steps (preset motion)" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

@@ -23,7 +23,7 @@ def words(tmp_path):
     """Options of every run here."""
     checkpoint = save_model(tiny_network(), tmp_path / "network")
     fixed = "--workers 0 --batch-size 4 --clips 1 --crops 1 --epochs 1 --json"
-    return ["--backbone", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
+    return ["--model", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
 
 
 @pytest.fixture(scope="module")

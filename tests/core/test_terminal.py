@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from uniformerv2 import cli
-from uniformerv2.commands import console
+from uniformerv2.core import console
 from uniformerv2.core.terminal import HarmlessFormatter, harmless, without_credentials
 
 OBEYED = ["\x1b[2J", "\x1b]0;title\x07", "\r", "\b", "\x7f", "\x9b31m", "\u202e", "\u2066", "\u200f", "\u2028", "\0"]

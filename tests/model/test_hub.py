@@ -125,7 +125,13 @@ class TestTimm:
         with pytest.raises(DownloadError) as raised:
             arm(VIT, pretrained=True, num_classes=2)
         assert time.monotonic() - start < 5
-        for words in (f"timm/{VIT}/model.safetensors", "no network", "weights=", "--weights FILE", str(empty_cache)):
+        for words in (
+            f"timm/{VIT}/model.safetensors",
+            "no network",
+            "weights=",
+            "--backbone-weights FILE",
+            str(empty_cache),
+        ):
             assert words in str(raised.value)
 
     def test_names(self):

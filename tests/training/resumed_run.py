@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from tests.media import write_video
 from tests.training.fake_clips import tiny_network
 from uniformerv2.autotrain.plan import Rates, TrainingPlan
-from uniformerv2.autotrain.run import RunFolder, train
+from uniformerv2.autotrain.run import RunFolder, run_plan
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.splits import Splits
 
@@ -77,7 +77,6 @@ def plan_of(out: Path, splits: Splits, *, epochs: int, num_workers: int) -> Trai
         num_test=0,
         preset="scene",
         backbone="tiny",
-        weights=None,
         freeze_backbone=False,
         num_frames=4,
         image_size=32,
@@ -115,4 +114,4 @@ def train_on(out: str, videos: str, *, epochs: int, save_every: float = 0.0, num
         assert any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in network.modules())
         folder.write(plan, network, {})
     watched = [StepLog(folder.path / "steps.txt"), EMAWeightAveraging(decay=0.9), *callbacks]
-    return train(network, splits, plan, callbacks=watched, resume=resume, save_every=timedelta(seconds=save_every))
+    return run_plan(network, splits, plan, callbacks=watched, resume=resume, save_every=timedelta(seconds=save_every))

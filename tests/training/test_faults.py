@@ -23,9 +23,9 @@ import torch
 from tests.training.fake_clips import tiny_network
 from tests.training.resumed_run import load, steps_of, write_videos
 from uniformerv2 import save_model
+from uniformerv2.autotrain.progress import TrainProgress
 from uniformerv2.autotrain.run import RunFolder
 from uniformerv2.cli import main
-from uniformerv2.commands.train_progress import TrainProgress
 from uniformerv2.training.resume import CheckpointWriteError, LastCheckpoint, WholeFileIO
 from uniformerv2.training.stopping import StopCleanly
 from uniformerv2.zoo.files import write_json
@@ -186,7 +186,7 @@ class TestFaults:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with monkeypatch.context() as patched:
-            patched.setattr("uniformerv2.commands.train.TrainProgress", Killed)
+            patched.setattr("uniformerv2.autotrain.session.TrainProgress", Killed)
             assert main(words) == 143
         assert len(hit) >= 2
         assert survived == [True] * len(hit)
@@ -204,7 +204,7 @@ class TestFaults:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with monkeypatch.context() as patched:
-            patched.setattr("uniformerv2.commands.train.TrainProgress", Twice)
+            patched.setattr("uniformerv2.autotrain.session.TrainProgress", Twice)
             assert main(command) == 143
         told = capsys.readouterr().err
         assert f"Stopped in epoch 1 of {EPOCHS}. There is no checkpoint yet: the same command starts anew." in told
@@ -221,7 +221,7 @@ def command(videos, tmp_path):
     rows = [f"{path},{path.name[2]}" for path in sorted(videos.glob("*.mp4"))[:10]]
     (tmp_path / "clips.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     fixed = f"--workers 0 --batch-size {BATCH} --epochs {EPOCHS} --clips 1 --crops 1 --json".split()
-    return ["train", str(tmp_path / "clips.csv"), "--backbone", str(network), "--out", str(tmp_path / "run"), *fixed]
+    return ["train", str(tmp_path / "clips.csv"), "--model", str(network), "--out", str(tmp_path / "run"), *fixed]
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def fault(monkeypatch):
                     monkeypatch.undo()
                     cause(trainer)
 
-        monkeypatch.setattr("uniformerv2.commands.train.TrainProgress", Fault)
+        monkeypatch.setattr("uniformerv2.autotrain.session.TrainProgress", Fault)
 
     return arrange
 

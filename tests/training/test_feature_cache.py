@@ -17,7 +17,7 @@ from tests.media import write_video
 from tests.training.fake_clips import NUM_CLASSES, NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing
 from uniformerv2.autotrain.plan import Rates, TrainingPlan
-from uniformerv2.autotrain.run import train
+from uniformerv2.autotrain.run import run_plan
 from uniformerv2.core.files import DiskFullError
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
@@ -374,7 +374,6 @@ class TestTraining:
             "num_test": 0,
             "preset": "scene",
             "backbone": "tiny",
-            "weights": None,
             "freeze_backbone": True,
             "num_frames": NUM_FRAMES,
             "image_size": SIZE,
@@ -401,7 +400,7 @@ class TestTraining:
         splits = Splits(
             train=tuple(videos[:9]), val=tuple(videos[9:]), test=(), class_names=plan.class_names, rule="made"
         )
-        result = train(network, splits, plan)
+        result = run_plan(network, splits, plan)
         return network.state_dict(), result
 
     @pytest.mark.parametrize(

@@ -1,74 +1,70 @@
-"""From what was asked for to a ``TrainingPlan`` and the network it trains: each choice with its reason."""
+"""From ``TrainOptions`` to a ``TrainingPlan`` and the network it trains: each choice with its reason.
+
+Sources:
+    Defaults without another remark are the published ones (Li et al., UniFormerV2, 2022,
+    https://arxiv.org/abs/2211.09552, and its recipes). Learning rates are ours, see ``default_rates``: the published
+    1e-5 at a batch of 256 is made for 50 epochs of 240,000 videos, and small data would be over before it moves.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 import torch
 
 from uniformerv2.autotrain.measure import largest_batch_size
 from uniformerv2.autotrain.plan import (
-    DEFAULT_BACKBONES,
     DEFAULT_CACHE_VIEWS,
     AugmentationName,
     Preset,
+    Rates,
     TrainingPlan,
-    default_augmentation,
-    default_batch_size,
-    default_dropout,
-    default_epochs,
-    default_num_frames,
-    default_rates,
-    default_stages,
-    default_views,
+    TrainOptions,
+    is_video_network,
 )
-from uniformerv2.autotrain.start import arm_image_vit, is_image_vit, load_video_network
+from uniformerv2.autotrain.start import arm_image_vit, load_video_network
+from uniformerv2.core.messages import UsageError
 from uniformerv2.core.workers import available_cores
 from uniformerv2.data.splits import Splits
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.precision import gains_from_bf16
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.feature_key import StorageName, check_cacheable
+from uniformerv2.training.feature_key import check_cacheable
 
-__all__ = ["Asked", "make_plan"]
+__all__ = [
+    "default_augmentation",
+    "default_batch_size",
+    "default_dropout",
+    "default_epochs",
+    "default_num_frames",
+    "default_rates",
+    "default_stages",
+    "default_views",
+    "make_plan",
+]
 
-MANY = 64
+DEFAULT_STARTS: Final[Mapping[tuple[Preset, bool], str]] = {
+    ("scene", True): "uniformerv2_b16_k400_k710_8x224",
+    ("motion", True): "vit_base_patch16_clip_224.openai",
+    ("scene", False): "vit_small_patch14_dinov2.lvd142m",
+    ("motion", False): "vit_small_patch14_dinov2.lvd142m",
+}
+"""(preset, whether there is a GPU) -> what training starts from. The authors start scenes from Kinetics-710 weights and
+motion from the image ViT; without a GPU a base-size network takes days, a small one minutes."""
+
+REFERENCE_BATCH: Final = 16
+FROZEN_RATE: Final = 2e-4
+FEW_VIDEOS: Final = 10_000
+FEW_VIDEOS_DROPOUT: Final = 0.1
+VIDEOS_SHOWN: Final = 5000
+MANY_SHOWN: Final = 100_000
+MANY: Final = 64
 """No larger batch is of use to a fine-tuning."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What the user decided; None leaves the choice to us. See ``TrainingPlan`` for the fields.
-
-    Attributes:
-        root: Where relative paths of a list start; None: at its folder.
-        classes: Names of the list's class numbers, as typed.
-    """
-
-    data: str
-    root: str | None = None
-    classes: str | None = None
-    preset: Preset | None = None
-    backbone: str | None = None
-    weights: str | None = None
-    freeze_backbone: bool = False
-    num_frames: int | None = None
-    image_size: int | None = None
-    num_stages: int | None = None
-    dropout: float | None = None
-    batch_size: int | None = None
-    epochs: int | None = None
-    learning_rate: float | None = None
-    num_clips: int | None = None
-    num_crops: int | None = None
-    augmentation: AugmentationName | None = None
-    precision: str | None = None
-    seed: int = 0
-    cache_features: bool = False
-    cache_views: int | None = None
-    cache_dtype: StorageName | None = None
-    cache_dir: str | None = None
+PRECISIONS: Final[Mapping[str, str | None]] = {"auto": None, "fp32": "32-true", "bf16": "bf16-mixed"}
+"""Our words, and Lightning's."""
 
 
 class _Choices:
@@ -86,22 +82,14 @@ class _Choices:
 
 
 def make_plan(
-    asked: Asked,
-    splits: Splits,
-    *,
-    out: str,
-    device: torch.device,
-    num_workers: int | None = None,
-    fetch: bool = True,
+    options: TrainOptions, splits: Splits, *, device: torch.device, fetch: bool = True
 ) -> tuple[TrainingPlan, UniFormerV2]:
     """Every choice, and the network to train.
 
     Args:
-        asked: What the user decided.
+        options: What the user decided.
         splits: The videos.
-        out: Folder to write.
         device: Where training will run.
-        num_workers: Processes that read videos; None: up to 8, without a GPU up to 2, as they share the cores.
         fetch: False: random weights where those of a name are not on this machine; for a plan that is only shown.
 
     Returns:
@@ -112,125 +100,232 @@ def make_plan(
     """
     choices = _Choices()
     choices.why["split"] = splits.rule
-    has_gpu = device.type == "cuda"
-    preset: Preset = choices.take("preset", asked.preset, "scene", "most data are told apart by what is seen")
-    hardware = "a GPU" if has_gpu else "no GPU, so a small one"
-    backbone = choices.take("backbone", asked.backbone, DEFAULT_BACKBONES[preset, has_gpu], f"for {preset}, {hardware}")
-    is_armed_anew = is_image_vit(backbone)
-    network = _network(asked, splits, choices, preset=preset, backbone=backbone, has_gpu=has_gpu, fetch=fetch)
-    if asked.cache_features:
+    has_gpu, num_train = device.type == "cuda", len(splits.train)
+    preset: Preset = choices.take("preset", options.preset, "scene", "most data are told apart by what is seen")
+    start = _start(options, choices, preset=preset, has_gpu=has_gpu)
+    is_armed_anew = start["model"] is None
+    network = _network(options, splits, choices, preset=preset, has_gpu=has_gpu, fetch=fetch, **start)
+    if options.cache_features:
         check_cacheable(network)
     size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
     preprocessing = Preprocessing.from_dict({**size, **network.info.preprocessing})
-    num_train = len(splits.train)
     auto = "bf16-mixed" if gains_from_bf16(network, device) else "32-true"
-    precision = choices.take("precision", asked.precision, auto, "what is fastest on this hardware")
-    batch_size = asked.batch_size
+    precision = choices.take("precision", PRECISIONS[options.precision], auto, "what is fastest on this hardware")
+    batch_size = options.batch_size
     if batch_size is None:
         wanted = default_batch_size(num_train, largest=MANY)
         batch_size = largest_batch_size(network, preprocessing, wanted=wanted, device=device, precision=precision)
-        choices.why["batch_size"] = "four steps an epoch or more, up to " + (
+        choices.why["batch_size"] = "four steps per epoch or more, up to " + (
             "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
         )
     seen = max(1, min(batch_size, num_train))  # by a step
-    rates = default_rates(seen, preset=preset, freeze_backbone=asked.freeze_backbone, is_armed_anew=is_armed_anew)
-    highest = choices.take(
-        "rates", asked.learning_rate, rates.learning_rate, "for a batch of 16, times the root of batch / 16"
-    )
-    epochs = choices.take("epochs", asked.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
+    rates = default_rates(seen, preset=preset, freeze_backbone=options.freeze_backbone, is_armed_anew=is_armed_anew)
+    why = "for a batch of 16, times the root of batch / 16"
+    highest = choices.take("learning_rate", options.learning_rate, rates.learning_rate, why)
+    epochs = choices.take("epochs", options.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
     augmentation = default_augmentation(num_train, epochs)
     clips, crops = default_views(preset)
+    num_workers = min(available_cores(), 8 if has_gpu else 2)
     plan = TrainingPlan(
-        data=asked.data,
-        out=out,
+        **{
+            **options.request(),
+            **start,
+            "out": str(options.folder.path),
+            "device": options.device,
+            "preset": preset,
+            "num_frames": preprocessing.num_frames,
+            "image_size": preprocessing.image_size,
+            "batch_size": batch_size,
+            "num_stages": len(network.config.fusion_stages),
+            "dropout": network.config.classifier_dropout,
+            "learning_rate": highest,
+            "epochs": epochs,
+            "num_clips": choices.take("num_clips", options.num_clips, clips, f"as published for {preset}"),
+            "num_crops": choices.take("num_crops", options.num_crops, crops, f"as published for {preset}"),
+            "augmentation": choices.take(
+                "augmentation", options.augmentation, augmentation, "strong from 100,000 clips shown"
+            ),
+            "precision": precision,
+            "num_workers": num_workers if options.num_workers is None else options.num_workers,
+            **_cache(options, choices, epochs=epochs),
+        },
         class_names=splits.class_names,
         num_train=num_train,
         num_val=len(splits.val),
         num_test=len(splits.test),
-        preset=preset,
-        backbone=backbone,
-        weights=asked.weights,
-        freeze_backbone=asked.freeze_backbone,
-        num_frames=preprocessing.num_frames,
-        image_size=preprocessing.image_size,
-        batch_size=batch_size,
-        num_stages=len(network.config.fusion_stages),
-        dropout=network.config.classifier_dropout,
         rates=replace(rates, learning_rate=highest),
-        epochs=epochs,
-        num_clips=choices.take("num_clips", asked.num_clips, clips, f"as published for {preset}"),
-        num_crops=choices.take("num_crops", asked.num_crops, crops, f"as published for {preset}"),
-        augmentation=choices.take("augmentation", asked.augmentation, augmentation, "strong from 100,000 clips shown"),
         flip=0.0 if preset == "motion" else 0.5,
         label_smoothing=0.1,
         is_multi_label=splits.is_multi_label,
-        precision=precision,
-        seed=asked.seed,
-        num_workers=min(available_cores(), 8 if has_gpu else 2) if num_workers is None else num_workers,
         why=choices.why,
         warnings=tuple(splits.warnings()),
-        **_cache(asked, choices, epochs=epochs),
     )
     return plan, network
 
 
+def _start(options: TrainOptions, choices: _Choices, *, preset: Preset, has_gpu: bool) -> dict[str, str | None]:
+    """``model`` or ``backbone``, of which one is None.
+
+    Raises:
+        UsageError: Weights of an image ViT for a video network.
+    """
+    why = f"for {preset}, {'a GPU' if has_gpu else 'no GPU, so a small one'}"
+    start = choices.take("start", options.model or options.backbone, DEFAULT_STARTS[preset, has_gpu], why)
+    is_network = options.model is not None or (options.backbone is None and is_video_network(start))
+    if is_network and options.backbone_weights is not None:
+        raise UsageError(
+            f"--backbone-weights is a file for an image ViT, but {start} is a video network that has its own: name the "
+            "image ViT with --backbone, for instance vit_small_patch14_dinov2, or leave --backbone-weights out."
+        )
+    return {"model": start if is_network else None, "backbone": None if is_network else start}
+
+
 def _network(
-    asked: Asked, splits: Splits, choices: _Choices, *, preset: Preset, backbone: str, has_gpu: bool, fetch: bool
+    options: TrainOptions,
+    splits: Splits,
+    choices: _Choices,
+    *,
+    preset: Preset,
+    model: str | None,
+    backbone: str | None,
+    has_gpu: bool,
+    fetch: bool,
 ) -> UniFormerV2:
     """Armed, or loaded; its ``info.preprocessing`` has the frames and the size of this training.
 
     Raises:
-        ValueError: Weights or stages of an image ViT for something that is none.
+        UsageError: Stages or dropout of new video blocks for a network that has its own.
     """
-    if is_image_vit(backbone):
+    torch.manual_seed(options.seed)  # of the video blocks, or of the head
+    if backbone is not None:
         num_frames = default_num_frames(preset, has_gpu=has_gpu)
         num_stages = default_stages(preset, len(splits.train))
         why = "as published" if num_stages is None else "few videos, which more of them overfit"
-        dropout = default_dropout(freeze_backbone=asked.freeze_backbone, num_train=len(splits.train))
-        why_dropout = "as published" if dropout is None else "few videos and a frozen image ViT"
-        torch.manual_seed(asked.seed)  # of the video blocks
+        dropout = default_dropout(freeze_backbone=options.freeze_backbone, num_train=len(splits.train))
+        why_dropout = "as published" if dropout is None else "few videos and a frozen backbone"
+        size = 224 if has_gpu else 112
         network = arm_image_vit(
             backbone,
-            weights=asked.weights,
+            weights=options.backbone_weights,
             preset=preset,
             class_names=splits.class_names,
-            num_stages=choices.take("num_stages", asked.num_stages, num_stages, why),
-            dropout=choices.take("dropout", asked.dropout, dropout, why_dropout),
-            num_frames=choices.take("num_frames", asked.num_frames, num_frames, f"for {preset}"),
-            image_size=choices.take("image_size", asked.image_size, 224 if has_gpu else 112, "224; 112 without a GPU"),
+            num_stages=choices.take("num_stages", options.num_stages, num_stages, why),
+            dropout=choices.take("dropout", options.dropout, dropout, why_dropout),
+            num_frames=choices.take("num_frames", options.num_frames, num_frames, f"for {preset}"),
+            image_size=choices.take("image_size", options.image_size, size, "224; 112 without a GPU"),
             fetch=fetch,
         )
-    elif asked.weights is not None:
-        raise ValueError(
-            f"--weights is a file for an image ViT, but {backbone} is a video network that has its own: name the "
-            "image ViT with --backbone, for instance vit_small_patch14_dinov2, or leave --weights out."
-        )
-    elif asked.num_stages is not None or asked.dropout is not None:
-        option = "--dropout" if asked.num_stages is None else "--stages"
-        raise ValueError(f"{option} is for an image ViT, but {backbone} is a video network that has its own.")
     else:
-        torch.manual_seed(asked.seed)  # of the head
+        if options.num_stages is not None or options.dropout is not None:
+            flag = "--dropout" if options.num_stages is None else "--stages"
+            raise UsageError(f"{flag} is for an image ViT, but {model} is a video network that has its own.")
         network = load_video_network(
-            backbone,
+            str(model),
             class_names=splits.class_names,
-            num_frames=asked.num_frames,
-            image_size=asked.image_size,
+            num_frames=options.num_frames,
+            image_size=options.image_size,
             fetch=fetch,
         )
         for name in ("num_stages", "dropout", "num_frames", "image_size"):
-            choices.take(name, getattr(asked, name), None, "the checkpoint's own")
-    if asked.freeze_backbone:
+            choices.take(name, getattr(options, name), None, "the checkpoint's own")
+    if options.freeze_backbone:
         network.freeze_backbone()
     return network
 
 
-def _cache(asked: Asked, choices: _Choices, *, epochs: int) -> dict[str, Any]:
+def _cache(options: TrainOptions, choices: _Choices, *, epochs: int) -> dict[str, Any]:
     """Fields of the plan."""
-    if not asked.cache_features:
-        return {}
-    why = "each costs one pass of the image ViT"
-    wanted = choices.take("cache_views", asked.cache_views, DEFAULT_CACHE_VIEWS, why)
+    if not options.cache_features:
+        return {"cache_views": 0, "cache_dtype": "float16"}
+    why = "each costs one pass of the backbone"
+    wanted = choices.take("cache_views", options.cache_views, DEFAULT_CACHE_VIEWS, why)
     views = min(wanted, epochs)
-    if asked.cache_views is not None and views < wanted:
+    if options.cache_views is not None and views < wanted:
         choices.why["cache_views"] = f"not {wanted}: an epoch reads one, and there are {epochs}"
-    return {"cache_views": views, "cache_dtype": asked.cache_dtype or "float16", "cache_dir": asked.cache_dir}
+    return {"cache_views": views, "cache_dtype": options.cache_dtype or "float16"}
+
+
+def default_batch_size(num_train: int, *, largest: int) -> int:
+    """A power of two with four steps or more an epoch, and two videos or more.
+
+    Args:
+        num_train: Training videos.
+        largest: What the memory holds.
+
+    >>> default_batch_size(529, largest=16), default_batch_size(24, largest=16), default_batch_size(3, largest=16)
+    (16, 4, 2)
+    """
+    wanted = min(largest, max(2, num_train // 4))
+    return 1 << (max(1, wanted).bit_length() - 1)
+
+
+def default_epochs(num_train: int) -> int:
+    """As many as show the network 5000 videos, from 5 (the published fine-tuning) to 50 (the published training).
+
+    >>> default_epochs(24), default_epochs(529), default_epochs(240_000)
+    (50, 10, 5)
+    """
+    return min(50, max(5, math.ceil(VIDEOS_SHOWN / num_train)))
+
+
+def default_augmentation(num_train: int, epochs: int) -> AugmentationName:
+    """Light, until training is long enough to profit from strong augmentation.
+
+    >>> default_augmentation(529, 10), default_augmentation(240_000, 5)
+    ('light', 'strong')
+    """
+    return "strong" if num_train * epochs >= MANY_SHOWN else "light"
+
+
+def default_num_frames(preset: Preset, *, has_gpu: bool) -> int:
+    """8, as published for scenes; 16 for motion, where a GPU computes them."""
+    return 16 if preset == "motion" and has_gpu else 8
+
+
+def default_stages(preset: Preset, num_train: int) -> int | None:
+    """Global UniBlocks; None: those of the preset.
+
+    >>> default_stages("scene", 529), default_stages("scene", 240_000), default_stages("motion", 529)
+    (1, None, None)
+    """
+    return 1 if preset == "scene" and num_train < FEW_VIDEOS else None
+
+
+def default_dropout(*, freeze_backbone: bool, num_train: int) -> float | None:
+    """Before the classifier and in the FFN of global UniBlocks; None: as published, 0.5.
+
+    >>> default_dropout(freeze_backbone=True, num_train=529)
+    0.1
+    """
+    return FEW_VIDEOS_DROPOUT if freeze_backbone and num_train < FEW_VIDEOS else None
+
+
+def default_rates(batch_size: int, *, preset: Preset, freeze_backbone: bool, is_armed_anew: bool) -> Rates:
+    """How fast each part learns at a batch of 16; others are multiplied by the root of batch / 16.
+
+    That root is the rule for Adam's kind of optimiser (Malladi et al., 2022, https://arxiv.org/abs/2205.10287). The
+    blocks of an image ViT that is armed anew learn the slower the lower they are, as in the fine-tuning of BEiT (Bao et
+    al., 2021, https://arxiv.org/abs/2106.08254); but not for motion, which the lowest layer, the tubelets, has to see.
+
+    Args:
+        batch_size: Videos of a step.
+        preset: What tells the classes apart.
+        freeze_backbone: Only the video blocks learn.
+        is_armed_anew: The video blocks have random weights.
+
+    >>> default_rates(64, preset="scene", freeze_backbone=True, is_armed_anew=True)
+    Rates(learning_rate=0.0004, video_blocks_scale=1.0, layer_decay=1.0)
+    """
+    factor = math.sqrt(batch_size / REFERENCE_BATCH)
+    if freeze_backbone:
+        return Rates(FROZEN_RATE * factor)
+    if not is_armed_anew:
+        return Rates(2e-5 * factor, video_blocks_scale=5.0)
+    if preset == "motion":
+        return Rates(1e-4 * factor, video_blocks_scale=10.0)
+    return Rates(1e-4 * factor, video_blocks_scale=5.0, layer_decay=0.65)
+
+
+def default_views(preset: Preset) -> tuple[int, int]:
+    """Clips and crops of the published tests: 4 x 3 for scenes, 1 x 3 for motion."""
+    return (4, 3) if preset == "scene" else (1, 3)

@@ -25,7 +25,7 @@ from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.feature_cache import clip_bytes, token_grid, token_shape
 
-__all__ = ["Estimate", "best_device", "estimate", "largest_batch_size"]
+__all__ = ["Estimate", "estimate", "largest_batch_size"]
 
 MEMORY_SHARE: Final = {"cpu": 0.5, "cuda": 0.85}
 """Of all memory, what a step may take."""
@@ -66,11 +66,6 @@ class Estimate:
     cache_bytes: int = 0
     cache_seconds: float = 0.0
     frozen_seconds: float = 0.0
-
-
-def best_device() -> torch.device:
-    """A CUDA GPU where there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def largest_batch_size(

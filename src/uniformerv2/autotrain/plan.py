@@ -1,61 +1,198 @@
-"""``TrainingPlan``: every choice of ``uniformerv2 train``, with its reason. Pure: numbers in, a plan out.
+"""``TrainOptions``: every option of a training, said once; ``TrainingPlan``: the same with every choice made.
 
-Sources:
-    Defaults without another remark are the published ones (Li et al., UniFormerV2, 2022,
-    https://arxiv.org/abs/2211.09552, and its recipes). Learning rates are ours, see ``default_rates``: the published
-    1e-5 at a batch of 256 is made for 50 epochs of 240,000 videos, and small data would be over before it moves.
+The fields make the options of ``uniformerv2 train``, the table of its plan and ``docs/train_options.md``. Nothing heavy
+is imported.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, Self
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
-from uniformerv2.training.feature_key import StorageName
-from uniformerv2.training.optim import Optimization
+from uniformerv2.core.messages import UsageError
+from uniformerv2.core.options import flag_of, option
+from uniformerv2.core.run_paths import RunPaths
+from uniformerv2.zoo.cards import list_models
+
+if TYPE_CHECKING:
+    from uniformerv2.training.optim import Optimization
 
 __all__ = [
-    "DEFAULT_BACKBONES",
     "DEFAULT_CACHE_VIEWS",
     "AugmentationName",
     "Preset",
     "Rates",
+    "TrainOptions",
     "TrainingPlan",
-    "default_augmentation",
-    "default_batch_size",
-    "default_dropout",
-    "default_epochs",
-    "default_num_frames",
-    "default_rates",
-    "default_stages",
-    "default_views",
     "in_todays_words",
+    "is_video_network",
+    "request_in_todays_words",
 ]
 
 Preset = Literal["scene", "motion"]
 AugmentationName = Literal["light", "strong"]
 """light: crops of 40 % of the area or more, and flips; strong: the published RandAugment and crops of 8 % or more."""
+StorageName = Literal["float16", "bfloat16", "float32"]
+"""As ``training.feature_key.StorageName``, which brings torch."""
+PrecisionName = Literal["auto", "fp32", "bf16"]
 
-DEFAULT_BACKBONES: Final[Mapping[tuple[Preset, bool], str]] = {
-    ("scene", True): "uniformerv2_b16_k400_k710_8x224",
-    ("motion", True): "vit_base_patch16_clip_224.openai",
-    ("scene", False): "vit_small_patch14_dinov2.lvd142m",
-    ("motion", False): "vit_small_patch14_dinov2.lvd142m",
-}
-"""(preset, whether there is a GPU) -> what training starts from. The authors start scenes from Kinetics-710 weights and
-motion from the image ViT; without a GPU a base-size network takes days, a small one minutes."""
-
-REFERENCE_BATCH: Final = 16
-FROZEN_RATE: Final = 2e-4
-FEW_VIDEOS: Final = 10_000
-FEW_VIDEOS_DROPOUT: Final = 0.1
-VIDEOS_SHOWN: Final = 5000
-MANY_SHOWN: Final = 100_000
+LARGEST_SEED: Final = 2**32 - 1
+"""The largest seed of NumPy's global generator, which Lightning seeds too."""
 DEFAULT_CACHE_VIEWS: Final = 4
 WARMUP: Final = 0.1
-"""Of all epochs."""
+"""Part of all epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What a user decides about a training; None leaves a choice to the plan. See ``core.options``.
+
+    Raises:
+        UsageError: A number out of range, or options that contradict each other.
+    """
+
+    data: str = option("folder of class folders, list, CSV, folder of lists", "", metavar="DATA", flag="DATA")
+    root: str | None = option("where the relative paths of the list start", metavar="FOLDER")
+    classes: str | None = option("names of the list's class numbers", metavar="SPACE|FILE")
+    out: str = option("folder to write (default: runs/NAME_OF_DATA)", "", metavar="FOLDER", is_of_run=False)
+    preset: Preset = option("scene or motion: what tells the classes apart (default: scene)", row="preset")
+    model: str | None = option("video network to start from: folder, checkpoint, zoo, hf:user/name", metavar="MODEL")
+    backbone: str | None = option("image ViT of timm to start from, armed with new video blocks", metavar="NAME")
+    backbone_weights: str | None = option("its weights (default: fetched)", metavar="FILE")
+    freeze_backbone: bool = option("only the video blocks and the head learn", default=False)
+    num_frames: int = option("frames per clip", metavar="T", row="frames", least=1)
+    image_size: int = option("side of the input", metavar="PIXELS", row="image size", least=1)
+    num_stages: int = option(
+        "global UniBlocks, on the last N blocks", metavar="N", flag="--stages", row="stages", least=1
+    )
+    dropout: float = option("of classifier and global UniBlocks, 0 to below 1", metavar="P", row="dropout")
+    batch_size: int = option("videos per step (default: tried out)", metavar="N", row="batch size", least=1)
+    learning_rate: float = option("of the backbone; frozen: of the video blocks", metavar="RATE", row="learning rate")
+    epochs: int = option("passes over the videos", metavar="N", row="epochs", least=1)
+    augmentation: AugmentationName = option("light: crops and flips; strong: RandAugment too", row="augmentation")
+    num_clips: int = option("clips per video in the final test", metavar="K", flag="--clips", row="final test", least=1)
+    num_crops: int = option("crops per clip in the final test", flag="--crops", choices=(1, 3))
+    precision: str = option(
+        "auto (bf16 where it is faster), fp32, bf16", "auto", row="precision", choices=get_args(PrecisionName)
+    )
+    cache_features: bool = option("run the frozen backbone once, train from its tokens on disk", default=False)
+    cache_views: int = option("augmented clips per training video in the cache", metavar="N")
+    cache_dtype: StorageName = option("float16, bfloat16, float32: type of the kept tokens (default: float16)")
+    cache_dir: str | None = option("folder of the cache (default: in the folder to write)", metavar="FOLDER")
+    seed: int = option("of every draw (default: 0)", 0, metavar="N")
+    device: str = option("auto, cpu, cuda, cuda:1 (default: auto)", "auto", is_of_run=False)
+    num_workers: int = option("processes that read videos", metavar="N", flag="--workers", least=0, is_of_run=False)
+    resume: bool = option("continue this command where it was stopped", default=False, is_of_run=False)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, least = getattr(self, item.name), item.metadata.get("least")
+            if least is not None and isinstance(value, int) and value < least:
+                raise UsageError(f"{flag_of(item)} must be at least {least}, got {value}.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"--learning-rate must be above 0, got {self.learning_rate}.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UsageError(f"--seed must be from 0 to {LARGEST_SEED}, got {self.seed}.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise UsageError(f"--dropout must be at least 0 and below 1, got {self.dropout}.")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.model is not None and self.backbone is not None:
+            raise UsageError("--model and --backbone both say what training starts from: give one of them.")
+        if self.cache_views is not None and self.cache_views < 1:
+            raise UsageError(f"--cache-views must be at least 1, got {self.cache_views}.")
+        for name in ("cache_views", "cache_dtype", "cache_dir"):
+            if getattr(self, name) is not None and not self.cache_features:
+                raise UsageError(f"--{name.replace('_', '-')} is for --cache-features; add it, or leave both out.")
+        if self.cache_features and not self.freeze_backbone:
+            raise UsageError(
+                "--cache-features keeps the tokens of a backbone that does not learn: add --freeze-backbone, or leave "
+                "--cache-features out."
+            )
+        if self.cache_features and self.preset == "motion":
+            raise UsageError(
+                "--cache-features and --preset motion exclude each other: motion has local temporal steps, which learn "
+                "inside the backbone and change its tokens with every step. Take --preset scene, or leave "
+                "--cache-features out."
+            )
+
+    @property
+    def folder(self) -> RunPaths:
+        """The folder to write."""
+        return RunPaths(Path(self.out or Path("runs") / Path(self.data).resolve().stem))
+
+    def check(self, *, dry_run: bool = False) -> None:
+        """Refuse files that are not there, and a folder that cannot be written or holds a training already.
+
+        Args:
+            dry_run: Nothing will be written.
+
+        Raises:
+            UsageError: It is so.
+            FolderInUseError: A training is running in the folder to write.
+        """
+        if not Path(self.data).exists():
+            raise UsageError(f"There is no file or folder {self.data}.")
+        if self.root is not None and not Path(self.root).is_dir():
+            raise UsageError(f"There is no folder {self.root}; --root is where the relative paths of the list start.")
+        if self.backbone_weights is not None and not Path(self.backbone_weights).is_file():
+            raise UsageError(f"There is no file {self.backbone_weights}.")
+        if self.cache_dir is not None and Path(self.cache_dir).exists() and not Path(self.cache_dir).is_dir():
+            raise UsageError(f"{self.cache_dir} is a file; --cache-dir names a folder.")
+        self._check_place(dry_run=dry_run)
+
+    def _check_place(self, *, dry_run: bool) -> None:
+        folder = self.folder
+        if folder.path.exists() and not folder.path.is_dir():
+            raise UsageError(f"{folder.path} is a file; --out names a folder.")
+        if folder.path.exists() and folder.path.samefile(self.data):
+            raise UsageError(f"--out would write to {folder.path}, which this command reads: give another name.")
+        above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+            raise UsageError(f"{folder.path} cannot be written, as {above} cannot; give another place with --out.")
+        if not dry_run:
+            folder.refuse_held()
+        if folder.last.exists() and not (self.resume or dry_run):
+            raise UsageError(
+                f"{folder.path} holds a training already: add --resume to continue it, or give another folder with "
+                "--out."
+            )
+        if self.resume and not folder.record.exists():
+            raise UsageError(
+                f"{folder.path} holds no training to resume; leave --resume out, or give its folder with --out."
+            )
+
+    def request(self) -> dict[str, Any]:
+        """What must be the same when the training is resumed, in plain values."""
+        values = {item.name: getattr(self, item.name) for item in fields(TrainOptions)}
+        kept = {item.name: values[item.name] for item in fields(TrainOptions) if item.metadata.get("is_of_run", True)}
+        root = None if self.root is None else str(Path(self.root).resolve())
+        return {**kept, "data": str(Path(self.data).resolve()), "root": root}
+
+    def changes(self, request: Mapping[str, Any]) -> list[str]:
+        """Options that were others when a training was begun, in words.
+
+        Args:
+            request: Of then, see ``request_in_todays_words``.
+        """
+        before = {item.name: item.default for item in fields(TrainOptions)} | dict(request)
+        now = self.request()
+        return [
+            f"{flag_of(item)} ({_given(before[item.name])} before, now {_given(now[item.name])})"
+            for item in fields(TrainOptions)
+            if item.name in now
+            and now[item.name] != before[item.name]
+            and not (item.name == "preset" and self.preset is None)
+        ]
+
+
+def _given(value: Any) -> str:
+    return "not given" if value is None or value is False or value == "auto" else str(value)
 
 
 @dataclass(frozen=True)
@@ -63,9 +200,9 @@ class Rates:
     """How fast each part learns.
 
     Attributes:
-        learning_rate: Highest rate: of the image ViT's last block, or where it is frozen of the video blocks.
+        learning_rate: Highest rate: of the backbone's last block, or where it is frozen of the video blocks.
         video_blocks_scale: Rate of the video blocks divided by it.
-        layer_decay: Rate of a block of the image ViT divided by that of the block above it.
+        layer_decay: Rate of a block of the backbone divided by that of the block above it.
     """
 
     learning_rate: float
@@ -79,6 +216,8 @@ class Rates:
             epochs: Passes over the training videos.
             warmup: Share of all epochs; a tenth where None.
         """
+        from uniformerv2.training.optim import Optimization
+
         return Optimization(
             **asdict(self),
             batch_size=None,
@@ -89,90 +228,50 @@ class Rates:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingPlan:
-    """What will be done; ``why`` has a reason for each choice that the user did not make.
+class TrainingPlan(TrainOptions):
+    """What will be done: the options with every choice made, and what follows from the videos.
+
+    ``model`` or ``backbone`` is set; ``precision`` is Lightning's word; ``cache_views`` is 0 where every step starts
+    from the videos.
 
     Attributes:
-        data: The folder or list.
-        out: Folder of everything that is written.
         class_names: In head order.
         num_train: Videos.
         num_val: Videos.
         num_test: Videos; 0: the validation videos are tested on.
-        preset: The authors' advice to follow.
-        backbone: What training starts from.
-        weights: File with the weights of the image ViT; None: those that belong to the name.
-        freeze_backbone: The backbone stays as it is.
-        num_frames: Of a clip.
-        image_size: Pixels of a square input, or (height, width).
-        batch_size: Videos of a step.
-        num_stages: Global UniBlocks.
-        dropout: Before the classifier, and in the FFN of video blocks that are new.
         rates: How fast each part learns.
-        epochs: Passes over the training videos.
-        num_clips: Clips of a video in the final test.
-        num_crops: Crops of a clip in the final test.
-        augmentation: How much training clips are varied.
         flip: Probability that a training clip is mirrored.
         label_smoothing: Of the loss.
         is_multi_label: Videos have several classes.
-        precision: Lightning's word.
-        seed: Of every draw.
-        num_workers: Processes that read videos.
-        why: Name of a field -> reason.
+        why: Name of a field -> why it has its value, where the user did not choose it.
         warnings: Sentences.
-        cache_views: Augmented clips of each training video of which the frozen image ViT's tokens are kept; 0: none
-            are, every step starts from the videos.
-        cache_dtype: Type of the kept tokens.
-        cache_dir: Folder of the caches; None: "features" in ``out``.
         videos_digest: Of ``Splits.digest``; empty where it is not known.
 
     Raises:
-        ValueError: A number outside its range; the message names what is allowed.
+        UsageError: A number outside its range; the message names what is allowed.
     """
 
-    data: str
-    out: str
     class_names: tuple[str, ...]
     num_train: int
     num_val: int
     num_test: int
-    preset: Preset
-    backbone: str
-    weights: str | None
-    freeze_backbone: bool
-    num_frames: int
-    image_size: int | tuple[int, int]
-    batch_size: int
-    num_stages: int
-    dropout: float
     rates: Rates
-    epochs: int
-    num_clips: int
-    num_crops: int
-    augmentation: AugmentationName
     flip: float
     label_smoothing: float
     is_multi_label: bool
-    precision: str
-    seed: int
-    num_workers: int
     why: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     cache_views: int = 0
     cache_dtype: StorageName = "float16"
-    cache_dir: str | None = None
     videos_digest: str = ""
 
-    def __post_init__(self) -> None:
-        for name in ("num_frames", "batch_size", "epochs", "num_clips"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}.")
-        for name in ("seed", "num_workers", "cache_views"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is 0 or more, got {getattr(self, name)}.")
-        if not 0 < self.rates.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is above 0, got {self.rates.learning_rate}.")
+    def _check_combinations(self) -> None:
+        """The user's own options were checked."""
+
+    @property
+    def start(self) -> str:
+        """What training starts from: a video network, or the name of an image ViT."""
+        return self.model or self.backbone or ""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -207,98 +306,34 @@ class TrainingPlan:
 
 
 def in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a training that was begun before two of them were renamed.
+    """Fields of a training that was begun before some of them were renamed.
 
-    >>> in_todays_words({"trainable": "armour", "epochs": 5})
-    {'epochs': 5, 'freeze_backbone': True}
+    >>> in_todays_words({"trainable": "armour", "epochs": 5, "weights": "vit.pth"})
+    {'epochs': 5, 'backbone_weights': 'vit.pth', 'freeze_backbone': True}
     """
-    found = {"video_blocks_scale" if name == "armour_scale" else name: value for name, value in values.items()}
+    names = {"armour_scale": "video_blocks_scale", "weights": "backbone_weights"}
+    found = {names.get(name, name): value for name, value in values.items()}
     if "trainable" in found:
         found["freeze_backbone"] = found.pop("trainable") == "armour"
     return found
 
 
-def default_batch_size(num_train: int, *, largest: int) -> int:
-    """A power of two with four steps or more an epoch, and two videos or more.
+def request_in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a user had asked for, also where it was noted before ``--model`` was an option of its own.
 
-    Args:
-        num_train: Training videos.
-        largest: What the memory holds.
-
-    >>> default_batch_size(529, largest=16), default_batch_size(24, largest=16), default_batch_size(3, largest=16)
-    (16, 4, 2)
+    >>> request_in_todays_words({"backbone": "hf:me/mine", "precision": "bf16-mixed"})
+    {'backbone': None, 'precision': 'bf16', 'model': 'hf:me/mine'}
     """
-    wanted = min(largest, max(2, num_train // 4))
-    return 1 << (max(1, wanted).bit_length() - 1)
+    found = in_todays_words(values)
+    if "model" not in found:
+        if "precision" in found:
+            found["precision"] = {None: "auto", "32-true": "fp32", "bf16-mixed": "bf16"}[found["precision"]]
+        start = found.get("backbone")
+        if start is not None and is_video_network(start):
+            found |= {"backbone": None, "model": start}
+    return found
 
 
-def default_epochs(num_train: int) -> int:
-    """As many as show the network 5000 videos, from 5 (the published fine-tuning) to 50 (the published training).
-
-    >>> default_epochs(24), default_epochs(529), default_epochs(240_000)
-    (50, 10, 5)
-    """
-    return min(50, max(5, math.ceil(VIDEOS_SHOWN / num_train)))
-
-
-def default_augmentation(num_train: int, epochs: int) -> AugmentationName:
-    """Light, until training is long enough to profit from strong augmentation.
-
-    >>> default_augmentation(529, 10), default_augmentation(240_000, 5)
-    ('light', 'strong')
-    """
-    return "strong" if num_train * epochs >= MANY_SHOWN else "light"
-
-
-def default_num_frames(preset: Preset, *, has_gpu: bool) -> int:
-    """8, as published for scenes; 16 for motion, where a GPU computes them."""
-    return 16 if preset == "motion" and has_gpu else 8
-
-
-def default_stages(preset: Preset, num_train: int) -> int | None:
-    """Global UniBlocks; None: those of the preset.
-
-    >>> default_stages("scene", 529), default_stages("scene", 240_000), default_stages("motion", 529)
-    (1, None, None)
-    """
-    return 1 if preset == "scene" and num_train < FEW_VIDEOS else None
-
-
-def default_dropout(*, freeze_backbone: bool, num_train: int) -> float | None:
-    """Before the classifier and in the FFN of global UniBlocks; None: as published, 0.5.
-
-    >>> default_dropout(freeze_backbone=True, num_train=529)
-    0.1
-    """
-    return FEW_VIDEOS_DROPOUT if freeze_backbone and num_train < FEW_VIDEOS else None
-
-
-def default_rates(batch_size: int, *, preset: Preset, freeze_backbone: bool, is_armed_anew: bool) -> Rates:
-    """How fast each part learns at a batch of 16; others are multiplied by the root of batch / 16.
-
-    That root is the rule for Adam's kind of optimiser (Malladi et al., 2022, https://arxiv.org/abs/2205.10287). The
-    blocks of an image ViT that is armed anew learn the slower the lower they are, as in the fine-tuning of BEiT (Bao et
-    al., 2021, https://arxiv.org/abs/2106.08254); but not for motion, which the lowest layer, the tubelets, has to see.
-
-    Args:
-        batch_size: Videos of a step.
-        preset: What tells the classes apart.
-        freeze_backbone: Only the video blocks learn.
-        is_armed_anew: The video blocks have random weights.
-
-    >>> default_rates(64, preset="scene", freeze_backbone=True, is_armed_anew=True)
-    Rates(learning_rate=0.0004, video_blocks_scale=1.0, layer_decay=1.0)
-    """
-    factor = math.sqrt(batch_size / REFERENCE_BATCH)
-    if freeze_backbone:
-        return Rates(FROZEN_RATE * factor)
-    if not is_armed_anew:
-        return Rates(2e-5 * factor, video_blocks_scale=5.0)
-    if preset == "motion":
-        return Rates(1e-4 * factor, video_blocks_scale=10.0)
-    return Rates(1e-4 * factor, video_blocks_scale=5.0, layer_decay=0.65)
-
-
-def default_views(preset: Preset) -> tuple[int, int]:
-    """Clips and crops of the published tests: 4 x 3 for scenes, 1 x 3 for motion."""
-    return (4, 3) if preset == "scene" else (1, 3)
+def is_video_network(start: str) -> bool:
+    """Whether a word names a checkpoint or a model of the zoo, and no image ViT."""
+    return Path(start).exists() or start.startswith("hf:") or start in list_models()

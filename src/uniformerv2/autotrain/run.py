@@ -7,16 +7,19 @@
     OUT/checkpoints/last.ckpt       where training goes on: last epoch, last minutes, or last step
     OUT/logs/version_0/metrics.csv  a new version for each time it is resumed
     OUT/tensorboard                 where TensorBoard is installed
-    OUT/features                    tokens of a frozen image ViT, where they are cached; see ``feature_cache``
+    OUT/features                    tokens of a frozen backbone, where they are cached; see ``feature_cache``
     OUT/model                       the result
-    OUT/scores.pkl, OUT/report      of its test; see ``uniformerv2.commands.train_report``
+    OUT/scores.pkl, OUT/report      of its test; see ``autotrain.session``
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +27,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from uniformerv2.autotrain.plan import TrainingPlan, in_todays_words
+from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions, request_in_todays_words
+from uniformerv2.core.console import Progress
+from uniformerv2.core.devices import best_device, existing_device
 from uniformerv2.core.files import check_room, remove_leftovers
 from uniformerv2.core.optional import require
 from uniformerv2.core.run_paths import RunPaths
@@ -57,7 +62,7 @@ if TYPE_CHECKING:
 else:
     lightning = require("lightning.pytorch", extra="train")
 
-__all__ = ["RunFolder", "TrainingResult", "augmentation_of", "data_module", "train"]
+__all__ = ["RunFolder", "TrainingResult", "augmentation_of", "data_module", "device_of", "quiet_lightning", "run_plan"]
 
 LIGHT_AREA: Final = (0.4, 1.0)
 MAX_FAILED: Final = 0.1
@@ -127,7 +132,7 @@ class RunFolder(RunPaths):
         plan = TrainingPlan.from_dict(content["plan"])
         if plan.freeze_backbone:
             network.freeze_backbone()
-        return plan, network, in_todays_words(content["request"])
+        return plan, network, request_in_todays_words(content["request"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +162,7 @@ def augmentation_of(plan: TrainingPlan) -> TrainAugmentation:
     return strong if plan.augmentation == "strong" else replace(strong, rand_augment=None, area=LIGHT_AREA)
 
 
-def train(
+def run_plan(
     network: UniFormerV2,
     splits: Splits,
     plan: TrainingPlan,
@@ -166,6 +171,7 @@ def train(
     callbacks: Sequence[lightning.Callback] = (),
     resume: bool = False,
     save_every: timedelta = SAVE_EVERY,
+    progress: bool = False,
 ) -> TrainingResult:
     """Train, choose a checkpoint, write the model folder.
 
@@ -177,6 +183,7 @@ def train(
         callbacks: For Lightning, for instance to show how far it is.
         resume: Go on from ``last.ckpt``.
         save_every: At least so long between two checkpoints within an epoch.
+        progress: Show on stderr how far the cache of features is.
 
     Returns:
         Numbers and paths.
@@ -187,8 +194,27 @@ def train(
         WorkerDiedError: A process that reads videos has ended.
         TrainingStoppedError: SIGINT or SIGTERM; ``last.ckpt`` has all that is needed to go on.
     """
-    with RunFolder(Path(plan.out)).held():
-        return _train(network, splits, plan, data, callbacks, resume=resume, save_every=save_every)
+    with RunFolder(Path(plan.out)).held(), quiet_lightning():
+        return _train(network, splits, plan, data, callbacks, resume=resume, save_every=save_every, progress=progress)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's notes on what is meant to be so here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of Lightning's own making, not the user's
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message="Found .* in eval mode")  # a frozen backbone is meant to be
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # it is resumed
+        warnings.filterwarnings("ignore", message="The dirpath has changed")  # --out was moved
+        yield
+
+
+def device_of(plan: TrainOptions) -> torch.device:
+    """Where training runs."""
+    return best_device() if plan.device == "auto" else existing_device(plan.device)
 
 
 def _train(
@@ -200,6 +226,7 @@ def _train(
     *,
     resume: bool,
     save_every: timedelta,
+    progress: bool,
 ) -> TrainingResult:
     folder = RunFolder(Path(plan.out))
     folder.prepare()
@@ -207,7 +234,8 @@ def _train(
     lightning.seed_everything(plan.seed, verbose=False)
     data = data or data_module(network, splits, plan, resume=resume)
     if isinstance(data, CachedDataModule):
-        data.fill_cache(network)  # what is missing, or failed before
+        with Progress("cache features", data.num_clips, is_quiet=not progress) as bar:
+            data.fill_cache(network, on_clips=bar.advance)  # what is missing, or failed before
     classifier = _classifier(network, plan)
     stop = StopCleanly(folder.last)
     best = _keep_best(plan, folder)
@@ -265,7 +293,7 @@ def data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, res
         num_views=plan.cache_views,
         storage=plan.cache_dtype,
         precision=plan.precision,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        device=device_of(plan),
     )
     cache = Path(plan.cache_dir) if plan.cache_dir else folder.features
     return CachedDataModule(splits.train, preprocessing, cache=cache, settings=settings, **fields)
@@ -297,11 +325,12 @@ def _trainer(plan: TrainingPlan, folder: RunFolder, callbacks: Sequence[lightnin
     if importlib.util.find_spec("tensorboard"):
         loggers.append(lightning.loggers.TensorBoardLogger(folder.path, name="tensorboard", version=""))
     precision: Any = plan.precision
+    device = device_of(plan)
     return lightning.Trainer(
         default_root_dir=folder.path,
         max_epochs=plan.epochs,
-        accelerator="gpu" if torch.cuda.is_available() else "cpu",
-        devices=1,
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=1 if device.index is None else [device.index],
         precision=precision,
         logger=loggers,
         log_every_n_steps=min(10, plan.steps_per_epoch),

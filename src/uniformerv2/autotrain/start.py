@@ -9,70 +9,70 @@ from typing import Any
 
 import timm
 
-from uniformerv2.autotrain.plan import Preset
+from uniformerv2.autotrain.plan import Preset, is_video_network
+from uniformerv2.core.messages import UsageError
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.optim import IMAGE_VIT
 from uniformerv2.zoo.arming import arm
-from uniformerv2.zoo.cards import list_models, model_card
+from uniformerv2.zoo.cards import model_card
 from uniformerv2.zoo.checkpoint import create_model, load_model
 from uniformerv2.zoo.download import cached_path
 from uniformerv2.zoo.hub import cached_from_hub
 from uniformerv2.zoo.timm_weights import TimmWeights
 
-__all__ = ["arm_image_vit", "is_image_vit", "load_video_network", "weights_to_fetch"]
+__all__ = ["arm_image_vit", "check_backbone", "load_video_network", "weights_to_fetch"]
 
 BYTES = 4
 """Of a published weight."""
 
 
-def is_image_vit(backbone: str) -> bool:
-    """Whether a word is timm's name of an image model, and no checkpoint nor a name of the zoo.
+def check_backbone(name: str) -> None:
+    """Refuse what is no image ViT of timm.
 
     Args:
-        backbone: What the user typed.
+        name: What the user typed.
 
     Raises:
-        ValueError: It is none of them.
+        UsageError: It is a video network, or nothing that is known.
     """
-    if Path(backbone).exists() or backbone.startswith("hf:") or backbone in list_models():
-        return False
-    if timm.is_model(backbone.partition(".")[0]):
-        return True
-    near = timm.list_models(f"*{backbone.partition('.')[0]}*")[:3] or ["vit_small_patch14_dinov2.lvd142m"]
-    raise ValueError(
-        f"{backbone!r} is no checkpoint, no model of the zoo (see 'uniformerv2 models') and no timm model. "
-        f"Such are: {', '.join([list_models()[0], *near])}."
-    )
+    if is_video_network(name):
+        raise UsageError(f"--backbone names an image ViT of timm, and {name} is a video network: give --model {name}.")
+    if not timm.is_model(name.partition(".")[0]):
+        near = timm.list_models(f"*{name.partition('.')[0]}*")[:3] or ["vit_small_patch14_dinov2.lvd142m"]
+        raise UsageError(
+            f"{name!r} is no image ViT of timm; such are: {', '.join(near)}. A video network to start from (folder, "
+            "checkpoint, name of the zoo, see 'uniformerv2 models') is given with --model."
+        )
 
 
-def weights_to_fetch(backbone: str, network: UniFormerV2, *, weights: str | None) -> str | None:
+def weights_to_fetch(start: str, network: UniFormerV2, *, weights: str | None) -> str | None:
     """What has to be downloaded before training can start, and its size; None where everything is on this machine.
 
     Args:
-        backbone: What training starts from.
+        start: What training starts from.
         network: Made of it, with any weights; its size tells the size of the file.
         weights: The file of weights that the user gave.
     """
-    if weights is not None or not _is_absent(backbone):
+    if weights is not None or not _is_absent(start):
         return None
-    if is_image_vit(backbone):
-        where = str(TimmWeights.of(backbone))
+    if not is_video_network(start):
+        where = str(TimmWeights.of(start))
         counts = [value.numel() for name, value in network.named_parameters() if IMAGE_VIT.match(name)]
     else:
-        card = model_card(backbone)
+        card = model_card(start)
         where = f"{'/'.join(card.huggingface)} of the Hugging Face hub" if card.huggingface else card.url
         counts = [value.numel() for value in network.parameters()]
     return f"{where}, about {BYTES * sum(counts) / 1e6:.0f} MB"
 
 
-def _is_absent(backbone: str) -> bool:
+def _is_absent(start: str) -> bool:
     """Whether the weights of a name are known and not on this machine."""
-    if Path(backbone).exists() or backbone.startswith("hf:"):
+    if Path(start).exists() or start.startswith("hf:"):
         return False  # what a repository of the hub holds is known once it is here
-    if is_image_vit(backbone):
-        return not TimmWeights.of(backbone).is_cached
-    card = model_card(backbone)
+    if not is_video_network(start):
+        return not TimmWeights.of(start).is_cached
+    card = model_card(start)
     copy = card.huggingface
     return not cached_path(card.url).exists() and (copy is None or cached_from_hub(copy[0], copy[1:]) is None)
 
@@ -123,7 +123,7 @@ def arm_image_vit(
 
 
 def load_video_network(
-    backbone: str,
+    model: str,
     *,
     class_names: Sequence[str],
     num_frames: int | None,
@@ -133,7 +133,7 @@ def load_video_network(
     """A video network with a head for these classes: its own where its classes are the same, else a new one.
 
     Args:
-        backbone: What ``load_model`` takes.
+        model: What ``load_model`` takes.
         class_names: In head order.
         num_frames: None: the checkpoint's own.
         image_size: None: the checkpoint's own.
@@ -143,7 +143,7 @@ def load_video_network(
         DownloadError: The weights could not be had.
         ValueError: A checkpoint that cannot be used.
     """
-    network = load_model(backbone) if fetch or not _is_absent(backbone) else create_model(backbone)
+    network = load_model(model) if fetch or not _is_absent(model) else create_model(model)
     if network.info.class_names != tuple(class_names):
         network.reset_classifier(len(class_names))
     size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
@@ -151,6 +151,6 @@ def load_video_network(
     changed = replace(own, num_frames=num_frames or own.num_frames, image_size=image_size or own.image_size)
     tubelet = network.config.tubelet_size
     if changed.num_frames % tubelet:
-        raise ValueError(f"{backbone} takes a multiple of {tubelet} frames, got {changed.num_frames}.")
+        raise ValueError(f"{model} takes a multiple of {tubelet} frames, got {changed.num_frames}.")
     network.info = replace(network.info, preprocessing=changed.to_dict(), class_names=tuple(class_names))
     return network

@@ -8,59 +8,104 @@ import logging
 import signal
 import sys
 import time
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-from rich.table import Table
-
-from uniformerv2.commands.console import make_console
-from uniformerv2.commands.options import UsageError
-from uniformerv2.commands.progress import duration
-from uniformerv2.commands.score_table import as_json
-from uniformerv2.commands.train_progress import TrainProgress
+from uniformerv2.commands.options import add_dry_run, add_json, check_at_least, check_exists, refuse_input
+from uniformerv2.core.messages import UsageError, duration, usage_errors
 from uniformerv2.core.optional import require
-from uniformerv2.lab.ablation import Suite, read_suite
-from uniformerv2.lab.ablation_cost import GridCost, grid_cost
-from uniformerv2.lab.ablation_grid import Grid, Run, RunResult, read_task, source_of
-from uniformerv2.lab.ablation_table import VariantHits, VariantRow, markdown, tabulate, write_results
+from uniformerv2.training.recipes import list_suites, suite_path
 
 if TYPE_CHECKING:
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-else:
-    SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
+    from rich.console import Console
 
-__all__ = ["run"]
+    from uniformerv2.lab.ablation import Suite
+    from uniformerv2.lab.ablation_cost import GridCost
+    from uniformerv2.lab.ablation_grid import Grid, Run, RunResult
+    from uniformerv2.lab.ablation_table import VariantRow
 
-OF_BASE: Final = ("backbone", "weights", "freeze_backbone", "epochs", "num_frames", "image_size")
+__all__ = ["add_arguments", "check", "run"]
+
+EXAMPLE: Final = "uniformerv2 ablate fusion --data videos --seeds 3 --dry-run"
+LOADS: Final = "uniformerv2.lab.ablation_grid"
+OF_BASE: Final = ("backbone", "backbone_weights", "freeze_backbone", "epochs", "num_frames", "image_size")
 """Options that are settings of every variant."""
+PRETRAINED, RANDOM = "pretrained", "random"
+"""Words for ``--backbone-weights`` that are no file."""
 EVERY_SECONDS: Final = 10.0
 """Between two lines on the cache."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("suite", metavar="SUITE", help=f"{', '.join(list_suites())}, or a YAML file of your own")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DATA", help="folder or list of videos, as for train"
+    )
+    about = "what is learnt: the classes, or whether a clip runs forward or reversed"
+    parser.add_argument("--task", default="classes", choices=("classes", "arrow_of_time"), help=about)
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="the folder to write (default: runs/ablations/SUITE)"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="so many seeds, or these where several")
+    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="run these variants")
+    parser.add_argument("--control", metavar="VARIANT", help="compare the others with this one (default: the suite's)")
+    base = parser.add_argument_group("base settings, for variants that do not say otherwise")
+    base.add_argument("--backbone", metavar="NAME", help="timm's image ViT")
+    about = "weights of the backbone: a file, random, pretrained (fetched)"
+    base.add_argument("--backbone-weights", metavar="FILE", help=about)
+    base.add_argument("--freeze-backbone", action=argparse.BooleanOptionalAction, help="only the video blocks learn")
+    base.add_argument("--epochs", type=int, metavar="N", help="passes over the videos")
+    base.add_argument("--num-frames", type=int, metavar="T", help="frames per clip")
+    base.add_argument("--image-size", type=int, metavar="PIXELS", help="side of the input")
+    parser.add_argument("--max-videos", type=int, metavar="N", help="so many videos of each split, to try it out")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read videos (default: 0)")
+    add_dry_run(parser)
+    add_json(parser)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what the words alone show to be wrong.
+
+    Raises:
+        UsageError: There is no such suite, no such data or weights, or a number is out of range.
+    """
+    check_exists(options.data)
+    if options.out is not None:
+        refuse_input(options.out, option="--out", inputs=(options.data,))
+    check_at_least(1, options, "max_videos", "epochs", "num_frames", "image_size")
+    check_at_least(0, options, "workers", "seeds")
+    if options.backbone_weights not in {None, PRETRAINED, RANDOM} and not Path(options.backbone_weights).is_file():
+        raise UsageError(
+            f"There is no file {options.backbone_weights}; --backbone-weights also takes 'random' and 'pretrained'."
+        )
+    with usage_errors():
+        suite_path(options.suite)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run what is not done yet, and write the table; 1 where a run failed or would, 143 where SIGTERM ended it.
 
-    Args:
-        options: As ``add_arguments`` made them.
-
     Raises:
         UsageError: There is no such suite, variant or data, or a setting is not allowed.
     """
+    exceptions = require("lightning.pytorch.utilities.exceptions", extra="train")
+
+    from uniformerv2.core.console import make_console
+    from uniformerv2.lab.ablation_cost import grid_cost
+    from uniformerv2.lab.ablation_grid import Grid, read_task
+    from uniformerv2.lab.ablation_table import markdown
+
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     console = make_console(stderr=options.json)
     suite = _suite(options)
     splits = read_task(options.data, options.task, limit=options.max_videos)
     out = options.out or Path("runs") / "ablations" / suite.name
-    try:
+    with usage_errors():
         grid = Grid(suite=suite, splits=splits, out=out, only=tuple(options.only), num_workers=options.workers)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     _show_suite(console, grid, options)
     if options.dry_run:
         cost = grid_cost(grid)
@@ -69,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         return 1 if cost.errors else 0
     try:
         results = _carry_out(grid)
-    except SIGTERMException:
+    except exceptions.SIGTERMException:
         sys.stderr.write("Stopped; the same command goes on with the run that it was in.\n")
         return 128 + signal.SIGTERM
     rows, page = _write(grid, results, task=options.task)
@@ -88,14 +133,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _suite(options: argparse.Namespace) -> Suite:
-    given = {name: getattr(options, name) for name in OF_BASE}
-    try:
+    from uniformerv2.lab.ablation import read_suite
+
+    given = {name.removeprefix("backbone_"): getattr(options, name) for name in OF_BASE}
+    with usage_errors():
         suite = read_suite(options.suite)
         suite = suite.with_base({name: value for name, value in given.items() if value is not None})
         seeds = suite.seeds if options.seeds is None else _seeds(options.seeds)
         return replace(suite, seeds=seeds, control=options.control or suite.control)
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
 
 
 def _seeds(given: Sequence[int]) -> tuple[int, ...]:
@@ -109,6 +154,10 @@ def _seeds(given: Sequence[int]) -> tuple[int, ...]:
 
 def _carry_out(grid: Grid) -> list[RunResult]:
     """With a line on stderr for each run."""
+    from uniformerv2.autotrain.progress import TrainProgress
+    from uniformerv2.autotrain.run import quiet_lightning
+    from uniformerv2.core.console import make_console
+
     console = make_console(stderr=True)
     runs = grid.runs
     left = sum(grid.done(one) is None for one in runs)
@@ -131,7 +180,7 @@ def _carry_out(grid: Grid) -> list[RunResult]:
             spoke.append(time.monotonic())
             console.print(f"tokens of the frozen image ViT: {sum(clips)} clips")
 
-    with _quiet():
+    with quiet_lightning():
         running = grid.carry_out(
             callbacks=lambda one: [TrainProgress("val_top1")], on_start=announce, on_clips=show_cache
         )
@@ -146,17 +195,10 @@ def _carry_out(grid: Grid) -> list[RunResult]:
     return results
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of Lightning's own making, not the user's
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
-        warnings.filterwarnings("ignore", message="Found .* in eval mode")  # a frozen image ViT is meant to be
-        yield
-
-
 def _write(grid: Grid, results: Sequence[RunResult], *, task: str) -> tuple[list[VariantRow], Path]:
+    from uniformerv2.lab.ablation_grid import source_of
+    from uniformerv2.lab.ablation_table import VariantHits, tabulate, write_results
+
     hits = [
         VariantHits(name, [one.measured.hits for one in results if one.variant == name and one.measured is not None])
         for name in grid.variants
@@ -189,6 +231,8 @@ def _show_suite(console: Console, grid: Grid, options: argparse.Namespace) -> No
 
 
 def _show_cost(console: Console, cost: GridCost) -> None:
+    from rich.table import Table
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("variant", "from", "a step", "a seed"):
         table.add_column(title, justify="left" if title in {"variant", "from"} else "right", no_wrap=True)
@@ -205,5 +249,7 @@ def _show_cost(console: Console, cost: GridCost) -> None:
 
 
 def _write_json(options: argparse.Namespace, **content: Any) -> None:
+    from uniformerv2.commands.score_table import as_json
+
     if options.json:
         sys.stdout.write(json.dumps(as_json(content)) + "\n")

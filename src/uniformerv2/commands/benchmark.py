@@ -3,88 +3,184 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
-from rich.markup import escape
-from rich.table import Table
-from torch import nn
-
-from uniformerv2.commands.console import make_console
-from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.options import (
+    add_hardware,
+    add_json,
+    check_at_least,
+    check_exists,
+    check_model,
+    check_output,
+    example,
+)
+from uniformerv2.core.messages import UsageError
 from uniformerv2.core.optional import require
-from uniformerv2.inference.predictor import Predictor
-from uniformerv2.lab.benchmark.decoders import measure_decoding
-from uniformerv2.lab.benchmark.figures import draw
-from uniformerv2.lab.benchmark.growth import count_flops, measure_growth
-from uniformerv2.lab.benchmark.loading import measure_loading, measure_worker_memory
-from uniformerv2.lab.benchmark.networks import Subject, TestClip, Work, make_ours, measure_networks, peer_subjects
-from uniformerv2.lab.benchmark.pipeline import measure_pipeline, measure_startup
-from uniformerv2.lab.benchmark.report import BenchmarkReport, load_average
-from uniformerv2.lab.benchmark.tables import table_of
+from uniformerv2.lab.benchmark.choices import FIGURE_SUFFIXES, FRAMES, PASSES, PRECISIONS, SIZES
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from uniformerv2.lab.benchmark.report import BenchmarkReport
 
-Measured = tuple[list[dict[str, Any]], dict[str, str]]
+__all__ = ["add_arguments", "check", "run"]
+
+EXAMPLE: Final = "uniformerv2 benchmark model --backbone vit_small_patch16_224"
+LOADS: Final = "uniformerv2.lab.benchmark.measures"
+OF_VIDEOS: Final = frozenset({"decode", "data", "pipeline"})
+MODEL: Final = "uniformerv2_b16_k400_8x224"
+COUNTS: Final = (
+    *("image_size", "num_frames", "batch_size", "repeats", "threads", "max_videos", "workers"),
+    *("sweep_frames", "sizes", "stages"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    kinds = parser.add_subparsers(metavar="WHAT", required=True, dest="benchmark")
+    add = partial(_add, kinds)
+
+    model = add("model", "a forward pass, a training step, against their matrix products", repeats=5)
+    _add_network(model)
+    _add_work(model)
+    model.add_argument("--freeze-backbone", action="store_true", help="in a step only the video blocks learn")
+    model.add_argument("--peers", action="store_true", help="also other packages' networks, with random weights")
+    model.add_argument("--against", metavar="MODULE:CLASS", help="also what this makes of the network")
+
+    growth = add("growth", "time and memory over frames, resolution and fusion stages", repeats=3)
+    _add_network(growth, sized=False)
+    _add_work(growth)
+    growth.add_argument("--sweep-frames", type=int, nargs="+", default=FRAMES, metavar="T", help=_default(FRAMES))
+    growth.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help=_default(SIZES))
+    growth.add_argument("--stages", type=int, nargs="+", default=(), metavar="N", help="default: five, from one to all")
+
+    decode = add("decode", "PyAV, torchcodec and decord: 8 spread frames, all frames", repeats=3)
+    _add_videos(decode, count=30)
+    decode.add_argument("--prepared", type=Path, metavar="DATA", help="the same videos after data prepare")
+
+    data = add("data", "the loader against a bare decode loop", repeats=3)
+    _add_videos(data, count=96)
+    data.add_argument("--prepared", type=Path, metavar="DATA", help="the same videos after data prepare")
+    data.add_argument("--workers", type=int, nargs="+", default=(1, 2), metavar="N", help="processes (default: 1 2)")
+    data.add_argument(
+        "--memory-epochs", type=int, default=0, metavar="N", help="also a worker's memory after each of N"
+    )
+
+    pipeline = add("pipeline", "from video files to labels, against the slower part alone", repeats=3)
+    _add_videos(pipeline, count=24)
+    _add_network(pipeline, sized=False)
+    add_hardware(pipeline, precisions=("auto", "fp32", "bf16"), device="cpu")
+    pipeline.add_argument("--workers", type=int, metavar="N", help="processes that decode for test (default: as test)")
+
+    flops = add("flops", "multiply-adds of each part, against models NAME", repeats=None)
+    _add_network(flops)
+
+    startup = add("startup", "imports, --help, the first prediction, in fresh processes", repeats=5)
+    startup.add_argument("--model", metavar="MODEL", help="for the first prediction: what predict --model takes")
+    startup.add_argument("--video", type=Path, metavar="FILE", help="for the first prediction")
+
+
+def _add(kinds: Any, name: str, summary: str, *, repeats: int | None) -> argparse.ArgumentParser:
+    command = f"uniformerv2 benchmark {name}{' videos' * (name in OF_VIDEOS)} --out {name}.json"
+    opening = example(f"Measure {summary}.", command)
+    parser: argparse.ArgumentParser = kinds.add_parser(name, help=summary, **opening)
+    if repeats is not None:
+        parser.add_argument("--repeats", type=int, default=repeats, metavar="N", help="rounds (default: %(default)s)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of PyTorch on the CPU (default: its choice)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write rows, machine, versions and date as .json")
+    add_json(parser)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help=f"draw a figure: {', '.join(FIGURE_SUFFIXES)}")
+    return parser
+
+
+def _add_network(parser: argparse.ArgumentParser, *, sized: bool = True) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model", default=MODEL, metavar="MODEL", help="name of the zoo with random weights, or a folder or file"
+    )
+    which.add_argument("--backbone", metavar="NAME", help="timm's name of an image ViT to arm, random weights")
+    if sized:
+        parser.add_argument("--image-size", type=int, metavar="N", help="side of a frame in pixels (default: its own)")
+        parser.add_argument("--num-frames", type=int, metavar="T", help="frames per clip (default: its own)")
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pass", dest="kind", nargs="+", choices=PASSES, default=["forward"], help="or a step")
+    about = "one or several (default: fp32 bf16)"
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["fp32", "bf16"], help=about)
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="clips per call (default: 1)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (default: cpu)")
+    parser.add_argument("--compile", action="store_true", help="compile the network with torch.compile")
+    parser.add_argument("--checkpointing", action="store_true", help="compute blocks again in the backward pass")
+
+
+def _add_videos(parser: argparse.ArgumentParser, *, count: int) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help="a folder or list of videos")
+    parser.add_argument(
+        "--max-videos", type=int, default=count, metavar="N", help="the first of them (default: %(default)s)"
+    )
+
+
+def _default(values: Sequence[int]) -> str:
+    return f"default: {' '.join(map(str, values))}"
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what the words alone show to be wrong; nothing was measured.
+
+    Raises:
+        UsageError: An option outside what is allowed, or a file or model that is not there.
+    """
+    check_at_least(1, options, *COUNTS)
+    if getattr(options, "memory_epochs", 0) not in {0, *range(2, 10_000)}:
+        raise UsageError(f"--memory-epochs must be 0, or at least 2 to compare halves, got {options.memory_epochs}.")
+    inputs = [path for name in ("data", "prepared", "video") if (path := getattr(options, name, None)) is not None]
+    for path in inputs:
+        check_exists(path)
+    check_output(options.plot, option="--plot", suffixes=FIGURE_SUFFIXES, inputs=inputs)
+    check_output(options.out, option="--out", suffixes=(".json",), inputs=inputs)
+    if getattr(options, "checkpointing", False) and options.kind != ["step"]:
+        given = " ".join(options.kind)
+        raise UsageError(f"--checkpointing is for a training step, and --pass is {given}: give --pass step alone.")
+    if getattr(options, "model", None) is not None and getattr(options, "backbone", None) is None:
+        check_model(options.model)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure, show, write.
 
-    Args:
-        options: As ``add_arguments`` made them.
-
     Raises:
         UsageError: An option outside what is allowed; nothing was measured.
     """
-    _check_device(getattr(options, "device", "cpu"))
+    from uniformerv2.lab.benchmark.figures import draw
+    from uniformerv2.lab.benchmark.measures import measure
+
     if options.plot:
         require("matplotlib", extra="plot")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    load = load_average()
-    rows, absent = MEASURES[options.benchmark](options)
-    report = BenchmarkReport.of_now(
-        options.benchmark,
-        rows,
-        settings=_settings(options),
-        absent=absent,
-        device=getattr(options, "device", "cpu"),
-        load=load,
-    )
-    if options.json:
-        report.write(options.json)
+    shown = {"words", "json", "out", "plot", "benchmark", "debug"}
+    report = measure(options.benchmark, **{name: value for name, value in vars(options).items() if name not in shown})
+    if options.out:
+        report.write(options.out)
     if options.plot:
-        draw(options.benchmark, rows, options.plot)
-    _show(report)
+        draw(options.benchmark, report.rows, options.plot)
+    if options.json:
+        sys.stdout.write(json.dumps(asdict(report)) + "\n")
+    else:
+        _show(report)
     return 0
 
 
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch without CUDA
-        raise UsageError(f"--device {device}: {error}") from error
-
-
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What decides the numbers; of paths the last name, as where they lie is nobody's business."""
-    hidden = {"words", "json", "plot", "benchmark"}
-    found = {}
-    for name, value in vars(options).items():
-        if name not in hidden and value not in (None, False, ()):
-            is_path = isinstance(value, Path) or (name == "model" and Path(value).exists())
-            found[name] = Path(value).resolve().name if is_path else list(value) if isinstance(value, tuple) else value
-    return found
-
-
 def _show(report: BenchmarkReport) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from uniformerv2.core.console import make_console
+    from uniformerv2.lab.benchmark.tables import table_of
+
     console = make_console()
     texts = table_of(report.benchmark, report.rows)
     table = Table(box=None, header_style="bold", padding=(0, 1))
@@ -100,138 +196,3 @@ def _show(report: BenchmarkReport) -> None:
     )
     for name, reason in report.absent.items():
         console.print(f"[dim]not measured: {escape(name)}: {escape(reason)}[/]")
-
-
-def _maker(options: argparse.Namespace) -> Callable[..., Any]:
-    """What makes the network of the options.
-
-    Raises:
-        UsageError: There is no such network: it is tried without weights, so that this is said at once.
-    """
-    make = partial(make_ours, options.arm or options.model, is_timm=options.arm is not None)
-    try:
-        with torch.device("meta"):
-            make()
-    except (ValueError, FileNotFoundError, RuntimeError) as error:  # RuntimeError: timm's of an unknown name
-        raise UsageError(str(error)) from error
-    return make
-
-
-def _works(options: argparse.Namespace) -> list[Work]:
-    return [
-        Work(kind, precision, options.batch_size, options.device, options.compile, options.checkpointing)
-        for kind, precision in product(options.kind, options.precision)
-    ]
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"measuring {text}\n")
-
-
-def _model(options: argparse.Namespace) -> Measured:
-    make = partial(
-        _maker(options),
-        num_frames=options.num_frames,
-        image_size=options.image_size,
-        freeze_backbone=options.freeze_backbone,
-    )
-    name = Path(options.arm or options.model).name
-    ours = [Subject(f"{name}, armed" if options.arm else name, make)]
-    if options.against:
-        other = _imported(options.against)
-        ours.append(Subject(other.__name__, partial(_remade, other, make)))
-    peers, absent = peer_subjects() if options.peers else ([], {})
-    rows = []
-    for work in _works(options):
-        _tell(f"{work.kind}, {work.precision}")
-        rows += measure_networks([*ours, *peers], work, repeats=options.repeats)
-    return rows, absent
-
-
-def _remade(other: Callable[[Any], nn.Module], make: Callable[[], tuple[Any, TestClip]]) -> tuple[nn.Module, TestClip]:
-    model, clip = make()
-    return other(model), clip
-
-
-def _imported(name: str) -> Any:
-    module, colon, attribute = name.partition(":")
-    try:
-        if colon:
-            return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--against {name}: {error}.") from error
-    raise UsageError(
-        f"--against is {name}; it must be MODULE:CLASS, for instance benchmarks.plain_form:PlainUniFormerV2."
-    )
-
-
-def _growth(options: argparse.Namespace) -> Measured:
-    if not options.arm and Path(options.model).exists():
-        raise UsageError("growth makes its networks anew: give a name of the zoo, or --arm.")
-    make = _maker(options)
-    with torch.device("meta"):
-        depth = make()[0].config.depth
-    if any(count > depth for count in options.stages):
-        raise UsageError(f"--stages is {max(options.stages)}; the network has {depth} blocks.")
-    rows = []
-    for work in _works(options):
-        _tell(f"{work.kind}, {work.precision}")
-        rows += measure_growth(
-            make,
-            work,
-            frames=options.sweep_frames,
-            sizes=options.sizes,
-            stages=options.stages,
-            repeats=options.repeats,
-        )
-    return rows, {}
-
-
-def _sets(options: argparse.Namespace) -> dict[str, str | Path]:
-    return {"original": options.data} | ({"prepared": options.prepared} if options.prepared else {})
-
-
-def _decode(options: argparse.Namespace) -> Measured:
-    return measure_decoding(_sets(options), num_clips=options.max_videos, repeats=options.repeats)
-
-
-def _data(options: argparse.Namespace) -> Measured:
-    rows, absent = measure_loading(
-        _sets(options), num_clips=options.max_videos, num_workers=options.workers, repeats=options.repeats
-    )
-    if options.memory_epochs:
-        memory = measure_worker_memory(options.data, num_clips=options.max_videos, num_epochs=options.memory_epochs)
-        rows[0] |= {f"memory_{name}": value for name, value in memory.items()}
-        used = [round(value / 2**20, 1) for value in memory["worker_bytes"]]
-        _tell(f"done; a worker's memory: {min(used)} to {max(used)} MiB, second half {memory['growth']:+.1%}")
-    return rows, absent
-
-
-def _pipeline(options: argparse.Namespace) -> Measured:
-    model, _ = _maker(options)()
-    predictor = Predictor(model.merge_linear(), device=options.device, precision=options.precision)
-    rows = measure_pipeline(
-        predictor, options.data, num_clips=options.max_videos, num_workers=options.workers, repeats=options.repeats
-    )
-    name = Path(options.arm or options.model).name
-    return [{**row, "model": name, "precision": predictor.precision} for row in rows], {}
-
-
-def _flops(options: argparse.Namespace) -> Measured:
-    model, clip = partial(_maker(options), num_frames=options.num_frames, image_size=options.image_size)()
-    return count_flops(model, clip), {}
-
-
-def _startup(options: argparse.Namespace) -> Measured:
-    return measure_startup(model=options.model, video=options.video, repeats=options.repeats)
-
-
-MEASURES: Final[Mapping[str, Callable[[argparse.Namespace], Measured]]] = {
-    "model": _model,
-    "growth": _growth,
-    "decode": _decode,
-    "data": _data,
-    "pipeline": _pipeline,
-    "flops": _flops,
-    "startup": _startup,
-}

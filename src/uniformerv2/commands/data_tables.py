@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from uniformerv2.commands.console import make_console
+from uniformerv2.core.console import make_console
 from uniformerv2.data.check import CheckSummary, ClassSummary, VideoCheck
-from uniformerv2.data.prepare import PreparedVideo, PrepareSettings
+from uniformerv2.data.list_runs import Preparation
 from uniformerv2.data.reencode import measure_sparse_decoding
 
 __all__ = ["show_checks", "show_prepared"]
@@ -81,18 +81,14 @@ def _class_table(classes: Sequence[ClassSummary]) -> Table:
     return table
 
 
-def show_prepared(
-    prepared: Sequence[PreparedVideo], written: Sequence[Path], settings: PrepareSettings, options: argparse.Namespace
-) -> None:
+def show_prepared(made: Preparation, options: argparse.Namespace) -> None:
     """Failures, sizes, how quick a clip is read now, and what was written.
 
     Args:
-        prepared: What became of each video.
-        written: Lists and shards.
-        settings: As asked for.
+        made: What became of the list.
         options: Of ``uniformerv2 data prepare``.
     """
-    console = _console(options)
+    console, prepared = _console(options), made.videos
     good = [each for each in prepared if each.status == "ok"]
     bad = [each for each in prepared if each.status != "ok"]
     for each in bad[:SHOWN]:
@@ -101,10 +97,10 @@ def show_prepared(
         console.print(f"  and {len(bad) - SHOWN} more bad ones, all in {options.out / 'prepared.csv'}", markup=False)
     before = sum(each.source_bytes or 0 for each in good) / 2**20
     after = sum(each.output_bytes or 0 for each in good) / 2**20
-    console.print(f"{len(good)} of {len(prepared)} videos prepared: {settings}", style="bold", markup=False)
+    console.print(f"{len(good)} of {len(prepared)} videos prepared: {made.settings}", style="bold", markup=False)
     console.print(f"- {before:.1f} MiB before, {after:.1f} MiB now", markup=False)
     console.print(f"- {measure_sparse_decoding(good)}", markup=False)
-    console.print(f"- written: {', '.join(map(str, written))}", markup=False)
+    console.print(f"- written: {', '.join(map(str, made.written))}", markup=False)
 
 
 def _console(options: argparse.Namespace) -> Console:

@@ -9,45 +9,86 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-
-from uniformerv2.commands.console import make_console
-from uniformerv2.commands.options import UsageError
-from uniformerv2.commands.score_table import (
-    as_json,
-    list_failures,
-    print_report,
-    print_summary,
-    unreadable,
+from uniformerv2.commands.options import (
+    add_bootstrap,
+    add_json,
+    add_test_outputs,
+    check_at_least,
+    check_exists,
+    check_test_outputs,
 )
-from uniformerv2.evaluation.comparison import Change, Comparison, align, compare, ensemble
-from uniformerv2.evaluation.dumps import read_dump, write_dump
-from uniformerv2.evaluation.report_examples import FrameStrips
-from uniformerv2.evaluation.summary import summarize
+from uniformerv2.core.messages import UsageError, usage_errors
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
+    from uniformerv2.evaluation.comparison import Change, Comparison
+    from uniformerv2.evaluation.report_examples import FrameStrips
+
+__all__ = ["add_arguments", "check", "run"]
+
+EXAMPLE: Final = "uniformerv2 evaluate a.parquet b.parquet --compare"
 SHOWN: Final = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("dumps", nargs="+", type=Path, metavar="DUMP", help="what uniformerv2 test --dump wrote")
+    parser.add_argument(
+        "--ensemble-weights", nargs="+", type=float, metavar="W", help="weights of the dumps in their ensemble"
+    )
+    parser.add_argument("--compare", action="store_true", help="two dumps: which videos changed, McNemar's test")
+    add_test_outputs(parser)
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="the report may show frames of videos below it")
+    add_bootstrap(parser)
+    add_json(parser)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what the words alone show to be wrong.
+
+    Raises:
+        UsageError: A dump that is not there, or options that contradict each other.
+    """
+    if options.compare and len(options.dumps) != 2:
+        raise UsageError(f"--compare takes two dumps, got {len(options.dumps)}.")
+    if options.compare and (options.ensemble_weights or options.dump or options.report):
+        raise UsageError("--compare makes no ensemble: leave out --ensemble-weights, --dump and --report.")
+    if options.ensemble_weights and len(options.dumps) == 1:
+        raise UsageError("--ensemble-weights are those of an ensemble: give two dumps or more, or leave them out.")
+    if options.ensemble_weights and len(options.ensemble_weights) != len(options.dumps):
+        raise UsageError(f"--ensemble-weights takes a number for each of the {len(options.dumps)} dumps.")
+    check_at_least(0, options, "resamples", "seed")
+    if options.root is not None and options.report is None:
+        raise UsageError("--root says which videos a report may show: give --report FOLDER too.")
+    if options.root is not None and not options.root.is_dir():
+        raise UsageError(f"There is no folder {options.root}; --root is where the videos lie that a report may show.")
+    for path in options.dumps:
+        check_exists(path)
+    if options.dump is not None and options.dump.exists():
+        raise UsageError(f"{options.dump} is there already: give another --dump, or delete it.")
+    check_test_outputs(options)
 
 
 def run(options: argparse.Namespace) -> int:
     """Measure dumps; several of them also as an ensemble.
 
-    Args:
-        options: As ``add_arguments`` made them.
-
     Raises:
         UsageError: A dump that is not there or is none, dumps of different videos, options that contradict each other.
     """
+    from uniformerv2.commands.score_table import as_json, list_failures, print_report, print_summary, unreadable
+    from uniformerv2.core.console import make_console
+    from uniformerv2.evaluation.comparison import align, compare, ensemble
+    from uniformerv2.evaluation.dumps import read_dump, write_dump
+    from uniformerv2.evaluation.summary import summarize
+
     console = make_console(stderr=options.json)
-    try:
+    with usage_errors():
         names = _names(options.dumps)
         parts = align([read_dump(path) for path in options.dumps], names)
         together = ensemble(parts, weights=options.ensemble_weights) if len(parts) > 1 else parts[0]
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
     shown = dict(zip(names, parts, strict=True))
     if len(parts) > 1 and not options.compare:
         shown["ensemble"] = together

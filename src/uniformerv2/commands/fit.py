@@ -1,4 +1,4 @@
-"""``uniformerv2 fit`` and ``validate``: LightningCLI with recipes; it parses its own words.
+"""``uniformerv2 fit`` and ``validate``: train by a recipe; Lightning parses most of the options.
 
 ``--config`` takes the name of a recipe or a file; several are laid over each other. Every option of the classifier,
 the data and Lightning's Trainer can follow: ``--model.optimization.learning_rate 2e-5``.
@@ -7,171 +7,88 @@ the data and Lightning's Trainer can follow: ``--model.optimization.learning_rat
 from __future__ import annotations
 
 import argparse
-import signal
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-import torch
+from uniformerv2.core.messages import UsageError, did_you_mean, usage_errors
+from uniformerv2.training.recipes import recipe_path
 
-from uniformerv2.commands.arguments.fit import with_recipe_files
-from uniformerv2.commands.options import UsageError
-from uniformerv2.core.optional import require
-from uniformerv2.model.precision import computes_bf16
-from uniformerv2.training.build import build_classifier, whole_network
-from uniformerv2.training.datamodule import VideoDataModule
-from uniformerv2.training.epoch_metrics import EpochLoss
-from uniformerv2.training.resume import ExactResume, HoldFolder, LastCheckpoint, WholeFileIO
-from uniformerv2.zoo.checkpoint import save_model
+__all__ = ["add_arguments", "check", "run", "with_recipe_files"]
 
-if TYPE_CHECKING:
-    from lightning.pytorch.cli import LightningCLI
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-    rank_zero_only: Any  # knows the number of this process
-else:
-    rank_zero_only = require("lightning.pytorch.utilities.rank_zero", extra="train").rank_zero_only
-    SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
-    LightningCLI = require("lightning.pytorch.cli", extra="train").LightningCLI
-
-__all__ = ["RecipeCLI", "run"]
-
-USED_FOR: Final = {
-    "fit": "Train by a recipe or a configuration file.",
-    "validate": "Measure on the validation videos, one view a video; for published protocols use uniformerv2 test.",
+RECIPE: Final = "--config uniformerv2_b16_k400_8x224"
+EXAMPLE: Final[Mapping[str, str]] = {
+    "fit": f"uniformerv2 fit {RECIPE} --data.train train.csv --data.val val.csv",
+    "validate": f"uniformerv2 validate {RECIPE} --data.val val.csv --model.weights runs/mine",
+}
+LOADS: Final = "uniformerv2.training.recipe_cli"
+CONFIG_OPTIONS: Final = frozenset({"--config", "-c"})
+OPENINGS: Final = ("--config", "-c", "--data", "--model", "--trainer", "--ckpt_path", "--weights_only")
+"""What every option begins with, before its first dot; those of Lightning alone follow."""
+OF_LIGHTNING: Final = ("--print_config", "--seed_everything", "--verbose", "-h")
+USUAL: Final[Mapping[str, str]] = {
+    "--config RECIPE|FILE": "several are laid over each other, later ones on top",
+    "--data.train LIST": "videos to train on; they number the classes",
+    "--data.val LIST": "videos to validate on",
+    "--data.root FOLDER": "where the relative paths of the lists start",
+    "--model.weights CHECKPOINT": "where training starts, or what is validated",
+    "--model.optimization.learning_rate RATE": "highest rate",
+    "--trainer.max_epochs N": "passes over the videos",
+    "--trainer.devices N": "GPUs or processes",
+    "--trainer.default_root_dir FOLDER": "where checkpoints and model are written",
+    "--ckpt_path last|FILE": "go on with a training, or validate its checkpoint",
+    "--print_config": "print all options with values, for --config, and end",
 }
 
-PRECISIONS: Final = frozenset({"None", "32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed"})
-"""With the others Lightning converts each batch, which a ``VideoBatch`` does not let it."""
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.usage = f"{parser.prog} --config RECIPE|FILE [--config FILE ...] [--OPTION VALUE ...]"
+    width = max(map(len, USUAL))
+    listed = "\n".join(f"  {option:<{width}}  {text}" for option, text in USUAL.items())
+    parser.epilog = f"the usual options of the recipe, the data, the model and Lightning's Trainer:\n{listed}"
+    parser.add_argument("--help-all", action="store_true", help="explain every option of them, hundreds of lines")
 
 
-class RecipeCLI(LightningCLI):
-    """LightningCLI that takes its words from us, and writes the trained network at the end."""
+def check(options: argparse.Namespace) -> None:
+    """Refuse what the words alone show to be wrong.
 
-    def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Without the warning that the process has words of its own."""
-        self.config = parser.parse_args(args)
+    Raises:
+        UsageError: There is no such recipe or file, or an option that nothing is called like.
+    """
+    with_recipe_files(options.rest)
+    for word in options.rest:
+        opening = word.partition("=")[0].partition(".")[0]
+        if word.startswith("--") and opening not in {*OPENINGS, *OF_LIGHTNING}:
+            meant = did_you_mean(word.partition("=")[0], [option.split()[0] for option in USUAL]).replace("'", "")
+            raise UsageError(f"There is no option {word}.{meant} See --help, and --help-all for every option.")
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Without ``predict`` and ``test``, which are verbs of their own."""
-        every = LightningCLI.subcommands()
-        return {verb: every[verb] for verb in USED_FOR}
 
-    def before_instantiate_classes(self) -> None:
-        """Checkpoints run no code, unless the user says that they may; a finished training is not replaced.
+def with_recipe_files(words: Sequence[str]) -> list[str]:
+    """Replace the names of recipes by their files.
 
-        Raises:
-            UsageError: There is a training already, or no such precision here.
-        """
-        settings = self.config[self.subcommand]
-        if str(settings.trainer.precision) not in PRECISIONS:
-            raise UsageError(
-                f"--trainer.precision is 32-true, bf16-mixed or 16-mixed, got {settings.trainer.precision}: weights "
-                "stay 32-bit numbers."
-            )
-        if self.subcommand == "validate":
-            measure_as_it_is(settings)
-        root = Path(settings.trainer.default_root_dir or ".")
-        if self.subcommand == "fit" and not rank_zero_only.rank:  # one looks: two would see each other
-            HoldFolder(root / "checkpoints").refuse_held()
-        if self.subcommand == "fit" and settings.ckpt_path is None:
-            check_untaken(root)
-        if settings.weights_only is None:
-            settings.weights_only = True
+    Raises:
+        UsageError: There is no such recipe or file.
 
-    def instantiate_trainer(self, **options: Any) -> Any:
-        """With ``checkpoints/last.ckpt`` in ``trainer.default_root_dir``, from which ``--ckpt_path last`` goes on."""
-        trainer: Any = super().instantiate_trainer(**options)
-        if self.subcommand == "fit":
-            trainer.strategy.checkpoint_io = WholeFileIO()
-            checkpoints = Path(trainer.default_root_dir) / "checkpoints"
-            trainer.callbacks = [
-                HoldFolder(checkpoints),
-                EpochLoss(),
-                *trainer.callbacks,
-                ExactResume(),
-                LastCheckpoint(checkpoints),
-            ]
-        return trainer
-
-    def after_fit(self) -> None:
-        """Write the network as it is at the end, as ``model`` in ``trainer.default_root_dir``."""
-        network = whole_network(self.model.network)
-        measured = {name: float(value) for name, value in self.trainer.callback_metrics.items() if "val_" in name}
-        is_of_now = self.model.validated_step == self.trainer.global_step
-        network.info = replace(network.info, metrics=measured if is_of_now else {})
-        if self.trainer.is_global_zero:
-            save_model(network, Path(self.trainer.default_root_dir) / "model")
+    >>> with_recipe_files(["--config=uniformerv2_b16_k400_8x224"])[0].endswith("uniformerv2_b16_k400_8x224.yaml")
+    True
+    """
+    replaced = list(words)
+    with usage_errors():
+        for position, word in enumerate(words):
+            option, equals, value = word.partition("=")
+            if option in CONFIG_OPTIONS and equals:
+                replaced[position] = f"{option}={recipe_path(value)}"
+            elif word in CONFIG_OPTIONS and position + 1 < len(words):
+                replaced[position + 1] = str(recipe_path(words[position + 1]))
+    return replaced
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, or validate.
+    """Train, or validate; 143 where SIGTERM stopped it, with a checkpoint.
 
     Args:
         options: ``words`` with the verb, and of these what Lightning parses as ``rest``.
-
-    Returns:
-        The exit code: 143 where SIGTERM stopped it, with a checkpoint.
     """
-    words = ["--help"] if options.help_all else with_recipe_files(options.rest)
-    try:
-        RecipeCLI(
-            build_classifier,
-            VideoDataModule,
-            args=[options.words[0], *words],
-            parser_kwargs={"prog": "uniformerv2", **{name: explained(name) for name in USED_FOR}},
-            trainer_defaults={"precision": default_precision()},
-            save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,
-        )
-    except SIGTERMException:
-        return 128 + signal.SIGTERM
-    return 0
+    from uniformerv2.training.recipe_cli import run_recipe
 
-
-def measure_as_it_is(settings: Any) -> None:
-    """Change a recipe's ``model`` section from where training starts to what is measured.
-
-    Args:
-        settings: Of ``validate``, changed in place. The head is that of the weights; a checkpoint has all weights, so
-            that those of the start need not be there.
-
-    Raises:
-        UsageError: Random weights would be measured.
-    """
-    if settings.model.weights is None and settings.ckpt_path is None:
-        raise UsageError("There is nothing to validate: give --model.weights CHECKPOINT or --ckpt_path FILE.")
-    settings.model.new_head = False
-    if settings.model.network is not None and settings.ckpt_path and Path(settings.ckpt_path).is_file():
-        settings.model.weights = settings.model.head_map = None
-
-
-def explained(verb: str) -> dict[str, str]:
-    """What ``--help-all`` opens with, instead of every option twice."""
-    return {
-        "usage": f"uniformerv2 {verb} --config RECIPE|FILE [--config FILE ...] [--OPTION VALUE ...]",
-        "description": f"{USED_FOR[verb]} Every option follows; uniformerv2 {verb} --help has the usual ones.",
-    }
-
-
-def check_untaken(root: Path) -> None:
-    """Refuse to begin a training where another one is.
-
-    Args:
-        root: ``trainer.default_root_dir``.
-
-    Raises:
-        UsageError: There is a checkpoint, and none of those from which Lightning goes on by itself under Slurm.
-    """
-    if (root / "checkpoints" / "last.ckpt").exists() and not any(root.glob("hpc_ckpt_*.ckpt")):
-        raise UsageError(
-            f"{root} holds a training already: add --ckpt_path last to go on with it, or give another folder with "
-            "--trainer.default_root_dir."
-        )
-
-
-def default_precision() -> str:
-    """bfloat16 autocast where the hardware computes it, full precision elsewhere."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return "bf16-mixed" if computes_bf16(device) else "32-true"
+    return run_recipe(options.words[0], ["--help"] if options.help_all else with_recipe_files(options.rest))

@@ -8,36 +8,59 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from uniformerv2.commands.arguments.models import is_pattern
-from uniformerv2.commands.console import make_console
-from uniformerv2.commands.options import UsageError
+from uniformerv2.commands.options import add_json
+from uniformerv2.core.messages import UsageError, usage_errors
 from uniformerv2.zoo.cards import ModelCard, list_models, model_card
-from uniformerv2.zoo.download import cached_path
-from uniformerv2.zoo.hub import cached_from_hub
 
-if TYPE_CHECKING:  # brings torch, which a list does without
+if TYPE_CHECKING:
+    from rich.console import Console
+
     from uniformerv2.model.summary import ModelSummary
 
-__all__ = ["run"]
+__all__ = ["add_arguments", "check", "run"]
+
+EXAMPLE: Final = "uniformerv2 models '*b16*k400*'"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    about = "a name, a pattern in quotes ('*k400*'), a folder, a file"
+    parser.add_argument("model", nargs="?", default="*", metavar="MODEL", help=about)
+    add_json(parser, "print one line of JSON per model")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse a name that no model has.
+
+    Raises:
+        UsageError: No such model.
+    """
+    if Path(options.model).exists():
+        return
+    if is_pattern(options.model):
+        if not list_models(options.model):
+            raise UsageError(f"No model of the zoo matches {options.model}.")
+        return
+    with usage_errors():
+        model_card(options.model)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a word stands for several names."""
+    return any(sign in name for sign in "*?[")
 
 
 def run(options: argparse.Namespace) -> int:
     """List, or describe.
 
-    Args:
-        options: As ``add_arguments`` made them.
-
     Raises:
         UsageError: No such model.
     """
-    name = options.name
-    console = make_console()
+    from uniformerv2.core.console import make_console
+
+    name, console = options.model, make_console()
     if Path(name).exists():
         _describe(console, *_own_facts(Path(name)), as_json=options.json)
         return 0
@@ -53,6 +76,8 @@ def _list(console: Console, cards: list[ModelCard], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.writelines(json.dumps(_card_facts(card)) + "\n" for card in cards)
         return
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", padding=(0, 1))
     for column in ("name", "data", "pretraining", "views", "top-1", "top-5", "weights"):
         table.add_column(column, justify="right" if column.startswith("top") else "left", no_wrap=True)
@@ -71,6 +96,9 @@ def _describe(console: Console, facts: dict[str, Any], summary: ModelSummary, *,
     if as_json:
         sys.stdout.write(json.dumps({**facts, **asdict(summary)}) + "\n")
         return
+    from rich.markup import escape
+    from rich.table import Table
+
     rows = {
         **_plain_rows(facts),
         "clip": " x ".join(map(str, summary.clip_shape)) + "  (frames, colours, height, width)",
@@ -119,6 +147,9 @@ def _card_facts(card: ModelCard) -> dict[str, Any]:
 
 def _weights(card: ModelCard) -> str:
     """Where they can be had now."""
+    from uniformerv2.zoo.download import cached_path
+    from uniformerv2.zoo.hub import cached_from_hub
+
     if cached_path(card.url).exists():
         return "here"
     if card.huggingface:
@@ -142,10 +173,8 @@ def _own_facts(path: Path) -> tuple[dict[str, Any], ModelSummary]:
     from uniformerv2.model.summary import summarize
     from uniformerv2.zoo.checkpoint import load_model
 
-    try:
+    with usage_errors():
         model = load_model(path)
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
     info = model.info
     facts = {
         "name": str(path),

@@ -1,26 +1,34 @@
-"""What the verbs share: the error of a wrong call, common options, and checks that need no network."""
+"""What the verbs share: common options with one meaning each, and checks that need no network and nothing heavy."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from uniformerv2.core.messages import UsageError, usage_errors
+
 __all__ = [
     "DECODERS",
-    "HUB_PREFIX",
-    "MODEL_HELP",
     "PRECISIONS",
-    "UsageError",
+    "add_bootstrap",
+    "add_dry_run",
+    "add_hardware",
+    "add_json",
+    "add_model",
     "add_model_overrides",
+    "add_test_outputs",
+    "add_views",
     "check_at_least",
-    "check_dump",
     "check_exists",
     "check_model",
     "check_output",
-    "check_report",
+    "check_test_outputs",
+    "example",
+    "given",
     "model_overrides",
     "refuse_input",
 ]
@@ -28,26 +36,88 @@ __all__ = [
 PRECISIONS: Final = ("auto", "fp32", "bf16", "int8")
 """As ``inference.predictor.Precision``."""
 DECODERS: Final = ("auto", "pyav", "torchcodec")
-"""As ``data.decoding.Decoder``."""
+"""As ``media.decoding.Decoder``."""
 HUB_PREFIX: Final = "hf:"
-MODEL_HELP: Final = "a model folder or that of a training, a checkpoint file, a name of the zoo, or hf:user/name"
+MODEL_HELP: Final = "folder, checkpoint, name of the zoo, hf:user/name"
 
 
-class UsageError(ValueError):
-    """The command was called wrongly; exit code 2."""
+def example(summary: str, command: str) -> dict[str, Any]:
+    """The opening of a verb's help: one sentence and one command."""
+    return {"description": f"{summary}\n\n  {command}"}
 
 
-def add_model_overrides(parser: argparse.ArgumentParser) -> None:
-    """``--num-heads`` and the like, for files whose shapes do not tell."""
-    group = parser.add_argument_group("what the shapes of a foreign checkpoint do not tell")
-    group.add_argument("--num-heads", type=int, metavar="N", help="heads of the spatial attention (default: dim / 64)")
-    group.add_argument("--global-num-heads", type=int, metavar="N", help="heads of the cross attention")
-    group.add_argument("--num-frames", type=int, metavar="T", help="frames of a clip (default: 8)")
+def add_model(
+    parser: argparse.ArgumentParser, *, precisions: Collection[str] = PRECISIONS, decoder: bool = True
+) -> argparse._ArgumentGroup:
+    """``--model``, ``--device``, ``--precision`` and ``--decoder``, the same words in every verb."""
+    group = parser.add_argument_group("model and hardware")
+    group.add_argument("--model", required=True, metavar="MODEL", help=MODEL_HELP)
+    add_hardware(group, precisions=precisions)
+    if decoder:
+        group.add_argument("--decoder", default="auto", choices=DECODERS, metavar="NAME", help="auto, pyav, torchcodec")
+    return group
+
+
+def add_hardware(group: Any, *, precisions: Collection[str], device: str = "auto") -> None:
+    """``--device`` and ``--precision``."""
+    group.add_argument("--device", default=device, help=f"auto, cpu, cuda, cuda:1, mps (default: {device})")
+    words = tuple(precisions)
+    group.add_argument("--precision", default="auto", choices=words, metavar="NAME", help=f"{', '.join(words)}")
+
+
+def add_views(group: Any) -> None:
+    """``--clips``, ``--crops`` and ``--preprocessing``: how a video becomes the network's input."""
     group.add_argument(
-        "--fusion-stages", type=int, nargs="+", metavar="I", help="blocks that are fused (default: the last ones)"
+        "--clips", dest="num_clips", type=int, metavar="K", help="clips per video (default: the model's)"
     )
-    group.add_argument("--num-classes", type=int, metavar="N", help="check that the head has so many classes")
-    group.add_argument("--head-map", metavar="NAME", help="keep these rows, e.g. kinetics710_to_kinetics400")
+    group.add_argument(
+        "--crops", dest="num_crops", type=int, choices=(1, 3), help="crops per clip (default: the model's)"
+    )
+    group.add_argument(
+        "--preprocessing",
+        choices=("official", "mmaction2"),
+        metavar="NAME",
+        help="official, mmaction2 (default: the model's)",
+    )
+
+
+def add_json(parser: Any, what: str = "print one line of JSON; all else goes to stderr") -> None:
+    """``--json``: the result on stdout for a program."""
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """``--dry-run``: say what would be done."""
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its cost; write nothing")
+
+
+def add_bootstrap(group: Any) -> None:
+    """``--resamples`` and ``--seed`` of the intervals."""
+    group.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap samples; 0: no intervals")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the bootstrap (default: 0)")
+
+
+def add_test_outputs(parser: argparse.ArgumentParser) -> None:
+    """``--dump`` and ``--report``."""
+    parser.add_argument("--dump", type=Path, metavar="FILE", help="write the scores: .pkl .parquet .csv")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="write a page of figures and examples there")
+
+
+def add_model_overrides(parser: argparse.ArgumentParser, *, is_explained: bool = False) -> None:
+    """``--num-heads`` and the like, for files whose shapes do not tell; the help of one verb explains them."""
+    title = "what the shapes of a foreign checkpoint do not tell"
+    group = parser.add_argument_group(title) if is_explained else parser
+    for option, settings, about in (
+        ("--num-heads", {"type": int, "metavar": "N"}, "heads of the spatial attention (default: dim / 64)"),
+        ("--global-num-heads", {"type": int, "metavar": "N"}, "heads of the cross attention"),
+        ("--num-frames", {"type": int, "metavar": "T"}, "frames per clip (default: 8)"),
+        ("--fusion-stages", {"type": int, "nargs": "+", "metavar": "I"}, "fused blocks (default: the last ones)"),
+        ("--num-classes", {"type": int, "metavar": "N"}, "check that the head has so many classes"),
+        ("--head-map", {"metavar": "NAME"}, "keep these rows, for instance kinetics710_to_kinetics400"),
+    ):
+        group.add_argument(option, **settings, help=about if is_explained else argparse.SUPPRESS)
+    if not is_explained:
+        parser.epilog = "A foreign checkpoint may need --num-heads or the like: see uniformerv2 convert --help."
 
 
 def model_overrides(options: argparse.Namespace) -> dict[str, Any]:
@@ -59,6 +129,11 @@ def model_overrides(options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
+def given(options: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
+    """The options that a function takes, by name; a verb's options are called as its function's parameters are."""
+    return {name: getattr(options, name) for name in inspect.signature(function).parameters if hasattr(options, name)}
+
+
 def check_at_least(minimum: int, options: argparse.Namespace, *names: str) -> None:
     """Refuse a number below the smallest that is allowed; several numbers of one option each, None never.
 
@@ -66,7 +141,7 @@ def check_at_least(minimum: int, options: argparse.Namespace, *names: str) -> No
         UsageError: One is below it.
     """
     for name in names:
-        value = getattr(options, name, None)
+        value = getattr(options, name, getattr(options, f"num_{name}", None))
         for number in value if isinstance(value, list | tuple) else [value]:
             if number is not None and not number >= minimum:
                 raise UsageError(f"--{name.replace('_', '-')} must be at least {minimum}, got {number}.")
@@ -95,10 +170,8 @@ def check_model(word: str) -> None:
         return
     if "/" in word or path.suffix:
         raise UsageError(f"There is no file or folder {path}; a hub repository is written '{HUB_PREFIX}user/name'.")
-    try:
+    with usage_errors():
         model_card(word)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def check_output(path: Path | None, *, option: str, suffixes: Collection[str], inputs: Iterable[Path] = ()) -> None:
@@ -135,34 +208,23 @@ def refuse_input(path: Path, *, option: str, inputs: Iterable[Path]) -> None:
         raise UsageError(f"{option} would write to {path}, which this command reads: give another name.")
 
 
-def check_dump(path: Path | None, *, view_scores: bool = False, inputs: Iterable[Path] = ()) -> None:
-    """Refuse a ``--dump`` that could not be written, before anything is measured.
+def check_test_outputs(options: argparse.Namespace, *, view_scores: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Refuse a ``--dump`` or ``--report`` that could not be written, before anything is measured.
 
     Raises:
-        UsageError: No format has its suffix, or it has no room for what is to be kept.
+        UsageError: No format has the dump's suffix, it has no room for what is to be kept, or the folder of the report
+            holds something else.
     """
-    if path is None:
-        return
-    refuse_input(path, option="--dump", inputs=inputs)
-    from uniformerv2.evaluation.dumps import check_dump_path
+    with usage_errors():
+        if options.dump is not None:
+            from uniformerv2.evaluation.dumps import check_dump_path
 
-    try:
-        check_dump_path(path, view_scores=view_scores)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+            refuse_input(options.dump, option="--dump", inputs=inputs)
+            check_dump_path(options.dump, view_scores=view_scores)
+        if options.report is not None:
+            from uniformerv2.evaluation.report import check_report_folder
 
-
-def check_report(folder: Path | None) -> None:
-    """Refuse a ``--report`` that could not be written, before anything is measured.
-
-    Raises:
-        UsageError: The folder holds something else.
-    """
-    if folder is None:
-        return
-    from uniformerv2.evaluation.report import check_report_folder
-
-    try:
-        check_report_folder(folder)
-    except ValueError as error:
-        raise UsageError(f"--report: {error}") from error
+            try:
+                check_report_folder(options.report)
+            except ValueError as error:
+                raise UsageError(f"--report: {error}") from error

@@ -4,47 +4,91 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from uniformerv2.commands.console import make_console, write_line
-from uniformerv2.commands.options import UsageError, model_overrides
+from uniformerv2.commands.options import (
+    add_json,
+    add_model,
+    add_model_overrides,
+    add_views,
+    check_at_least,
+    check_exists,
+    check_model,
+    check_output,
+    given,
+    model_overrides,
+)
 from uniformerv2.core.files import telling_full_disk
+from uniformerv2.core.messages import UsageError, usage_errors
 from uniformerv2.core.terminal import harmless
-from uniformerv2.inference.notes import is_sure, notes_of
-from uniformerv2.inference.predictor import Prediction, Predictor
-from uniformerv2.media.decoding import VideoError
-from uniformerv2.zoo.checkpoint import load_model
+from uniformerv2.data.named_videos import named_files
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-BAR_WIDTH = 30
+    from uniformerv2.inference.predictor import Prediction
+    from uniformerv2.media.decoding import VideoError
+
+__all__ = ["add_arguments", "check", "run"]
+
+EXAMPLE: Final = "uniformerv2 predict clip.mp4 more/ --model models/demo --json"
+LOADS: Final = "uniformerv2.inference.predictor"
+BAR_WIDTH: Final = 30
 CSV_COLUMNS: Final = ("video", "rank", "class", "index", "score", "error", "is_sure", "notes")
 """``is_sure`` is empty without ``--threshold``."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="a file, a folder of videos, or a pattern in quotes")
+    parser.add_argument("--topk", type=int, default=5, metavar="N", help="classes to print (default: 5)")
+    parser.add_argument("--threshold", type=float, metavar="P", help="say that no class is sure below this score")
+    add_json(parser, "print one line of JSON per video")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write path, rank, class and score as CSV")
+    add_views(add_model(parser))
+    add_model_overrides(parser)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what the words alone show to be wrong; ``options.videos`` becomes a list of files.
+
+    Raises:
+        UsageError: No video, no such model, no class to print, or a file that must not be written.
+    """
+    check_at_least(1, options, "topk", "clips")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        raise UsageError(f"--threshold is a score from 0 to 1, got {options.threshold}.")
+    check_model(options.model)
+    options.videos, options.passed_over = named_files(options.videos)
+    check_output(options.csv, option="--csv", suffixes=(".csv",), inputs=options.videos)
+    if not any(video.exists() for video in options.videos):
+        check_exists(options.videos[0])  # one of many that is absent is told among the others' results
 
 
 def run(options: argparse.Namespace) -> int:
     """Predict; 1 where a video could not be read.
 
-    Args:
-        options: As ``arguments.predict`` made and checked them.
-
     Raises:
         UsageError: The model cannot be used as the options ask.
     """
-    videos = options.videos
+    from uniformerv2.core.console import make_console, write_line
+    from uniformerv2.inference.predictor import Predictor
+    from uniformerv2.media.decoding import VideoError
+    from uniformerv2.zoo.checkpoint import load_model
+
     start = perf_counter()
-    predictor = _predictor(options)
+    with usage_errors():
+        model = load_model(options.model, **model_overrides(options)).merge_linear()
+        predictor = Predictor(**{**given(options, Predictor), "model": model})
     console = make_console()
     if not options.json:
-        console.print(f"[dim]{escape(options.model)} loaded in {perf_counter() - start:.1f} s[/]")
+        words = f"{options.model} loaded in {perf_counter() - start:.1f} s"
+        console.print(words, style="dim", markup=False)
     for sentence in options.passed_over:
         sys.stderr.write(f"{harmless(sentence)}\n")
     failures = 0
@@ -53,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         table = csv.writer(file) if file else None
         if file and table:
             table.writerow(CSV_COLUMNS)
-        for video, result in zip(videos, predictor.stream(videos), strict=True):
+        for video, result in zip(options.videos, predictor.stream(options.videos), strict=True):
             failures += isinstance(result, VideoError)
             if file and table:
                 table.writerows(_rows(video, result, options))
@@ -63,23 +107,8 @@ def run(options: argparse.Namespace) -> int:
             else:
                 _show(console, video, result, options)
     if failures:
-        sys.stderr.write(f"{failures} of {len(videos)} videos could not be read.\n")
+        sys.stderr.write(f"{failures} of {len(options.videos)} videos could not be read.\n")
     return 1 if failures else 0
-
-
-def _predictor(options: argparse.Namespace) -> Predictor:
-    try:
-        return Predictor(
-            load_model(options.model, **model_overrides(options)).merge_linear(),
-            options.preprocessing,
-            num_clips=options.clips,
-            num_crops=options.crops,
-            device=options.device,
-            precision=options.precision,
-            decoder=options.decoder,
-        )
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        raise UsageError(str(error)) from error
 
 
 def _csv_file(path: Path) -> TextIO:
@@ -88,7 +117,12 @@ def _csv_file(path: Path) -> TextIO:
 
 
 def _show(console: Console, video: Path, result: Prediction | VideoError, options: argparse.Namespace) -> None:
-    if isinstance(result, VideoError):
+    from rich.markup import escape
+    from rich.table import Table
+
+    from uniformerv2.inference.notes import notes_of
+
+    if isinstance(result, Exception):
         console.print(f"\n[red]{escape(str(result))}[/]")  # which names the file
         return
     table = Table(box=None, show_header=False, padding=(0, 1))
@@ -108,9 +142,9 @@ def _show(console: Console, video: Path, result: Prediction | VideoError, option
 
 
 def _json_line(video: Path, result: Prediction | VideoError, options: argparse.Namespace) -> str:
-    import json
+    from uniformerv2.inference.notes import is_sure, notes_of
 
-    if isinstance(result, VideoError):
+    if isinstance(result, Exception):
         return json.dumps({"video": str(video), "error": result.reason, "kind": result.kind}, ensure_ascii=False)
     threshold = options.threshold
     more = {"is_sure": is_sure(result, threshold), "notes": notes_of(result, threshold=threshold)}
@@ -118,7 +152,9 @@ def _json_line(video: Path, result: Prediction | VideoError, options: argparse.N
 
 
 def _rows(video: Path, result: Prediction | VideoError, options: argparse.Namespace) -> list[list[object]]:
-    if isinstance(result, VideoError):
+    from uniformerv2.inference.notes import is_sure, notes_of
+
+    if isinstance(result, Exception):
         return [[video, "", "", "", "", result.reason, "", ""]]
     sure, notes = is_sure(result, options.threshold), " ".join(notes_of(result, threshold=options.threshold))
     said = "" if sure is None else str(sure).lower()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +19,6 @@ from uniformerv2.evaluation.summary import Estimate, Summary
 
 __all__ = [
     "as_json",
-    "failures_unlogged",
     "list_failures",
     "print_report",
     "print_summary",
@@ -38,18 +35,6 @@ TITLES: Final = {
 }
 IN_PERCENT: Final = frozenset({"top1", "top5", "mean_class_accuracy", "mean_ap", "calibration_error"})
 SHOWN: Final = 10
-
-
-@contextmanager
-def failures_unlogged() -> Iterator[None]:
-    """Keep the loader from warning of videos that are listed at the end."""
-    logger = logging.getLogger("uniformerv2.data.loader")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def print_summary(console: Console, summaries: Mapping[str, Summary]) -> None:

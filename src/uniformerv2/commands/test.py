@@ -1,4 +1,4 @@
-"""``uniformerv2 test``: a checkpoint on a list of videos, many views a video, in one process or several."""
+"""``uniformerv2 test``: a checkpoint on a list of videos, many views per video, in one process or several."""
 
 from __future__ import annotations
 
@@ -10,61 +10,121 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import torch
-from rich.console import Console
-
-from uniformerv2.commands.console import make_console
-from uniformerv2.commands.options import UsageError, model_overrides
-from uniformerv2.commands.processes import Place, ProcessGroup, own_place
-from uniformerv2.commands.progress import Progress
-from uniformerv2.commands.score_table import (
-    as_json,
-    failures_unlogged,
-    list_failures,
-    print_report,
-    print_summary,
-    unreadable,
+from uniformerv2.commands.options import (
+    add_bootstrap,
+    add_json,
+    add_model,
+    add_model_overrides,
+    add_test_outputs,
+    add_views,
+    check_at_least,
+    check_exists,
+    check_model,
+    check_test_outputs,
+    given,
+    model_overrides,
 )
-from uniformerv2.commands.tested_videos import (
-    TestVideos,
-    in_head_order,
-    read_classes,
-    read_videos,
-    recipe_views,
-)
-from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.labels import ClassNames
-from uniformerv2.evaluation.scores import Evaluation, views_in_words
-from uniformerv2.evaluation.summary import Summary, summarize
-from uniformerv2.inference.predictor import Predictor
-from uniformerv2.inference.scoring import VideoScorer, decoding_workers
-from uniformerv2.inference.strips import strips_of
-from uniformerv2.inference.testing import TestRun
-from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.zoo.checkpoint import load_model
+from uniformerv2.core.messages import UsageError, usage_errors
+from uniformerv2.training.recipes import read_recipe, recipe_path
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
+    from uniformerv2.evaluation.scores import Evaluation
+    from uniformerv2.evaluation.summary import Summary
+    from uniformerv2.inference.testing import TestRun
+
+__all__ = ["add_arguments", "check", "run"]
+
+EXAMPLE: Final = "uniformerv2 test val.csv --model runs/mine --dump scores.parquet --report pages/val"
+LOADS: Final = "uniformerv2.inference.testing"
 IN_COMMAND: Final = (
     *("data", "root", "split", "only_classes", "max_videos", "classes", "head_classes", "preprocessing"),
     *("num_heads", "global_num_heads", "num_frames", "fusion_stages", "num_classes", "head_map"),
 )
 """Options that decide the scores, and have no value of their own where they are not given."""
+YAML: Final = frozenset({".yaml", ".yml"})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb."""
+    parser.add_argument("videos", metavar="DATA|RECIPE", help="list, folder, folder of lists; recipe's name or YAML")
+    add_test_outputs(parser)
+    parser.add_argument(
+        "--view-scores", dest="keep_view_scores", action="store_true", help="keep the scores of each view in the dump"
+    )
+    add_json(parser)
+    group = parser.add_argument_group("which videos, and which class is which")
+    group.add_argument("--data", metavar="LIST", help="videos to test on, where a recipe is given")
+    group.add_argument("--root", metavar="FOLDER", help="where the relative paths of the list start")
+    group.add_argument("--split", metavar="NAME", help="train, val, test, all (default: test, else val)")
+    group.add_argument("--only-classes", nargs="+", metavar="NAME", help="leave out the videos of other classes")
+    group.add_argument("--max-videos", type=int, metavar="N", help="test on the first N videos only")
+    group.add_argument("--classes", metavar="SPACE|FILE", help="names of the list's class numbers")
+    group.add_argument("--head-classes", metavar="SPACE|FILE", help="names of the model's classes")
+    group = add_model(parser)
+    add_views(group)
+    group.add_argument("--devices", type=int, default=1, metavar="N", help="processes, each with a GPU of its own")
+    group.add_argument("--views-per-batch", type=int, metavar="N", help="of several videos (default: CPU 1, else 8)")
+    group.add_argument(
+        "--workers", dest="num_workers", type=int, metavar="N", help="processes that decode, for each device"
+    )
+    group.add_argument(
+        "--average", default="softmax", choices=("softmax", "logits"), metavar="NAME", help="softmax, logits"
+    )
+    about = "sigmoid scores, mAP (default: as list or model)"
+    group.add_argument("--multi-label", dest="is_multi_label", action="store_true", default=None, help=about)
+    add_bootstrap(group)
+    add_model_overrides(parser)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what the words alone show to be wrong.
+
+    Raises:
+        UsageError: There is no such checkpoint, an option is out of range, or a file must not be written.
+    """
+    check_at_least(1, options, "clips", "max_videos", "devices", "views_per_batch")
+    check_at_least(0, options, "workers", "resamples", "seed")
+    options.is_recipe = _is_recipe(options)
+    for path in filter(None, (options.data, options.root)):
+        check_exists(Path(path))
+    check_model(options.model)
+    if options.dump is None and options.keep_view_scores:
+        raise UsageError("--view-scores stand in a dump: give --dump FILE.")
+    inputs = [Path(word) for word in (options.videos, options.data, options.model) if word]
+    check_test_outputs(options, view_scores=options.keep_view_scores, inputs=inputs)
+    options.is_dump_wanted = options.dump is not None
+
+
+def _is_recipe(options: argparse.Namespace) -> bool:
+    word = options.videos
+    if Path(word).exists():
+        is_recipe = Path(word).suffix in YAML
+        if options.data is not None and not is_recipe:
+            raise UsageError(
+                f"{word} and --data {options.data} both name the videos; give one of them, or a recipe's name."
+            )
+        return is_recipe
+    try:
+        recipe_path(word)
+    except FileNotFoundError as error:
+        near = f": {error}" if Path(word).name == word and not Path(word).suffix else "."
+        raise UsageError(f"There is no file or folder {word}, and no recipe of this name{near}") from error
+    return True
 
 
 def run(options: argparse.Namespace) -> int:
     """Test; 1 where no video could be read.
 
-    Args:
-        options: As ``add_arguments`` made them.
-
     Raises:
         UsageError: There are no such videos or no such checkpoint, or they do not fit each other.
     """
+    from uniformerv2.core.processes import ProcessGroup, own_place
+
     if options.devices == 1:
         return run_process(options)
     if own_place().world_size > 1:
@@ -72,175 +132,77 @@ def run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() if options.dump is None else nullcontext() as folder:
         shared = argparse.Namespace(**vars(options))
         shared.devices, shared.dump = 1, options.dump or Path(str(folder), "test.pkl")
-        shared.is_dump_wanted = options.dump is not None
         return ProcessGroup(run_process, shared, options.devices).join()
 
 
 def run_process(options: argparse.Namespace) -> int:
     """The share of this process; the first one prints."""
+    from uniformerv2.core.console import Progress, make_console
+    from uniformerv2.core.processes import own_place
+    from uniformerv2.inference.testing import failures_unlogged, prepare_test
+    from uniformerv2.zoo.checkpoint import load_model
+
     place = own_place()
     console = make_console(stderr=options.json, quiet=place.rank > 0)
-    model = _load(options)
-    if options.head_classes:
-        _name_head(model, options.head_classes)
-    videos = read_videos(
-        options.videos, data=options.data, root=options.root, classes=options.classes, split=options.split
-    )
-    records, matched = in_head_order(_subset(videos.records, options), model)
-    scorer = _scorer(options, model, videos, records, place)
-    test = _test_run(options, scorer, records, place, _info(options, videos, scorer))
-    _announce(console, options, videos, scorer, test, matched)
-    watched = Progress("test", test.num_videos, done=test.num_done) if place.rank == 0 else nullcontext()
-    with watched as progress, failures_unlogged():
+    with usage_errors():
+        model = load_model(options.model, **model_overrides(options)).merge_linear()
+    recipe = read_recipe(options.videos) if options.is_recipe else None
+    own = {"model": model, "source": options.videos, "recipe": recipe, "place": place}
+    test = prepare_test(**{**given(options, prepare_test), **own})
+    test.info |= {"checkpoint": options.model, "command": _command(options, test)}
+    _announce(console, options, test)
+    with Progress("test", test.num_videos, done=test.num_done, is_quiet=place.rank > 0) as bar, failures_unlogged():
         for video in test.videos():
-            if progress is not None:
-                progress.advance(is_bad=not video.is_readable)
+            bar.advance(is_bad=not video.is_readable)
     evaluation = test.finish()
-    return 0 if evaluation is None else _show(console, options, evaluation, videos)
+    return 0 if evaluation is None else _show(console, options, evaluation, test)
 
 
-def _load(options: argparse.Namespace) -> UniFormerV2:
-    try:
-        return load_model(options.model, **model_overrides(options)).merge_linear()
-    except (ValueError, FileNotFoundError) as error:
-        raise UsageError(str(error)) from error
-
-
-def _test_run(
-    options: argparse.Namespace,
-    scorer: VideoScorer,
-    records: list[VideoRecord],
-    place: Place,
-    info: Mapping[str, Any],
-) -> TestRun:
-    try:
-        return TestRun(scorer, records, dump=options.dump, rank=place.rank, world_size=place.world_size, info=info)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _name_head(model: UniFormerV2, word: str) -> None:
-    names = read_classes(word)
-    if len(names) != model.num_classes:
-        raise UsageError(f"--head-classes {word} has {len(names)} names, the checkpoint {model.num_classes} classes.")
-    model.info = replace(model.info, class_names=names)
-
-
-def _subset(records: Any, options: argparse.Namespace) -> list[VideoRecord]:
-    kept = list(records)
-    if options.only_classes:
-        wanted = ClassNames(options.only_classes, called="--only-classes")
-        kept = [record for record in kept if _is_of(record, wanted)]
-    if not kept:
-        raise UsageError(f"No video is of the classes {', '.join(options.only_classes)}.")
-    return kept[: options.max_videos]
-
-
-def _is_of(record: VideoRecord, wanted: ClassNames) -> bool:
-    """By name, or by number where the list has no names."""
-    named = record.label if record.label_name is None else record.label_name
-    return any(wanted.find(str(name)) is not None for name in (named if isinstance(named, tuple) else (named,)))
-
-
-def _scorer(
-    options: argparse.Namespace,
-    model: UniFormerV2,
-    videos: TestVideos,
-    records: list[VideoRecord],
-    place: Place,
-) -> VideoScorer:
-    try:
-        predictor = Predictor(
-            model,
-            options.preprocessing,
-            device=_device(options.device, place),
-            precision=options.precision,
-            decoder=options.decoder,
-            views_per_batch=options.views_per_batch,
-        )
-        own = predictor.preprocessing
-        views = recipe_views(videos.recipe, own)
-        num_clips = options.clips or views.get("num_clips", own.num_clips)
-        num_crops = options.crops or views.get("num_crops", own.num_crops)
-        predictor.preprocessing = replace(own, num_clips=num_clips, num_crops=num_crops)
-        workers = options.workers
-        if workers is None:
-            workers = decoding_workers(predictor.device, num_devices=place.local_size)
-        return VideoScorer(
-            predictor,
-            average=options.average,
-            is_multi_label=options.multi_label
-            or predictor.is_multi_label
-            or any(isinstance(record.label, tuple) for record in records),
-            keep_view_scores=options.view_scores,
-            num_workers=workers,
-        )
-    except UsageError:
-        raise
-    except (ValueError, ModuleNotFoundError) as error:
-        raise UsageError(str(error)) from error
-
-
-def _device(device: str, place: Place) -> str:
-    """A GPU for each process of a machine. Threads stay as many: on a CPU the last bit of a score depends on them."""
-    if place.local_size > 1 and device == "auto" and torch.cuda.is_available():
-        return f"cuda:{place.local_rank % torch.cuda.device_count()}"
-    return device
-
-
-def _info(options: argparse.Namespace, videos: TestVideos, scorer: VideoScorer) -> dict[str, Any]:
-    """What the dump says beside the scores; nothing that differs between two runs of the same test."""
-    preprocessing = scorer.predictor.preprocessing
+def _command(options: argparse.Namespace, test: TestRun) -> str:
+    """The command, for the dump; nothing that differs between two runs of the same test."""
+    predictor = test.scorer.predictor
+    preprocessing = predictor.preprocessing
     words = ["uniformerv2", "test", options.videos, "--model", options.model]
     words += ["--clips", str(preprocessing.num_clips), "--crops", str(preprocessing.num_crops)]
-    words += ["--precision", scorer.predictor.precision]
+    words += ["--precision", predictor.precision]
     for name in IN_COMMAND:
         value = getattr(options, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
     words += ["--decoder", options.decoder] if options.decoder != "auto" else []
     words += ["--average", "logits"] if options.average == "logits" else []
-    words += ["--multi-label"] if options.multi_label else []
-    model = scorer.predictor.model
-    return {
-        "checkpoint": options.model,
-        "source": model.info.source,
-        "data": f"{videos.source} ({videos.split})",
-        "preprocessing": preprocessing.to_dict(),
-        "average": options.average,
-        "precision": scorer.predictor.precision,
-        "command": shlex.join(words),
-    }
+    words += ["--multi-label"] if options.is_multi_label else []
+    return shlex.join(words)
 
 
-def _announce(
-    console: Console,
-    options: argparse.Namespace,
-    videos: TestVideos,
-    scorer: VideoScorer,
-    test: TestRun,
-    matched: str,
-) -> None:
-    predictor = scorer.predictor
+def _announce(console: Console, options: argparse.Namespace, test: TestRun) -> None:
+    from uniformerv2.evaluation.scores import views_in_words
+
+    predictor, videos = test.scorer.predictor, test.tested
+    assert videos is not None  # prepare_test has read them
     preprocessing = predictor.preprocessing
-    kind = "sigmoids" if scorer.is_multi_label else "probabilities"
-    mean = "logits" if scorer.average == "logits" else kind
+    kind = "sigmoids" if test.scorer.is_multi_label else "probabilities"
+    mean = "logits" if test.scorer.average == "logits" else kind
     views = views_in_words(preprocessing.num_clips, preprocessing.num_crops)
     precision = {"bf16": "bfloat16", "fp32": "float32", "int8": "8-bit integers"}[predictor.precision]
     height, width = preprocessing.input_size
     lines = [
         f"checkpoint  {options.model}, {len(predictor.class_names)} classes; {predictor.device}, {precision}",
-        f"videos      {len(test.records)} of {videos.source} ({videos.split}); {matched}",
+        f"videos      {len(test.records)} of {videos.source} ({videos.split}); {videos.matched}",
         f"views       {views} of {preprocessing.num_frames} frames, {height} x {width}; mean of {mean}",
     ]
     console.print("\n".join(lines), markup=False)
     if test.is_finished:
         console.print(f"{options.dump} is the dump of this very test; nothing is measured anew.", markup=False)
     elif test.num_done:
-        console.print(f"Going on: {test.num_done} of {test.num_videos} videos are done.", markup=False)
+        console.print(f"Resumed: {test.num_done} of {test.num_videos} videos are done.", markup=False)
 
 
-def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation, videos: TestVideos) -> int:
+def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation, test: TestRun) -> int:
+    from uniformerv2.commands.score_table import list_failures, print_report, print_summary
+    from uniformerv2.evaluation.summary import summarize
+    from uniformerv2.inference.strips import strips_of
+
     summary = summarize(evaluation, num_resamples=options.resamples, seed=options.seed)
     console.print()
     print_summary(console, {"": summary})
@@ -252,7 +214,9 @@ def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation,
         console.print(f"Scores: {options.dump}", markup=False)
     page = None
     if options.report is not None:
-        title, strips = f"Test on {Path(videos.source).name}", strips_of(record.path for record in videos.records)
+        assert test.tested is not None  # prepare_test has read them
+        title = f"Test on {Path(test.tested.source).name}"
+        strips = strips_of(record.path for record in test.tested.records)
         page = print_report(console, options, evaluation, summary, title=title, strips=strips)
     if options.json:
         sys.stdout.write(json.dumps(_content(options, evaluation, summary, page)) + os.linesep)
@@ -262,6 +226,8 @@ def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation,
 def _content(
     options: argparse.Namespace, evaluation: Evaluation, summary: Summary, page: Path | None
 ) -> Mapping[str, Any]:
+    from uniformerv2.commands.score_table import as_json, unreadable
+
     written = {
         "dump": str(options.dump) if options.is_dump_wanted else None,
         "report": None if page is None else str(page),

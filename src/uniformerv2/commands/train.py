@@ -4,208 +4,207 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
+import shlex
 import sys
-import warnings
-from collections.abc import Iterable, Mapping
-from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-
-from uniformerv2.autotrain.plan import TrainingPlan
-from uniformerv2.autotrain.run import RunFolder, TrainingResult, train
-from uniformerv2.autotrain.start import is_image_vit
-from uniformerv2.commands import train_plan
-from uniformerv2.commands.arguments.train import check_place
-from uniformerv2.commands.console import make_console
-from uniformerv2.commands.options import UsageError
-from uniformerv2.commands.progress import Progress
-from uniformerv2.commands.tested_videos import read_classes
-from uniformerv2.commands.train_cache import filled_data
-from uniformerv2.commands.train_progress import TrainProgress
-from uniformerv2.commands.train_report import forget_test, show_result, test_and_report
+from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
+from uniformerv2.commands.options import add_dry_run, add_json
+from uniformerv2.core.files import free_bytes
+from uniformerv2.core.messages import duration, first_few, time_range
+from uniformerv2.core.options import options_of
 from uniformerv2.core.terminal import harmless
-from uniformerv2.data.annotations import VideoRecord, check_files, read_records
-from uniformerv2.data.check import VideoCheck, beyond_end, check_videos
-from uniformerv2.data.splits import Splits, read_splits
-from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.stopping import TrainingStoppedError, stopping_at_once
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from rich.console import Console
 
-CHECKED: Final = 5000
-"""More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
+    from uniformerv2.autotrain.session import Outcome, Prepared
+
+__all__ = ["add_arguments", "check", "run", "show"]
+
+EXAMPLE: Final = "uniformerv2 train videos --out runs/mine --freeze-backbone --cache-features"
+LOADS: Final = "uniformerv2.autotrain.session"
 SHOWN: Final = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this verb: the fields of ``TrainOptions``."""
+    for one in options_of(TrainOptions):
+        if one.name == "data":
+            parser.add_argument("data", metavar=one.metavar, help=one.about)
+        elif one.kind is bool:
+            parser.add_argument(one.flag, dest=one.name, action="store_true", help=one.about)
+        else:
+            settings = {"type": one.kind, "choices": one.choices, "default": one.default, "help": one.about}
+            metavar = one.metavar or ("NAME" if one.kind is str else None)
+            parser.add_argument(one.flag, dest=one.name, metavar=metavar, **settings)
+    add_dry_run(parser)
+    add_json(parser)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what the words alone show to be wrong; ``options.train`` becomes the ``TrainOptions``."""
+    options.train = TrainOptions(**{item.name: getattr(options, item.name) for item in fields(TrainOptions)})
+    options.train.check(dry_run=options.dry_run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Plan, train, test; 130 or 143 where a signal stopped it.
 
-    Args:
-        options: As ``add_arguments`` made them.
-
     Raises:
         UsageError: There are no such data, the folder is taken, or options contradict each other.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    console = _console(options)
-    folder = RunFolder(options.out)
-    if options.backbone is not None:
-        _check_backbone(options.backbone)
-    splits, broken = _readable(_splits(options, folder), options)
-    if options.resume and not folder.last.exists():
-        console.print(f"{folder.path} holds no checkpoint yet: this training starts from its beginning.", markup=False)
-    if options.resume and folder.last.exists():
-        planned = train_plan.take_up(options, folder, splits)
-        console.print(f"Going on from {folder.last}", markup=False)
-    else:
-        planned = train_plan.make(options, options.out, splits, broken)
-    train_plan.show(console, planned)
-    if not options.dry_run:
-        return _carry_out(options, console, planned, splits)
-    cost = asdict(planned.cost) if planned.cost else None
-    _write_json(options, plan=planned.plan.to_dict(), estimate=cost, to_fetch=planned.to_fetch)
-    return 0
+    from uniformerv2.autotrain.session import prepare
+    from uniformerv2.core.console import make_console
+    from uniformerv2.training.stopping import TrainingStoppedError
 
-
-def _carry_out(options: argparse.Namespace, console: Console, planned: train_plan.Planned, splits: Splits) -> int:
-    """Train, test, report; the exit code."""
-    folder = RunFolder(Path(planned.plan.out))
-    with folder.held():
-        check_place(options)  # once more: a training may have ended here while this one was planned
-        return _train_and_test(options, console, planned, splits, folder)
-
-
-def _train_and_test(
-    options: argparse.Namespace, console: Console, planned: train_plan.Planned, splits: Splits, folder: RunFolder
-) -> int:
-    plan, network = planned.plan, planned.network
-    is_new = planned.cost is not None
-    if is_new:
-        folder.prepare()
-        folder.check_room(network)  # before features are cached
-        folder.write(plan, network, asdict(train_plan.asked(options)))
-        forget_test(folder)
+    console = make_console(stderr=options.json, width=1000)  # as wide as needed where it is no terminal
+    asked, is_resumed = options.train, options.resume and options.train.folder.last.exists()
+    if asked.preset is None and not is_resumed and not options.json and sys.stdin.isatty() and sys.stdout.isatty():
+        asked = replace(asked, preset=_ask_preset())
+    prepared = prepare(asked, dry_run=options.dry_run)
+    if is_resumed:
+        console.print(f"Going on from {asked.folder.last}", markup=False)
+    elif options.resume:
+        place = asked.folder.path
+        console.print(f"{place} holds no checkpoint yet: this training starts from its beginning.", markup=False)
+    show(console, prepared)
+    if options.dry_run:
+        cost = asdict(prepared.cost) if prepared.cost else None
+        _write_json(options, plan=prepared.plan.to_dict(), estimate=cost, to_fetch=prepared.to_fetch)
+        return 0
     try:
-        shown = TrainProgress(plan.monitor)
-        result = _train(network, splits, plan, shown, resume=not is_new)
-        words = [word for word in options.words if word != "--resume"]
-        with stopping_at_once(
-            "Stopped in the final test; the model is written, and so is what was scored. The same command with "
-            "--resume goes on from there."
-        ):
-            summary, page = test_and_report(network, splits, plan, folder, words)
+        outcome = prepared.run(command=["uniformerv2", *(word for word in options.words if word != "--resume")])
     except TrainingStoppedError as stopped:
         sys.stderr.write(f"{harmless(str(stopped))}\n")
         return 128 + stopped.signal_number
-    seconds = shown.left.seconds_per_epoch
-    show_result(console, plan, splits, result, summary, seconds_per_epoch=seconds)
-    console.print(f"Report: {page}", markup=False)
-    paths = {name: str(getattr(result, name)) for name in ("model", "best", "last", "log")}
-    tested = {f"test_{name}": estimate.value for name, estimate in summary.all_videos.items()}
-    metrics = {plan.monitor: result.val_score, **tested}
-    _write_json(options, metrics=metrics, chosen=result.chosen, scores=str(folder.scores), report=str(page), **paths)
+    _show_result(console, prepared, outcome)
+    paths = {name: str(getattr(outcome, name)) for name in ("model", "best", "last", "log", "scores", "report")}
+    tested = {f"test_{name}": estimate.value for name, estimate in outcome.summary.all_videos.items()}
+    metrics = {prepared.plan.monitor: outcome.val_score, **tested}
+    _write_json(options, metrics=metrics, chosen=outcome.chosen, **paths)
     return 0
 
 
-def _console(options: argparse.Namespace) -> Console:
-    """As wide as needed where it is no terminal."""
-    return make_console(stderr=options.json, width=1000)
+def _ask_preset() -> Any:
+    from rich.prompt import Prompt
+
+    question = "What tells the classes apart: what is seen (scene), or how it moves (motion)?"
+    return Prompt.ask(question, choices=["scene", "motion"], default="scene")
 
 
-def _check_backbone(name: str) -> None:
-    try:
-        is_image_vit(name)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+def show(console: Console, prepared: Prepared) -> None:
+    """The plan as a table, each choice with its reason; then the warnings, and a cheaper way.
 
-
-def _splits(options: argparse.Namespace, folder: RunFolder) -> Splits:
-    classes = None if options.classes is None else read_classes(options.classes)
-    if classes is None and options.resume and folder.last.exists():
-        classes = folder.numbered_classes()
-    try:
-        return read_splits(options.data, root=options.root, classes=classes)
-    except ValueError:
-        records = read_records(options.data, root=options.root, classes=classes)
-        try:
-            check_files(records)  # a text that is no list has classes too, of one word each
-        except FileNotFoundError as error:
-            raise UsageError(
-                f"{options.data} names no video that is there, for instance {records[0].path}. A list has a path and a "
-                "class a line, relative paths start at its folder; --root names another one."
-            ) from error
-        raise
-
-
-def _readable(splits: Splits, options: argparse.Namespace) -> tuple[Splits, list[str]]:
-    """Open every video, and leave out those that cannot be read and segments after their end, each told in a sentence.
-
-    Raises:
-        ValueError: What is left cannot be trained on.
+    Args:
+        console: Where to.
+        prepared: What will be done.
     """
-    paths = {record.path for record in splits.every if "://" not in record.path}
-    if len(paths) > CHECKED:
-        return splits, [f"{len(paths)} videos are too many to open each beforehand: see uniformerv2 data check."]
-    checks: dict[str, VideoCheck] = {}
-    running = check_videos(splits.every, min_frames=1, num_workers=options.workers or None, checksums=False)
-    with closing(running), Progress("look at videos", len(paths)) as progress:
-        for check in running:
-            progress.advance(is_bad=check.status != "ok")
-            checks[check.path] = check
-    bad, late = _left_out(splits, checks)
-    if bad and len(bad) == len(paths):
-        raise ValueError(
-            f"Not one of {len(paths)} videos can be read, for instance {next(iter(bad.values()))}. Relative paths of a "
-            "list start at its folder; --root names another one."
-        )
-    told = [f"{len(bad)} of {len(paths)} videos cannot be read and are left out: {_some(bad.values())}"] if bad else []
-    if late:
-        short = {record.path for record in late}
-        told.append(
-            f"{len(short)} of {len(paths)} videos are too short for their segment, so {len(late)} of "
-            f"{len(splits.every)} segments are left out: {_some(late.values())}"
-        )
-    if not told:
-        return splits, []
-    try:
-        return splits.without([*late, *(record for record in splits.every if record.path in bad)]), told
-    except ValueError as error:
-        raise ValueError("\n".join((*told, str(error)))) from error
+    from rich.table import Table
+
+    from uniformerv2.autotrain.progress import cheaper_way
+
+    plan = prepared.plan
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold", max_width=60)
+    table.add_column(style="dim", overflow="fold")
+    for row in (*_choice_rows(prepared), *_cache_rows(prepared), *_cost_rows(prepared), ("written to", plan.out, "")):
+        table.add_row(*row)
+    console.print(table, markup=False)
+    for warning in plan.warnings:
+        console.print(f"! {warning}", style="yellow", markup=False)
+    if advice := cheaper_way(plan, prepared.cost):
+        console.print(advice, markup=False)
 
 
-def _left_out(splits: Splits, checks: Mapping[str, VideoCheck]) -> tuple[dict[str, str], dict[VideoRecord, str]]:
-    """Videos that cannot be read, and segments after the end of their video, each with its reason."""
-    late = {
-        record: f"{record.path}: {why}"
-        for record in splits.every
-        if (found := checks.get(record.path)) and found.status == "too short" and (why := beyond_end(found, record))
+def _choice_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
+    """What, the choice, and its reason: the fields of ``TrainOptions`` that have a row, after the videos."""
+    plan = prepared.plan
+    tested = f", {plan.num_test} test" if plan.num_test else ""
+    words = {
+        "learning_rate": _rates(plan),
+        "epochs": f"{plan.epochs} of {plan.steps_per_epoch} steps",
+        "augmentation": plan.augmentation + ("" if plan.flip else ", no flip"),
+        "num_clips": f"{_count(plan.num_clips, 'clip')} x {_count(plan.num_crops, 'crop')}",
+        "dropout": f"{plan.dropout:g}",
     }
-    short = {record.path for record in late}
-    wrong = {path: check for path, check in checks.items() if check.status != "ok" and path not in short}
-    return {path: f"{path}: {check.detail or check.status}" for path, check in wrong.items()}, late
+    weights = f", weights {Path(plan.backbone_weights).name}" if plan.backbone_weights else ""
+    rows = [
+        ("classes", f"{len(plan.class_names)}: {first_few(plan.class_names, shown=SHOWN)}", ""),
+        ("videos", f"{plan.num_train} train, {plan.num_val} val{tested}", plan.why.get("split", "")),
+    ]
+    for item in fields(TrainOptions):
+        if title := item.metadata["row"]:
+            value = words.get(item.name, str(getattr(plan, item.name)))
+            rows.append((title, value, plan.why.get(item.name, "")))
+        if title == "preset":
+            rows.append(("start from", plan.start + weights, plan.why.get("start", "")))
+            rows += [("to be fetched", prepared.to_fetch, "")] if prepared.to_fetch else []
+    return rows
 
 
-def _some(details: Iterable[str]) -> str:
-    every = sorted(details)
-    return "; ".join(every[:SHOWN]) + (f"; and {len(every) - SHOWN} more" if len(every) > SHOWN else "")
+def _rates(plan: TrainingPlan) -> str:
+    rate, scale, decay = f"{plan.rates.learning_rate:.3g}", plan.rates.video_blocks_scale, plan.rates.layer_decay
+    if plan.freeze_backbone:
+        return f"{rate}, backbone frozen"
+    return f"{rate}, video blocks times {scale:g}" + (f", each lower block times {decay:g}" if decay < 1 else "")
 
 
-def _train(
-    network: UniFormerV2, splits: Splits, plan: TrainingPlan, shown: TrainProgress, *, resume: bool
-) -> TrainingResult:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of Lightning's own making, not the user's
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
-        warnings.filterwarnings("ignore", message="Found .* in eval mode")  # a frozen image ViT is meant to be
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")  # it is resumed
-        warnings.filterwarnings("ignore", message="The dirpath has changed")  # --out was moved
-        data = filled_data(network, splits, plan, resume=resume)
-        return train(network, splits, plan, data=data, callbacks=[shown], resume=resume)
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
+
+
+def _cache_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
+    """What is kept where."""
+    plan, cost = prepared.plan, prepared.cost
+    if not plan.cache_views:
+        return []
+    where = plan.cache_dir or prepared.options.folder.features
+    kept = f"{plan.cache_views} augmented clips a training video, 1 a validation video"
+    rows = [("features", kept, plan.why.get("cache_views", "")), ("kept in", f"{where}, as {plan.cache_dtype}", "")]
+    if cost:
+        size, free = f"{cost.cache_bytes / 2**30:.2f} GiB", f"{free_bytes(Path(where)) / 2**30:.2f} GiB"
+        words = f"{size} of {free} free; about {duration(cost.cache_seconds)} to compute"
+        rows.append(("their size", words, "measured on a few steps"))
+    return rows
+
+
+def _cost_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
+    cost = prepared.cost
+    if cost is None:
+        return []
+    time = f"about {time_range(cost.total_seconds)}, {cost.step_seconds:.2g} s a step"
+    return [
+        ("parameters", f"{cost.num_parameters / 1e6:.1f} M, {cost.num_trainable / 1e6:.1f} M of them learn", ""),
+        ("memory", f"about {cost.memory_bytes / 2**30:.1f} GiB for the network", ""),
+        ("time", time, "measured on a few steps"),
+    ]
+
+
+def _show_result(console: Console, prepared: Prepared, outcome: Outcome) -> None:
+    """What was kept, its numbers, whether more epochs promise more, where it is and how it is used."""
+    from uniformerv2.commands.score_table import print_summary
+    from uniformerv2.evaluation.scores import views_in_words
+
+    plan = prepared.plan
+    where = "test videos" if plan.num_test else "validation videos"
+    views = views_in_words(plan.num_clips, plan.num_crops)
+    console.print(f"\nKept: {outcome.chosen}; {plan.monitor} {outcome.val_score:.4f}.", markup=False)
+    console.print(f"{plan.num_test or plan.num_val} {where}, {views} of each:", markup=False)
+    print_summary(console, {"": outcome.summary})
+    if not plan.num_test:
+        console.print(
+            "These videos chose the epoch too, so new videos may do a little worse.", style="dim", markup=False
+        )
+    if outcome.advice:
+        console.print(outcome.advice, markup=False)
+    console.print(f"Model: {outcome.model}   log: {outcome.log}", markup=False)
+    command = shlex.join(["uniformerv2", "predict", prepared.splits.val[0].path, "--model", str(outcome.model)])
+    console.print(f"Use it: {command}", markup=False)
+    console.print(f"Report: {outcome.report}", markup=False)
 
 
 def _write_json(options: argparse.Namespace, **content: Any) -> None:

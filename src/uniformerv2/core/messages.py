@@ -1,14 +1,39 @@
-"""Words that many messages share: the nearest known name, and the first few of many."""
+"""What messages share: the error of a wrong call, "did you mean", "and 7 more", seconds in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Final
 
-__all__ = ["did_you_mean", "first_few"]
+__all__ = ["UsageError", "did_you_mean", "duration", "first_few", "time_range", "usage_errors"]
 
 SHOWN: Final = 10
+QUICKER: Final = 0.85
+SLOWER: Final = 1.3
+"""How far off an estimate usually is: other programs slow a training down more often than they quicken it."""
+ROUND: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done, and nothing was done; the command line ends with exit code 2."""
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Everything that is refused in this block is a wrong call: what is absent, cannot be used, or does not fit.
+
+    Raises:
+        UsageError: In place of a ``ValueError``, ``FileNotFoundError`` or ``ModuleNotFoundError``.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        raise UsageError(str(error)) from error
 
 
 def did_you_mean(word: object, known: Iterable[object], *, cutoff: float = 0.6) -> str:
@@ -21,10 +46,43 @@ def did_you_mean(word: object, known: Iterable[object], *, cutoff: float = 0.6) 
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def first_few(names: Sequence[str], *, shown: int = SHOWN) -> str:
+def first_few(names: Sequence[object], *, shown: int = SHOWN, separator: str = ", ") -> str:
     """The first names, and how many more there are.
 
-    >>> first_few(["a", "b", "c"], shown=2)
-    'a, b and 1 more'
+    >>> first_few(["a", "b", "c"], shown=2), first_few("abcd", shown=2, separator="; ")
+    ('a, b and 1 more', 'a; b; and 2 more')
     """
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+    joined = separator.join(map(str, names[:shown]))
+    link = " and" if separator == ", " else f"{separator}and"
+    return joined if len(names) <= shown else f"{joined}{link} {len(names) - shown} more"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the largest unit that makes sense.
+
+    >>> duration(42), duration(200), duration(9000)
+    ('42 s', '3.3 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def time_range(seconds: float) -> str:
+    """An estimate as far as it can be trusted, rounded outwards.
+
+    >>> time_range(42), time_range(200), time_range(9000)
+    ('30 to 60 s', '2.5 to 5 min', '2 to 4 h')
+    """
+    low, high = QUICKER * seconds, SLOWER * seconds
+    size, unit = next(((size, unit) for size, unit in ((3600, "h"), (60, "min")) if high > 2 * size), (1, "s"))
+    return f"{_rounded(low / size, up=False):g} to {_rounded(high / size, up=True):g} {unit}"
+
+
+def _rounded(number: float, *, up: bool) -> float:
+    """To the next round number."""
+    number = max(number, 1e-3)
+    power = 10.0 ** math.floor(math.log10(number))
+    if up:
+        return power * next(step for step in ROUND if step * power >= number)
+    return power * max((step for step in ROUND if step * power <= number), default=1)

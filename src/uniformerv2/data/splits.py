@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -13,8 +13,9 @@ from uniformerv2.core.messages import first_few
 from uniformerv2.data.annotations import VideoRecord, class_names, read_records, records_digest
 from uniformerv2.data.annotations.held_out import hold_out
 from uniformerv2.data.annotations.rows import split_from_name
+from uniformerv2.data.check import VideoCheck, beyond_end
 
-__all__ = ["Split", "Splits", "by_split", "check_labelled", "read_splits"]
+__all__ = ["Split", "Splits", "by_split", "check_labelled", "read_splits", "without_unreadable"]
 
 Split = Literal["train", "val", "test"]
 
@@ -23,6 +24,7 @@ FEW: Final = 5
 """Training videos of a class below which a warning is due."""
 FEW_VAL: Final = 20
 """Validation videos below which their number is told."""
+SHOWN_FILES: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,59 @@ class Splits:
         if shared:
             found.append(f"{len(shared)} videos train and validate: the accuracy will be too good to be true.")
         return found
+
+
+def without_unreadable(splits: Splits, checks: Mapping[str, VideoCheck]) -> tuple[Splits, list[str]]:
+    """Leave out videos that cannot be read, and segments after the end of their video.
+
+    Args:
+        splits: The videos.
+        checks: What was found of them, by path.
+
+    Returns:
+        What is left, and what is left out, in sentences.
+
+    Raises:
+        ValueError: What is left cannot be trained on.
+    """
+    num_videos = len({record.path for record in splits.every if "://" not in record.path})
+    bad, late = _left_out(splits, checks)
+    if bad and len(bad) == num_videos:
+        raise ValueError(
+            f"Not one of {num_videos} videos can be read, for instance {next(iter(bad.values()))}. Relative paths of a "
+            "list start at its folder; --root names another one."
+        )
+    told = []
+    if bad:
+        some = first_few(sorted(bad.values()), shown=SHOWN_FILES, separator="; ")
+        told.append(f"{len(bad)} of {num_videos} videos cannot be read and are left out: {some}")
+    if late:
+        short, some = (
+            {record.path for record in late},
+            first_few(sorted(late.values()), shown=SHOWN_FILES, separator="; "),
+        )
+        told.append(
+            f"{len(short)} of {num_videos} videos are too short for their segment, so {len(late)} of "
+            f"{len(splits.every)} segments are left out: {some}"
+        )
+    if not told:
+        return splits, []
+    try:
+        return splits.without([*late, *(record for record in splits.every if record.path in bad)]), told
+    except ValueError as error:
+        raise ValueError("\n".join((*told, str(error)))) from error
+
+
+def _left_out(splits: Splits, checks: Mapping[str, VideoCheck]) -> tuple[dict[str, str], dict[VideoRecord, str]]:
+    """Videos that cannot be read, and segments after the end of their video, each with its reason."""
+    late = {
+        record: f"{record.path}: {why}"
+        for record in splits.every
+        if (found := checks.get(record.path)) and found.status == "too short" and (why := beyond_end(found, record))
+    }
+    short = {record.path for record in late}
+    wrong = {path: check for path, check in checks.items() if check.status != "ok" and path not in short}
+    return {path: f"{path}: {check.detail or check.status}" for path, check in wrong.items()}, late
 
 
 def by_split(records: Sequence[VideoRecord], data: object = "The list") -> dict[Split, list[VideoRecord]]:

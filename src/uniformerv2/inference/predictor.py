@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from uniformerv2.core.devices import best_device, existing_device
 from uniformerv2.core.workers import available_cores
 from uniformerv2.data.clips import ClipReader, VideoSample
 from uniformerv2.data.transforms import Preprocessing
@@ -162,8 +163,8 @@ class Predictor:
             raise ValueError(f"views_per_batch must be at least 1, got {views_per_batch}.")
         model = model if isinstance(model, UniFormerV2) else load_model(model).merge_linear()
         if device == "auto":
-            device = "cpu" if precision == "int8" else _best_device()
-        self.device = _existing(device)
+            device = "cpu" if precision == "int8" else best_device(takes_mps=True)
+        self.device = existing_device(device)
         if precision == "int8" and self.device.type != "cpu":
             raise ValueError(f"precision 'int8' is for a CPU, got the device {str(self.device)!r}; take 'bf16'.")
         self.model = model.to(self.device).eval()
@@ -298,20 +299,6 @@ class Predictor:
         return logits.float().cpu()
 
 
-def _existing(device: str | torch.device) -> torch.device:
-    """The device, if this machine has it.
-
-    Raises:
-        ValueError: It has not.
-    """
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        allowed = "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
-        raise ValueError(f"device is {allowed}, got {str(device)!r}: {reason}") from error
-
-
 def _class_names(model: UniFormerV2) -> tuple[str, ...]:
     """Names of the head's rows, or numbers where they have no names.
 
@@ -358,9 +345,3 @@ def _as_frames(video: Any) -> Tensor:
     if is_video and frames.shape[3] == 3:
         return frames.permute(0, 3, 1, 2)
     raise ValueError(f"Frames are uint8 RGB, [T, 3, H, W] or [T, H, W, 3], got {frames.dtype} {tuple(frames.shape)}.")
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

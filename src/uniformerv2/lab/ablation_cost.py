@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from uniformerv2.autotrain.measure import best_device
+from uniformerv2.core.devices import best_device
 from uniformerv2.lab.ablation import RANDOM, AblationSettings
 from uniformerv2.lab.ablation_grid import Grid
 from uniformerv2.lab.ablation_run import SharedTokens, prepare, shared_tokens

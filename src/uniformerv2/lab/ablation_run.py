@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from uniformerv2.autotrain.measure import best_device
-from uniformerv2.autotrain.plan import default_dropout, default_rates
+from uniformerv2.autotrain.choose import default_dropout, default_rates
 from uniformerv2.autotrain.run import LIGHT_AREA, MAX_FAILED
+from uniformerv2.core.devices import best_device
 from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 import torch
 
+from uniformerv2.core.messages import UsageError
 from uniformerv2.data.annotations import VideoRecord, records_digest
 from uniformerv2.data.annotations.record import content_digest
 from uniformerv2.data.dataset import VideoDataset
@@ -56,7 +57,7 @@ class FeatureSettings:
         return self.precision.startswith("bf16")
 
 
-class NotCacheableError(ValueError):
+class NotCacheableError(UsageError):
     """Tokens that would change in training."""
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-__all__ = ["list_recipes", "list_suites", "recipe_path", "suite_path"]
+from uniformerv2.core.messages import UsageError, did_you_mean
+
+__all__ = ["list_recipes", "list_suites", "read_recipe", "recipe_path", "suite_path"]
 
 FOLDER = Path(str(files("uniformerv2.recipes")))
 SUITES = FOLDER / "ablations"
@@ -48,9 +50,26 @@ def recipe_path(name: str) -> Path:
         return recipe
     if path.suffix in {".yaml", ".yml"} or path.name != name:
         raise FileNotFoundError(f"There is no file {name}.")
-    near = get_close_matches(name, list_recipes(), n=1, cutoff=0.3)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
+    hint = did_you_mean(name, list_recipes(), cutoff=0.3)
     raise FileNotFoundError(f"No recipe is called '{name}'.{hint} There are {len(list_recipes())}, see {FOLDER}.")
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """What a recipe says.
+
+    Args:
+        name: Of a recipe, or a path.
+
+    Raises:
+        FileNotFoundError: There is neither.
+        UsageError: The file is no YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(recipe_path(name).read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{name} is no YAML: {error}") from error
 
 
 def list_suites() -> list[str]:
@@ -74,7 +93,6 @@ def suite_path(name: str) -> Path:
     if path.name != name or path.suffix in {".yaml", ".yml"}:
         raise FileNotFoundError(f"There is no file {name}.")
     if name not in list_suites():
-        near = get_close_matches(name, list_suites(), n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(list_suites())}."
-        raise FileNotFoundError(f"No suite is called '{name}'. {hint} Or give the path of a YAML file.")
+        hint = did_you_mean(name, list_suites()) or f" There are: {', '.join(list_suites())}."
+        raise FileNotFoundError(f"No suite is called '{name}'.{hint} Or give the path of a YAML file.")
     return SUITES / f"{name}.yaml"

@@ -16,7 +16,7 @@ from uniformerv2.zoo.hub import cached_from_hub, fetch_from_hub
 
 __all__ = ["TimmWeights"]
 
-GIVE_A_FILE: Final = "bring the file and give it as weights=, on the command line --weights FILE"
+GIVE_A_FILE: Final = "bring the file and give it as weights=, on the command line --backbone-weights FILE"
 SAFE: Final = {"pytorch_model.bin": "model.safetensors", "open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
 """timm's default names in a repository, and those of the same weights that it prefers."""
 
@@ -50,7 +50,7 @@ class TimmWeights:
             there = f"of this architecture it has {', '.join(known)}" if known else "it has none of this architecture"
             raise ValueError(
                 f"timm has no pretrained weights called {name!r}; {there}. Or give a file of weights, weights=, on the "
-                "command line --weights FILE."
+                "command line --backbone-weights FILE."
             )
         published: Any = get_pretrained_cfg(name)
         filename = published.hf_hub_filename or "pytorch_model.bin"

@@ -18,7 +18,7 @@ import torch
 from uniformerv2.core.files import write_text
 from uniformerv2.core.workers import available_cores
 
-__all__ = ["BenchmarkReport", "load_average"]
+__all__ = ["BenchmarkReport", "load_average", "machine_of"]
 
 PACKAGES: Final = ("torch", "torchvision", "timm", "av", "torchcodec", "decord", "transformers")
 
@@ -72,7 +72,7 @@ class BenchmarkReport:
             settings=dict(settings),
             absent=dict(absent),
             date=datetime.now(UTC).date().isoformat(),
-            machine={**_machine(torch.device(device)), "load_before": round(load, 1)},
+            machine={**machine_of(torch.device(device)), "load_before": round(load, 1)},
             versions={"python": platform.python_version(), **dict(_versions())},
         )
 
@@ -102,8 +102,8 @@ def load_average() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
-def _machine(device: torch.device) -> dict[str, Any]:
-    """What a reader needs to judge the numbers, and nothing that tells which machine it was."""
+def machine_of(device: torch.device) -> dict[str, Any]:
+    """What a reader needs to judge numbers measured on it, and nothing that tells which machine it was."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     known = torch.cpu.get_capabilities()
     instructions = [key for key in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "sve", "sve_bf16") if known.get(key)]

@@ -13,10 +13,11 @@ from rich.console import Console
 from tests.evaluation.made_evaluations import make_evaluation
 from tests.training.fake_clips import tiny_network
 from uniformerv2.autotrain.measure import Estimate
-from uniformerv2.commands.train_advice import PRICE, cheaper_way, more_epochs
-from uniformerv2.commands.train_plan import Planned, show, time_range
-from uniformerv2.commands.train_report import show_result
-from uniformerv2.evaluation.curves import Falling, still_falling
+from uniformerv2.autotrain.plan import TrainOptions
+from uniformerv2.autotrain.progress import PRICE, cheaper_way, more_epochs
+from uniformerv2.autotrain.session import Prepared
+from uniformerv2.commands.train import _show_result, show
+from uniformerv2.evaluation.curves import Falling, read_curves, still_falling
 from uniformerv2.evaluation.summary import summarize
 
 COST = Estimate(
@@ -35,20 +36,21 @@ def plan(tmp_path):
 
 
 def test_the_plan_names_the_cheaper_way_and_its_price(plan, capsys):
-    show(Console(soft_wrap=True, width=1000), Planned(plan, tiny_network(), COST))
+    show(
+        Console(soft_wrap=True, width=1000),
+        Prepared(options=TrainOptions(data="videos"), splits=None, plan=plan, network=tiny_network(), cost=COST),
+    )
     told = capsys.readouterr().out
     assert "Cheaper: --freeze-backbone --cache-features takes about 3 to 6 min" in told
     assert "91.7 instead of 94.3 %" in told
     frozen = replace(plan, freeze_backbone=True)
-    assert cheaper_way(frozen, COST, time_range=time_range).startswith(
-        "Cheaper: --cache-features takes about 3 to 6 min"
-    )
+    assert cheaper_way(frozen, COST).startswith("Cheaper: --cache-features takes about 3 to 6 min")
 
 
 @pytest.mark.parametrize("changes", [{"frozen_seconds": 0.0}, {"total_seconds": 100.0}, {"frozen_seconds": 2000.0}])
 def test_no_advice_where_it_is_not_much_cheaper(plan, changes):
-    assert cheaper_way(plan, replace(COST, **changes), time_range=time_range) is None
-    assert cheaper_way(plan, None, time_range=time_range) is None
+    assert cheaper_way(plan, replace(COST, **changes)) is None
+    assert cheaper_way(plan, None) is None
 
 
 def test_the_price_is_that_of_the_pages():
@@ -80,10 +82,13 @@ def test_the_advice_stands_at_the_end_of_a_training(plan, capsys):
     log.parent.mkdir(parents=True)
     rows = [f"{epoch},{epoch},{2.0 * 0.9**epoch},{1 / (epoch + 1)}" for epoch in range(10)]
     log.write_text("\n".join(["epoch,step,train_loss_epoch,val_loss", *rows]) + "\n")
-    result = SimpleNamespace(chosen="epoch 10", val_score=0.5, model="model", log=log)
+    advice = more_epochs(plan, still_falling(read_curves([log])), seconds_per_epoch=12.0)
     splits = SimpleNamespace(val=[SimpleNamespace(path="a.mp4")])
     summary = summarize(make_evaluation(num_videos=5), num_resamples=0)
-    show_result(Console(width=1000), plan, splits, result, summary, seconds_per_epoch=12.0)
+    outcome = SimpleNamespace(
+        chosen="epoch 10", val_score=0.5, model="model", log=log, advice=advice, summary=summary, report="page"
+    )
+    _show_result(Console(width=1000), SimpleNamespace(plan=plan, splits=splits), outcome)
     assert "The loss is still falling: 0.775 in the last epoch" in capsys.readouterr().out
 
 

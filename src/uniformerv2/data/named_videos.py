@@ -1,25 +1,25 @@
-"""What the words of ``uniformerv2 test`` name: the videos, and which class is which."""
+"""What a user's words name: files of folders and patterns, the videos of a test, and which class is which."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
-from uniformerv2.commands.options import UsageError
+from uniformerv2.core.messages import UsageError
 from uniformerv2.data.annotations import VideoRecord, read_records
+from uniformerv2.data.annotations.folder import files_below
 from uniformerv2.data.annotations.text_lists import named_classes
 from uniformerv2.data.labels import LABEL_SPACES, RENAMED, ClassNames
-from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.recipes import recipe_path
+from uniformerv2.media.video_error import IMAGE_SUFFIXES
 
-__all__ = ["TestVideos", "in_head_order", "read_classes", "read_videos", "recipe_views"]
+if TYPE_CHECKING:
+    from uniformerv2.data.transforms import Preprocessing
 
-YAML: Final = frozenset({".yaml", ".yml"})
+__all__ = ["TestVideos", "in_head_order", "named_files", "read_classes", "read_test_videos", "recipe_views", "subset"]
+
 SHOWN: Final = 3
 
 
@@ -32,6 +32,7 @@ class TestVideos:
         source: Where the list was read from.
         split: Which part of it this is, in words.
         recipe: The ``data.preprocessing`` of the recipe; empty where none was given.
+        matched: How their classes were matched with those of a network, in words.
     """
 
     __test__ = False  # pytest takes a class of this name for tests
@@ -40,45 +41,120 @@ class TestVideos:
     source: str
     split: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    matched: str = ""
 
 
-def read_videos(
-    word: str,
+def named_files(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Files as they are, folders as the videos that training reads from them, patterns as what they match.
+
+    A folder without videos that has images is a folder of frames.
+
+    Args:
+        words: Paths and patterns.
+
+    Returns:
+        The videos; and a sentence about what is passed over in each folder.
+
+    Raises:
+        UsageError: A folder or a pattern without a video.
+    """
+    videos: list[Path] = []
+    told: list[str] = []
+    for word in words:
+        path = Path(word)
+        if path.exists() or not glob.has_magic(word):
+            matches = [path]
+        else:
+            matches = sorted(map(Path, glob.glob(word, recursive=True)))  # noqa: PTH207  Path takes no absolute pattern
+            if not matches:
+                raise UsageError(f"No file matches {word}.")
+        for match in matches:
+            inside, passed_over = _inside(match) if match.is_dir() else ([match], "")
+            videos += inside
+            told += [f"Passed over in {match}: {passed_over}."] if passed_over else []
+    return videos, told
+
+
+def _inside(folder: Path) -> tuple[list[Path], str]:
+    """The videos of a folder, and how many other files it has.
+
+    Raises:
+        UsageError: There is none.
+    """
+    found = files_below(folder)
+    if found.videos:
+        return [folder / name for name in found.videos], found.passed_over()
+    if any(item.suffix.casefold() in IMAGE_SUFFIXES for item in folder.iterdir()):
+        return [folder], ""
+    rest = found.passed_over()
+    raise UsageError(f"There is no video in the folder {folder}" + (f": it has {rest}." if rest else "."))
+
+
+def read_test_videos(
+    source: str | Path,
     *,
-    data: str | None = None,
-    root: str | None = None,
-    classes: str | None = None,
+    root: str | Path | None = None,
+    classes: str | Sequence[str] | None = None,
     split: str | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
 ) -> TestVideos:
     """The videos of a list, of a folder, or of a recipe.
 
     Args:
-        word: A list, a folder, a recipe's name, or a YAML file.
-        data: The list to test on instead of the recipe's own.
+        source: A list or a folder; with a recipe its name, for messages.
         root: Where relative paths start.
-        classes: Names of the list's class numbers: a label space, or a file with a name a line.
+        classes: Names of the list's class numbers: a label space, a file with one name per line, or the names.
         split: Only these; "all"; None: the test videos, else the validation videos, else the ones without a mark.
+        recipe: Its content; its section ``data`` names the list, the root and the classes.
+        data: The list to test on instead of the recipe's own.
 
     Returns:
         The videos, with the class numbers of the list.
 
     Raises:
-        UsageError: There is no such list, folder or recipe, or none of its videos is of the split.
+        UsageError: There is no such list or folder, or none of its videos is of the split.
     """
-    path = Path(word)
-    if path.exists() and path.suffix not in YAML:
-        return _chosen(word, _read(word, root, classes), split)
-    recipe = _read_recipe(word)
+    if recipe is None:
+        return _chosen(str(source), _read(str(source), root, classes), split)
     section = recipe.get("data") or {}
     role = next((name for name in ("test", "val", "train") if section.get(name)), None)
-    source = data or (section[role] if role else None)
-    if source is None:
-        raise UsageError(f"{word} does not say where the videos are: give --data LIST, perhaps with --root FOLDER.")
+    found_in = data or (section[role] if role else None)
+    if found_in is None:
+        raise UsageError(f"{source} does not say where the videos are: give --data LIST, perhaps with --root FOLDER.")
     root = root or section.get("root")
     whole = data is None and role != "train"  # a list that is there for testing need not mark its videos
-    records = _read(source, root, classes or section.get("classes"), whole=whole)
-    found = _chosen(str(source), records, split or (role if whole else None), takes_all=whole and split is None)
+    records = _read(str(found_in), root, classes or section.get("classes"), whole=whole)
+    split_or_role = split or (role if whole else None)
+    found = _chosen(str(found_in), records, split_or_role, takes_all=whole and split is None)
     return replace(found, recipe=section.get("preprocessing") or {})
+
+
+def subset(
+    records: Sequence[VideoRecord], *, only_classes: Sequence[str] | None = None, max_videos: int | None = None
+) -> list[VideoRecord]:
+    """The first videos of some classes.
+
+    Args:
+        records: At least one.
+        only_classes: Names, or numbers where the list has no names; None: all.
+        max_videos: None: all.
+
+    Raises:
+        UsageError: No video is of these classes.
+    """
+    kept = list(records)
+    if only_classes:
+        wanted = ClassNames(only_classes, called="--only-classes")
+        kept = [record for record in kept if any(wanted.find(str(name)) is not None for name in _called(record))]
+        if not kept:
+            raise UsageError(f"No video is of the classes {', '.join(only_classes)}.")
+    return kept[:max_videos]
+
+
+def _called(record: VideoRecord) -> tuple[object, ...]:
+    named = record.label if record.label_name is None else record.label_name
+    return named if isinstance(named, tuple) else (named,)
 
 
 def recipe_views(recipe: Mapping[str, Any], own: Preprocessing) -> dict[str, int]:
@@ -112,7 +188,7 @@ def read_classes(word: str | Sequence[str]) -> tuple[str, ...]:
         raise UsageError(f"{error} Or give a file with a class name a line.") from error
 
 
-def in_head_order(records: Sequence[VideoRecord], model: UniFormerV2) -> tuple[list[VideoRecord], str]:
+def in_head_order(records: Sequence[VideoRecord], head_names: Sequence[str]) -> tuple[list[VideoRecord], str]:
     """The records with the class numbers of the network's head.
 
     Names are matched where the list has any; Kinetics' classes that were renamed are the same class. Where the list
@@ -120,7 +196,7 @@ def in_head_order(records: Sequence[VideoRecord], model: UniFormerV2) -> tuple[l
 
     Args:
         records: With the class numbers of their list.
-        model: The network, which may know how its classes are called.
+        head_names: How the network's classes are called, in the order of its head; may be empty.
 
     Returns:
         The records, and what was done, in words.
@@ -128,7 +204,6 @@ def in_head_order(records: Sequence[VideoRecord], model: UniFormerV2) -> tuple[l
     Raises:
         UsageError: A class of the list is none of the network's, or cannot be compared with them.
     """
-    head_names = model.info.class_names
     names = {name: None for record in records for name in _names(record)}
     if not names:
         return _numbered(records, head_names)
@@ -177,14 +252,7 @@ def _numbered(records: Sequence[VideoRecord], head_names: Sequence[str]) -> tupl
     return matched, "class numbers are matched by the checkpoint's names, their order differs"
 
 
-def _read_recipe(word: str) -> dict[str, Any]:
-    try:
-        return yaml.safe_load(recipe_path(word).read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{word} is no YAML: {error}") from error
-
-
-def _read(source: str, root: str | None, classes: Any, *, whole: bool = False) -> list[VideoRecord]:
+def _read(source: str, root: str | Path | None, classes: Any, *, whole: bool = False) -> list[VideoRecord]:
     known = None if classes is None else read_classes(classes)
     try:
         return read_records(source, classes=known, root=root, val_fraction=0.0 if whole else None)

@@ -1,4 +1,4 @@
-"""Several processes for one verb: those that ``torchrun`` or a cluster started, or those that we start here."""
+"""Several processes for one task: those that ``torchrun`` or a cluster started, or those that we start here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Any, Final
 
-from uniformerv2.commands.options import UsageError
+from uniformerv2.core.messages import UsageError
 from uniformerv2.core.workers import end_with_parent, nothing_from_here
 
 __all__ = ["Place", "ProcessGroup", "own_place"]
@@ -109,10 +109,8 @@ class ProcessGroup:
             ChildProcessError: It failed, or was killed.
         """
         if not self._words.empty():
-            is_usage, words = self._words.get()
-            if is_usage:
-                raise UsageError(words)
-            raise ChildProcessError(words)
+            kind, words, where = self._words.get()
+            raise kind(words) from ChildProcessError(f"in process {rank}:\n{where}")  # shown by --debug
         if exit_code and (rank or exit_code != 1):  # the first one ends with 1 where no video could be read
             raise ChildProcessError(f"process {rank} ended with exit code {exit_code}.")
 
@@ -124,15 +122,15 @@ def _work(function: Callable[[argparse.Namespace], int], options: argparse.Names
     try:
         code = function(options)
     except UsageError as error:
-        words.put((True, str(error)))
+        words.put((UsageError, str(error), traceback.format_exc()))
         code = 2
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        words.put((False, str(error)))
+        words.put((ChildProcessError, str(error), traceback.format_exc()))
         code = 1
     except KeyboardInterrupt:
         code = 130
     except Exception as error:  # a defect: seen with its traceback
         traceback.print_exc()
-        words.put((False, f"process {place.rank} failed: {type(error).__name__}"))
+        words.put((ChildProcessError, f"process {place.rank} failed: {type(error).__name__}", traceback.format_exc()))
         code = 1
     sys.exit(code)

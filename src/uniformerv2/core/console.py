@@ -1,4 +1,7 @@
-"""How far a long run is: a moving bar on a terminal, lines elsewhere, never silent for long. Both on stderr."""
+"""Where a command prints: consoles that a name cannot control, and how far a long run is.
+
+Progress is a moving bar on a terminal and lines elsewhere, both on stderr, and is never silent for long.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,20 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
+from rich.segment import Segment
+from rich.text import Text
 
-__all__ = ["Progress", "Ticker", "duration"]
+from uniformerv2.core.messages import duration
+from uniformerv2.core.terminal import harmless
+
+__all__ = ["EVERY_SECONDS", "Progress", "Ticker", "make_console", "write_line"]
 
 EVERY_SECONDS: Final = 2.0
 MOST_SECONDS: Final = 30.0
@@ -25,15 +33,46 @@ ONE_RUN_SECONDS: Final = 10.0
 """What was said no longer ago was said by the stage before, and its silence counts."""
 
 
-def duration(seconds: float) -> str:
-    """In the largest unit that makes sense.
+class HarmlessConsole(Console):
+    """A console whose colours are ours: sequences in a name, a path or a message are shown, not obeyed."""
 
-    >>> duration(42), duration(200), duration(9000)
-    ('42 s', '3.3 min', '2.5 h')
+    def render_str(self, text: str, **options: Any) -> Text:
+        """As ``Console.render_str``, before widths are measured."""
+        return super().render_str(harmless(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As ``Console.render``; also what came as ``Text``."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=harmless(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, which ends quietly when nobody reads on.
+
+        Raises:
+            BrokenPipeError: Always.
+        """
+        self.quiet = True
+        raise BrokenPipeError
+
+
+def make_console(*, stderr: bool = False, quiet: bool = False, width: int = 10_000) -> Console:
+    """A console that cuts nothing off when its output goes to a file or a pipe.
+
+    Args:
+        stderr: Print there instead of stdout.
+        quiet: Print nothing.
+        width: Columns where there is no terminal.
     """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    console = HarmlessConsole(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=True)
+    if console.is_terminal:
+        return console
+    return HarmlessConsole(stderr=stderr, quiet=quiet, highlight=False, soft_wrap=True, width=width)
+
+
+def write_line(text: str) -> None:
+    """Write a line to stdout at once: who reads a pipe waits for no buffer, and a stopped run leaves whole lines."""
+    sys.stdout.write(f"{harmless(text)}\n")
+    sys.stdout.flush()
 
 
 class Ticker:
@@ -55,7 +94,7 @@ class Ticker:
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
 
     def start(self) -> None:
-        """From now on."""
+        """Begin to write lines."""
         now = self._start = time.monotonic()
         self._spoke = Ticker._last_said if now - Ticker._last_said < ONE_RUN_SECONDS else now
         self._thread.start()
@@ -67,7 +106,7 @@ class Ticker:
             self._thread.join()
 
     def said(self) -> None:
-        """Something was written."""
+        """Note that something was written."""
         self._spoke = Ticker._last_said = time.monotonic()
 
     def tick(self) -> None:
@@ -93,6 +132,7 @@ class Progress:
         done: How many of these were done in an earlier run; they do not count for the rate.
         every_seconds: Between two lines at first, where stderr is no terminal.
         has_bar: False: lines on a terminal too, where something else may draw a bar meanwhile.
+        is_quiet: Show nothing.
     """
 
     def __init__(
@@ -103,8 +143,10 @@ class Progress:
         done: int = 0,
         every_seconds: float = EVERY_SECONDS,
         has_bar: bool = True,
+        is_quiet: bool = False,
     ) -> None:
         self._what = what
+        self._is_quiet = is_quiet
         self._total = total
         self._done = done
         self._num_bad = 0
@@ -113,21 +155,21 @@ class Progress:
         self._ticker = Ticker(self._line, every_seconds=every_seconds)
         self._bar: Bar | None = None
         console = Console(stderr=True)
-        if has_bar and console.is_terminal:
+        if has_bar and console.is_terminal and not is_quiet:
             columns: tuple[Any, ...] = (SpinnerColumn(), TextColumn("{task.description}"))
             if total is not None:
                 columns += (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
             self._bar = Bar(*columns, TimeElapsedColumn(), console=console, transient=True)
             self._task = self._bar.add_task(what, total=total, completed=done, rate="")
 
-    def advance(self, *, is_bad: bool) -> None:
-        """One more is done."""
-        self._done += 1
+    def advance(self, count: int = 1, *, is_bad: bool = False) -> None:
+        """So many more are done."""
+        self._done += count
         self._num_bad += is_bad
         self._first = self._first or (time.monotonic(), self._done)
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, rate=self._rate())
-        else:
+            self._bar.update(self._task, advance=count, rate=self._rate())
+        elif not self._is_quiet:
             self._ticker.tick()
 
     def _line(self) -> str:
@@ -148,7 +190,7 @@ class Progress:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
-        else:
+        elif not self._is_quiet:
             self._ticker.start()
         return self
 

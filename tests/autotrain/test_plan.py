@@ -15,11 +15,7 @@ from safetensors.torch import save_file
 from tests.media import write_video
 from tests.training.fake_clips import NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing, save_model
-from uniformerv2.autotrain.choose import Asked, make_plan
-from uniformerv2.autotrain.measure import _Trial, estimate, largest_batch_size
-from uniformerv2.autotrain.plan import (
-    Rates,
-    TrainingPlan,
+from uniformerv2.autotrain.choose import (
     default_batch_size,
     default_dropout,
     default_epochs,
@@ -27,9 +23,12 @@ from uniformerv2.autotrain.plan import (
     default_rates,
     default_stages,
     default_views,
+    make_plan,
 )
+from uniformerv2.autotrain.measure import _Trial, estimate, largest_batch_size
+from uniformerv2.autotrain.plan import Rates, TrainingPlan, TrainOptions, is_video_network
 from uniformerv2.autotrain.run import RunFolder, _choose
-from uniformerv2.autotrain.start import arm_image_vit, is_image_vit, load_video_network, weights_to_fetch
+from uniformerv2.autotrain.start import arm_image_vit, check_backbone, load_video_network, weights_to_fetch
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset
@@ -231,8 +230,8 @@ class TestRules:
 
 class TestMakePlan:
     def make(self, checkpoint, found=None, **asked):
-        asked = Asked(data="videos", backbone=checkpoint, **asked)
-        return make_plan(asked, found or splits(), out="runs/x", device=CPU, num_workers=0)
+        options = TrainOptions(data="videos", model=checkpoint, num_workers=0, **asked)
+        return make_plan(options, found or splits(), device=CPU)
 
     def test_every_open_choice_has_a_reason(self, checkpoint):
         plan, network = self.make(checkpoint)
@@ -251,7 +250,7 @@ class TestMakePlan:
             "augmentation",
             "precision",
             "batch_size",
-            "rates",
+            "learning_rate",
             "epochs",
             "num_clips",
             "num_crops",
@@ -270,10 +269,10 @@ class TestMakePlan:
             "preset": "motion",
             "freeze_backbone": True,
             "augmentation": "strong",
-            "precision": "bf16-mixed",
             "seed": 7,
         }
-        plan, network = self.make(checkpoint, learning_rate=1e-3, **asked)
+        plan, network = self.make(checkpoint, learning_rate=1e-3, precision="bf16", **asked)
+        assert plan.precision == "bf16-mixed"
         assert {name: getattr(plan, name) for name in asked} == asked
         assert plan.rates.learning_rate == 1e-3
         assert set(plan.why) == {"split", "num_stages", "dropout"}
@@ -302,8 +301,8 @@ class TestMakePlan:
 
     def test_refused(self, checkpoint):
         with pytest.raises(ValueError, match="has its own: name the image ViT"):
-            self.make(checkpoint, weights="vit.safetensors")
-        with pytest.raises(ValueError, match="learning_rate is above 0"):
+            self.make(checkpoint, backbone_weights="vit.safetensors")
+        with pytest.raises(ValueError, match="--learning-rate must be above 0"):
             self.make(checkpoint, learning_rate=-1.0)
         with pytest.raises(ValueError, match="--stages is for an image ViT"):
             self.make(checkpoint, num_stages=2)
@@ -322,11 +321,14 @@ class TestStart:
         assert (other.info.preprocessing["num_frames"], other.info.preprocessing["image_size"]) == (8, 64)
 
     def test_names(self, checkpoint):
-        assert is_image_vit("vit_small_patch14_dinov2.lvd142m")
-        assert not is_image_vit("uniformerv2_b16_k400_8x224")
-        assert not is_image_vit(checkpoint)
-        with pytest.raises(ValueError, match=r"'vit_tiny_patch61_224' is no checkpoint, no model of the zoo"):
-            is_image_vit("vit_tiny_patch61_224")
+        check_backbone("vit_small_patch14_dinov2.lvd142m")
+        assert not is_video_network("vit_small_patch14_dinov2.lvd142m")
+        for name in ("uniformerv2_b16_k400_8x224", checkpoint):
+            assert is_video_network(name)
+            with pytest.raises(ValueError, match=f"is a video network: give --model {re.escape(name)}"):
+                check_backbone(name)
+        with pytest.raises(ValueError, match=r"'vit_tiny_patch61_224' is no image ViT of timm; such are: "):
+            check_backbone("vit_tiny_patch61_224")
 
     def test_image_vit_from_a_file(self, tmp_path):
         vit = timm.create_model(TINY_VIT, num_classes=0)
@@ -349,7 +351,7 @@ class TestStart:
         assert re.fullmatch(r"timm/vit_tiny_patch16_224\.\w+ of the Hugging Face hub, about 2\d MB", told)
         assert weights_to_fetch(TINY_VIT, network, weights="vit.safetensors") is None
         monkeypatch.setenv("UNIFORMERV2_OFFLINE", "1")
-        with pytest.raises(DownloadError, match="--weights FILE"):
+        with pytest.raises(DownloadError, match="--backbone-weights FILE"):
             arm_image_vit(TINY_VIT, weights=None, **wanted)
 
     def test_a_plan_needs_no_weights_of_the_zoo(self, tmp_path, monkeypatch, checkpoint):
