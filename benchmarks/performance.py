@@ -28,8 +28,8 @@ from typing import Final
 from PIL import Image
 
 from uniformerv2.data.list_files import write_lists
-from uniformerv2.lab.benchmark.decoders import evenly_chosen
 from uniformerv2.lab.benchmark.figures import draw
+from uniformerv2.lab.benchmark.reading import evenly_chosen
 from uniformerv2.lab.benchmark.report import BenchmarkReport
 from uniformerv2.lab.benchmark.tables import table_of
 

@@ -25,7 +25,7 @@ from uniformerv2.autotrain.choose import (
     default_views,
     make_plan,
 )
-from uniformerv2.autotrain.measure import _Trial, estimate, largest_batch_size
+from uniformerv2.autotrain.measure import Trial, estimate, largest_batch_size
 from uniformerv2.autotrain.plan import Rates, TrainingPlan, TrainOptions, is_video_network
 from uniformerv2.autotrain.run import RunFolder, _choose
 from uniformerv2.autotrain.start import arm_image_vit, check_backbone, load_video_network, weights_to_fetch
@@ -405,8 +405,8 @@ class TestCost:
         found = replace(found, train=tuple(replace(record, path=video) for record in found.train))
         plan, network = TestMakePlan().make(checkpoint, found, batch_size=4)
         sizes, read = [], []
-        step, item = _Trial.step, VideoDataset.__getitem__
-        monkeypatch.setattr(_Trial, "step", lambda trial: (sizes.append(len(trial.video)), step(trial)))
+        step, item = Trial.step, VideoDataset.__getitem__
+        monkeypatch.setattr(Trial, "step", lambda trial: (sizes.append(len(trial.batch)), step(trial)))
         monkeypatch.setattr(VideoDataset, "__getitem__", lambda data, key: (read.append(key), item(data, key))[1])
         monkeypatch.setattr("uniformerv2.autotrain.measure._typical_seconds", self.one_second)
         preprocessing = Preprocessing(num_frames=NUM_FRAMES, image_size=SIZE)

@@ -10,7 +10,7 @@ import torch
 
 from tests.media import write_video
 from uniformerv2.cli import main
-from uniformerv2.lab.benchmark import decoders, pipeline
+from uniformerv2.lab.benchmark import pipeline, reading
 from uniformerv2.lab.benchmark.report import BenchmarkReport
 from uniformerv2.zoo.checkpoint import create_model, save_model
 
@@ -91,10 +91,10 @@ def test_growth(tmp_path):
 
 
 def test_decoders_on_the_same_frames_and_absent_ones_are_named(tmp_path, clips, monkeypatch):
-    monkeypatch.setitem(decoders.READERS, "missing", ("no_such_package", decoders.READERS["decord"][1]))
+    monkeypatch.setitem(reading.READERS, "missing", ("no_such_package", reading.READERS["decord"][1]))
     report = measured(tmp_path, "decode", clips, "--prepared", clips, "--max-videos", "2", "--repeats", "1")
     assert "no_such_package is not installed" in report.absent["missing"]
-    installed = len(decoders.READERS) - len(report.absent)
+    installed = len(reading.READERS) - len(report.absent)
     assert len(report.rows) == 2 * 2 * installed
     assert {row["num_videos"] for row in report.rows} == {2}
     assert all(row["ratio_to_first"] == 1 for row in report.rows if row["reader"] == "open_video, PyAV")
@@ -104,16 +104,16 @@ def test_decoders_on_the_same_frames_and_absent_ones_are_named(tmp_path, clips, 
     "name",
     [
         pytest.param(name, marks={"torchcodec": pytest.mark.ffmpeg, "decord": pytest.mark.peers}.get(package, ()))
-        for name, (package, _) in list(decoders.READERS.items())[1:]
+        for name, (package, _) in list(reading.READERS.items())[1:]
     ],
 )
 def test_every_reader_gives_the_same_frames(clips, name):
     def pictures(name):
-        frames = decoders.READERS[name][1](str(clips / "one" / "0.mp4"), [3, 11])
+        frames = reading.READERS[name][1](str(clips / "one" / "0.mp4"), [3, 11])
         frames = frames.numpy() if hasattr(frames, "numpy") else frames
         return (frames.transpose(0, 2, 3, 1) if frames.shape[1] == 3 else frames).astype(int)
 
-    if reason := decoders.why_absent(decoders.READERS[name][0]):
+    if reason := reading.why_absent(reading.READERS[name][0]):
         pytest.skip(reason)
     found, wanted = pictures(name), pictures("open_video, PyAV")
     assert found.shape == wanted.shape

@@ -412,7 +412,7 @@ class TestTraining:
         self, videos, tmp_path, monkeypatch, augmentation, preprocessing, epochs, num_views
     ):
         """With the augmentation off from one view, with it on from as many views as epochs; dropout is on."""
-        monkeypatch.setattr("uniformerv2.autotrain.run.augmentation_of", lambda plan: augmentation)
+        monkeypatch.setattr("uniformerv2.autotrain.run.augmentation_of", lambda name, **_: augmentation)
         start = frozen_network().state_dict()
         plan = self.plan(tmp_path / "videos", epochs=epochs)
         weights, result = self.trained(videos, plan, preprocessing)
@@ -426,7 +426,7 @@ class TestTraining:
 
     def test_more_epochs_than_views_are_another_training(self, videos, tmp_path, monkeypatch):
         """So that the test above can fail."""
-        monkeypatch.setattr("uniformerv2.autotrain.run.augmentation_of", lambda plan: AUGMENTATION)
+        monkeypatch.setattr("uniformerv2.autotrain.run.augmentation_of", lambda name, **_: AUGMENTATION)
         weights, _ = self.trained(videos, self.plan(tmp_path / "videos", epochs=2))
         again, _ = self.trained(videos, self.plan(tmp_path / "cache", epochs=2, cache_views=1))
         assert (again["head.weight"] - weights["head.weight"]).abs().max() > 1e-4

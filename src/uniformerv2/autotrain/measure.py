@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from uniformerv2.autotrain.plan import DEFAULT_CACHE_VIEWS, TrainingPlan
 from uniformerv2.data.annotations import VideoRecord
@@ -25,7 +26,7 @@ from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.feature_cache import clip_bytes, token_grid, token_shape
 
-__all__ = ["Estimate", "estimate", "largest_batch_size"]
+__all__ = ["Estimate", "Trial", "estimate", "largest_batch_size", "reading_seconds"]
 
 MEMORY_SHARE: Final = {"cpu": 0.5, "cuda": 0.85}
 """Of all memory, what a step may take."""
@@ -124,18 +125,27 @@ def estimate(
     runs, num_read = (ROUGHLY, ROUGHLY_READ) if is_rough else (CAREFULLY, READ)
     tried = 1 if is_rough and device.type == "cpu" else plan.batch_size  # there, time goes with the clips
     with torch.random.fork_rng():
-        trial = _Trial(network, preprocessing, tried, device, plan.precision, runs=runs)
+        trial = Trial(network, _noise(tried, preprocessing, device), plan.precision, runs=runs)
         step_seconds, eval_seconds = trial.step_seconds() * plan.batch_size / tried, trial.eval_seconds() / tried
     memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
-    chosen = records[:: max(1, len(records) // num_read)][:num_read]
-    reading = _reading_seconds(chosen, preprocessing, augmentation) / max(1, plan.num_workers)
+    chosen = [replace(record, label=0) for record in records[:: max(1, len(records) // num_read)][:num_read]]
+    videos = VideoDataset(chosen, preprocessing, augmentation=augmentation, num_classes=None)
+    reading = reading_seconds(videos, num_read) / max(1, plan.num_workers)
     both: Callable[[float, float], float] = max if device.type == "cuda" else operator.add  # they share the cores
     step, val = both(step_seconds, reading * plan.batch_size), both(eval_seconds, reading) * plan.num_val
     num_cached = plan.cache_views and plan.cache_views * plan.num_train + plan.num_val
     caching = both(eval_seconds, reading) * num_cached
     if plan.cache_views:
         with torch.random.fork_rng():
-            cached = _TokenTrial(network, preprocessing, tried, device, plan.precision, runs=runs)
+            tokens = torch.randn(tried, *token_shape(network, preprocessing), device=device)
+            grid = token_grid(network, preprocessing)
+            cached = Trial(
+                network,
+                tokens,
+                plan.precision,
+                forward=lambda network, batch: network.forward_tokens(batch.unbind(1), grid),
+                runs=runs,
+            )
             step = cached.step_seconds() * plan.batch_size / tried
             val = cached.eval_seconds() / tried * plan.num_val
     views = plan.num_clips * plan.num_crops
@@ -155,40 +165,33 @@ def estimate(
     )
 
 
-class _Trial:
-    """Training steps of a copy of the network on noise.
+class Trial:
+    """Training steps of a copy of a network on noise.
 
     Args:
-        network: Left as it is.
-        preprocessing: Decides the size of a clip.
-        batch_size: Clips.
-        device: Where.
+        network: Left as it is; it is called with the batch.
+        batch: What a step gets, on the device of the trial.
         precision: Lightning's word.
+        forward: Called with the copy and the batch, where a step does not call the network itself.
         runs: How often a thing is timed, see ``CAREFULLY``.
     """
 
     def __init__(
         self,
-        network: UniFormerV2,
-        preprocessing: Preprocessing,
-        batch_size: int,
-        device: torch.device,
+        network: nn.Module,
+        batch: Tensor,
         precision: str,
         *,
+        forward: Callable[[Any, Tensor], Any] = operator.call,
         runs: range = CAREFULLY,
     ) -> None:
-        self.runs = runs
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        self.device = device
+        self.runs, self.batch, self.device = runs, batch, batch.device
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         self.is_bfloat16 = precision.startswith("bf16")
-        self.network = copy.deepcopy(network).to(device).train()
+        self.network = copy.deepcopy(network).to(self.device).train()
         self.optimizer = torch.optim.AdamW([weight for weight in self.network.parameters() if weight.requires_grad])
-        self.video = torch.randn(batch_size, preprocessing.num_frames, 3, *_sides(preprocessing), device=device)
-
-    def forward(self) -> Tensor:
-        """Logits of the batch."""
-        return self.network(self.video)
+        self.forward = partial(forward, self.network, batch)
 
     def step(self) -> None:
         """Forward, backward, update."""
@@ -245,28 +248,13 @@ def _typical_seconds(work: Callable[[], object], wait: Callable[[], object], run
     return median(seconds[1:])
 
 
-class _TokenTrial(_Trial):
-    """The same from tokens of a frozen image ViT."""
-
-    def __init__(
-        self, network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, *rest: Any, **more: Any
-    ) -> None:
-        super().__init__(network, preprocessing, batch_size, *rest, **more)
-        self.grid = token_grid(network, preprocessing)
-        self.video = torch.randn(batch_size, *token_shape(network, preprocessing), device=self.device)
-
-    def forward(self) -> Tensor:
-        """Logits of the batch."""
-        return self.network.forward_tokens(self.video.unbind(1), self.grid)
-
-
 def _is_held(
     network: UniFormerV2, preprocessing: Preprocessing, batch_size: int, device: torch.device, precision: str
 ) -> bool:
     """Whether two steps fit: the second has the optimiser's moments."""
     total = torch.cuda.get_device_properties(device).total_memory
     try:
-        trial = _Trial(network, preprocessing, batch_size, device, precision)
+        trial = Trial(network, _noise(batch_size, preprocessing, device), precision)
         trial.step()
         trial.step()
         return trial.peak_bytes() < MEMORY_SHARE["cuda"] * total
@@ -286,6 +274,11 @@ def _counted_bytes(network: UniFormerV2, preprocessing: Preprocessing, batch_siz
     return weights + round(batch_size * summary.activation_bytes * height * width / area)
 
 
+def _noise(batch_size: int, preprocessing: Preprocessing, device: torch.device) -> Tensor:
+    """Clips [B, T, 3, h, w]."""
+    return torch.randn(batch_size, preprocessing.num_frames, 3, *_sides(preprocessing), device=device)
+
+
 def _sides(preprocessing: Preprocessing) -> tuple[int, int]:
     size = preprocessing.image_size
     return (size, size) if isinstance(size, int) else size
@@ -299,17 +292,18 @@ def _memory_bytes() -> float:
         return float("inf")
 
 
-def _reading_seconds(
-    records: Sequence[VideoRecord], preprocessing: Preprocessing, augmentation: TrainAugmentation
-) -> float:
-    """Decoding and augmenting one training clip, the median over the videos after one that warms up."""
-    dataset = VideoDataset(
-        [replace(record, label=0) for record in records], preprocessing, augmentation=augmentation, num_classes=None
-    )
-    dataset[0]
+def reading_seconds(videos: VideoDataset, num_read: int) -> float:
+    """Decoding and augmenting one clip: the median over some of the videos after one that warms up.
+
+    Args:
+        videos: Read without worker processes.
+        num_read: How many of them are read, from all over the data.
+    """
+    chosen = range(0, len(videos), max(1, len(videos) // num_read))[:num_read]
+    videos[chosen[0]]
     seconds = []
-    for index in range(min(1, len(records) - 1), len(records)):
+    for index in chosen[1:] or chosen:
         start = time.perf_counter()
-        dataset[index]
+        videos[index]
         seconds.append(time.perf_counter() - start)
     return median(seconds)

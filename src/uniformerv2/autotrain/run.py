@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions, request_in_todays_words
+from uniformerv2.autotrain.plan import AugmentationName, TrainingPlan, TrainOptions, request_in_todays_words
 from uniformerv2.core.console import Progress
 from uniformerv2.core.devices import best_device, existing_device
 from uniformerv2.core.files import check_room, remove_leftovers
@@ -62,7 +62,10 @@ if TYPE_CHECKING:
 else:
     lightning = require("lightning.pytorch", extra="train")
 
-__all__ = ["RunFolder", "TrainingResult", "augmentation_of", "data_module", "device_of", "quiet_lightning", "run_plan"]
+__all__ = [
+    *("RunFolder", "TrainingResult", "augmentation_of", "data_module", "device_of", "make_trainer", "quiet_lightning"),
+    "run_plan",
+]
 
 LIGHT_AREA: Final = (0.4, 1.0)
 MAX_FAILED: Final = 0.1
@@ -156,10 +159,43 @@ class TrainingResult:
     log: Path
 
 
-def augmentation_of(plan: TrainingPlan) -> TrainAugmentation:
-    """Of the published recipes, or a lighter one; see ``AugmentationName``."""
-    strong = TrainAugmentation(image_size=plan.image_size, flip=plan.flip)
-    return strong if plan.augmentation == "strong" else replace(strong, rand_augment=None, area=LIGHT_AREA)
+def augmentation_of(name: AugmentationName, *, image_size: int | tuple[int, int], flip: float) -> TrainAugmentation:
+    """The augmentation of the published recipes, or a lighter one; see ``AugmentationName``."""
+    strong = TrainAugmentation(image_size=image_size, flip=flip)
+    return strong if name == "strong" else replace(strong, rand_augment=None, area=LIGHT_AREA)
+
+
+def make_trainer(
+    folder: Path,
+    *,
+    epochs: int,
+    precision: Any,
+    device: torch.device,
+    callbacks: Sequence[lightning.Callback],
+    **options: Any,
+) -> lightning.Trainer:
+    """Lightning's Trainer as ``train`` and ``ablate`` use it.
+
+    Args:
+        folder: Where Lightning may write.
+        epochs: Passes over the training videos.
+        precision: Lightning's word.
+        device: Where to train.
+        callbacks: In their order; the mean loss of each epoch is logged in any case.
+        **options: Further arguments of the Trainer: loggers, plugins, what is left out.
+    """
+    return lightning.Trainer(
+        default_root_dir=folder,
+        max_epochs=epochs,
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=1 if device.index is None else [device.index],
+        precision=precision,
+        callbacks=[EpochLoss(), *callbacks],
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
 
 
 def run_plan(
@@ -240,7 +276,7 @@ def _train(
     stop = StopCleanly(folder.last)
     best = _keep_best(plan, folder)
     last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
-    trainer = _trainer(plan, folder, [EpochLoss(), *callbacks, stop, ExactResume(), best, last])
+    trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), best, last])
     with stop.listening(trainer):
         trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
         score = _last_score(trainer, classifier, data, plan)
@@ -274,7 +310,7 @@ def data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, res
     fields: dict[str, Any] = {
         "val": splits.val,
         "test": splits.test,
-        "augmentation": augmentation_of(plan),
+        "augmentation": augmentation_of(plan.augmentation, image_size=plan.image_size, flip=plan.flip),
         "batch_size": plan.batch_size,
         "eval_batch_size": max(1, plan.batch_size // 2),  # all views of a video lie in memory
         "num_workers": plan.num_workers,
@@ -324,21 +360,15 @@ def _trainer(plan: TrainingPlan, folder: RunFolder, callbacks: Sequence[lightnin
     loggers: list[Any] = [lightning.loggers.CSVLogger(folder.path, name="logs", flush_logs_every_n_steps=1)]
     if importlib.util.find_spec("tensorboard"):
         loggers.append(lightning.loggers.TensorBoardLogger(folder.path, name="tensorboard", version=""))
-    precision: Any = plan.precision
-    device = device_of(plan)
-    return lightning.Trainer(
-        default_root_dir=folder.path,
-        max_epochs=plan.epochs,
-        accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=1 if device.index is None else [device.index],
-        precision=precision,
+    return make_trainer(
+        folder.path,
+        epochs=plan.epochs,
+        precision=plan.precision,
+        device=device_of(plan),
+        callbacks=callbacks,
         logger=loggers,
         log_every_n_steps=min(10, plan.steps_per_epoch),
-        callbacks=list(callbacks),
         plugins=[WholeFileIO()],
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
 
 

@@ -190,9 +190,8 @@ def prepare(options: TrainOptions, *, dry_run: bool = False, progress: bool = Tr
     size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
     preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
     with Progress("measure a few steps", None, is_quiet=not progress):
-        cost = estimate(
-            network, plan, preprocessing, augmentation_of(plan), splits.train, device=device, is_rough=dry_run
-        )
+        augmentation = augmentation_of(plan.augmentation, image_size=plan.image_size, flip=plan.flip)
+        cost = estimate(network, plan, preprocessing, augmentation, splits.train, device=device, is_rough=dry_run)
     to_fetch = weights_to_fetch(plan.start, network, weights=plan.backbone_weights) if dry_run else None
     return Prepared(options=options, splits=splits, plan=plan, network=network, cost=cost, to_fetch=to_fetch)
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from uniformerv2.lab.ablation import Suite
-    from uniformerv2.lab.ablation_cost import GridCost
-    from uniformerv2.lab.ablation_grid import Grid, Run, RunResult
+    from uniformerv2.lab.ablation_grid import Grid, GridCost, Run, RunResult
     from uniformerv2.lab.ablation_table import VariantRow
 
 __all__ = ["add_arguments", "check", "run"]
@@ -95,9 +94,9 @@ def run(options: argparse.Namespace) -> int:
     exceptions = require("lightning.pytorch.utilities.exceptions", extra="train")
 
     from uniformerv2.core.console import make_console
-    from uniformerv2.lab.ablation_cost import grid_cost
-    from uniformerv2.lab.ablation_grid import Grid, read_task
+    from uniformerv2.lab.ablation_grid import Grid, grid_cost
     from uniformerv2.lab.ablation_table import markdown
+    from uniformerv2.lab.ablation_task import read_task
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     console = make_console(stderr=options.json)
@@ -196,8 +195,8 @@ def _carry_out(grid: Grid) -> list[RunResult]:
 
 
 def _write(grid: Grid, results: Sequence[RunResult], *, task: str) -> tuple[list[VariantRow], Path]:
-    from uniformerv2.lab.ablation_grid import source_of
     from uniformerv2.lab.ablation_table import VariantHits, tabulate, write_results
+    from uniformerv2.lab.ablation_task import source_of
 
     hits = [
         VariantHits(name, [one.measured.hits for one in results if one.variant == name and one.measured is not None])

@@ -22,7 +22,7 @@ from uniformerv2.commands.options import (
 )
 from uniformerv2.core.messages import UsageError
 from uniformerv2.core.optional import require
-from uniformerv2.lab.benchmark.choices import FIGURE_SUFFIXES, FRAMES, PASSES, PRECISIONS, SIZES
+from uniformerv2.lab.benchmark import FIGURE_SUFFIXES, FRAMES, PASSES, PRECISIONS, SIZES
 
 if TYPE_CHECKING:
     from uniformerv2.lab.benchmark.report import BenchmarkReport

@@ -14,11 +14,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from difflib import get_close_matches
+from functools import cache
 from re import fullmatch
-from typing import Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -26,42 +27,38 @@ from uniformerv2.data.transforms import Sampling
 from uniformerv2.model.config import FusionName
 from uniformerv2.training.recipes import suite_path
 
-__all__ = ["AblationSettings", "Suite", "read_suite"]
+__all__ = ["PRETRAINED", "RANDOM", "AblationSettings", "Suite", "read_suite"]
 
 NAME: Final = r"[a-z0-9][a-z0-9_]*"
-
-LocalRelation = Literal["convolution", "attention"]
-GlobalRelation = Literal["attention", "average"]
-Augmentation = Literal["none", "light", "strong"]
-Blocks = tuple[int, ...] | Literal["all"]
 
 PRETRAINED: Final = "pretrained"
 RANDOM: Final = "random"
 
-_CHOICES: Final[Mapping[str, Collection[object]]] = {
-    "sampling": get_args(Sampling),
-    "tubelet_size": (1, 2),
-    "local_steps": (0, 1, 2),
-    "local_relation": get_args(LocalRelation),
-    "fusion": get_args(FusionName),
-    "global_relation": get_args(GlobalRelation),
-    "augmentation": get_args(Augmentation),
-}
-_LOWEST: Final = {
-    "num_frames": 1,
-    "image_size": 1,
-    "num_blocks": 1,
-    "frame_stride": 1,
-    "epochs": 1,
-    "batch_size": 1,
-    "repeats": 1,
-    "cache_views": 0,
-}
-_OPTIONAL: Final = frozenset({"num_blocks", "learning_rate", "dropout"})
-_WORDS: Final = ("backbone", "weights")
-_SWITCHES: Final = ("freeze_backbone", "has_global", "has_positions", "has_feed_forward")
-_BLOCKS: Final = ("local_blocks", "fusion_stages")
-_PARTS: Final = ("dropout", "drop_path_rate", "warmup", "flip", "label_smoothing")
+
+class _Kind(NamedTuple):
+    """What a setting may be: in words, and whether a value is so."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def _number(words: str, holds: Callable[[float], bool], kinds: tuple[type, ...] = (int, float)) -> _Kind:
+    return _Kind(words, lambda value: type(value) in kinds and holds(value))
+
+
+def _are_blocks(value: object) -> bool:
+    return value == "all" or (isinstance(value, tuple) and bool(value) and all(type(one) is int for one in value))
+
+
+LocalRelation = Literal["convolution", "attention"]
+GlobalRelation = Literal["attention", "average"]
+Augmentation = Literal["none", "light", "strong"]
+Blocks = Annotated[tuple[int, ...] | Literal["all"], _Kind("'all' or a list of numbers of blocks", _are_blocks)]
+Count = Annotated[int, _number("a whole number from 1 on", lambda value: value >= 1, (int,))]
+CountOrZero = Annotated[int, _number("a whole number from 0 on", lambda value: value >= 0, (int,))]
+Part = Annotated[float, _number("from 0 to below 1", lambda value: 0 <= value < 1)]
+Rate = Annotated[float, _number("a number above 0", lambda value: value > 0)]
+Ratio = Annotated[float, _number("a number from 1 on", lambda value: value >= 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +68,14 @@ class AblationSettings:
     Attributes:
         backbone: timm's image ViT.
         weights: "pretrained" fetches timm's; "random" takes none; else a file with the image ViT's weights.
-        num_blocks: Keep only the first so many of its blocks; None: all.
+        num_blocks: Keep only its first blocks, as many as this; None: all.
         freeze_backbone: The backbone does not learn, nor do its tubelets.
-        num_frames: Of a clip.
+        num_frames: Frames per clip.
         image_size: Pixels of a square input.
         sampling: "segments" spreads a clip over the whole video, "dense" takes frames ``frame_stride`` apart.
-        frame_stride: For dense sampling.
-        tubelet_size: Frames of a time step, 1 or 2 (temporal downsampling).
-        local_steps: Local temporal steps of a block, 0 to 2.
+        frame_stride: Distance of the frames in dense sampling.
+        tubelet_size: Frames per time step, 1 or 2 (temporal downsampling).
+        local_steps: Local temporal steps per block, 0 to 2.
         local_relation: "attention" along time is not in the published model.
         local_reduction: C divided by the channels of the bottleneck.
         local_blocks: Blocks that have local steps, negative ones from the end; the published ones are "all".
@@ -88,16 +85,16 @@ class AblationSettings:
         global_relation: "average" pooling in place of C_MHRA is not in the published model.
         has_positions: DPE in the global UniBlocks; the published model has it.
         has_feed_forward: FFN in the global UniBlocks; the published model has it.
-        dropout: In the FFN of global UniBlocks and before the head; None: what ``uniformerv2 train`` chooses.
-        drop_path_rate: Stochastic depth, of blocks that learn and of global UniBlocks.
+        dropout: Dropout in the FFN of global UniBlocks and before the head; None: what ``uniformerv2 train`` chooses.
+        drop_path_rate: Stochastic depth in blocks that learn and in global UniBlocks.
         epochs: Passes over the training videos.
-        batch_size: Videos of a step.
-        learning_rate: Highest rate; None: what ``uniformerv2 train`` chooses.
-        warmup: Of all epochs, 0 to 1.
+        batch_size: Videos per step.
+        learning_rate: The highest rate; None: what ``uniformerv2 train`` chooses.
+        warmup: Share of all epochs in which the rate rises, from 0 to below 1.
         augmentation: "light" crops, "strong" is the published one; "none" has neither crops nor flips.
         flip: Probability that a training clip is mirrored.
-        repeats: Clips of a video in a step (repeated augmentation).
-        label_smoothing: Of the loss.
+        repeats: Clips per video in a step (repeated augmentation).
+        label_smoothing: Label smoothing of the loss.
         cache_views: Augmented clips of each training video whose tokens are kept, with a frozen image ViT; 0: none.
 
     Raises:
@@ -106,16 +103,16 @@ class AblationSettings:
 
     backbone: str = "vit_small_patch14_dinov2"
     weights: str = PRETRAINED
-    num_blocks: int | None = None
+    num_blocks: Count | None = None
     freeze_backbone: bool = True
-    num_frames: int = 8
-    image_size: int = 112
+    num_frames: Count = 8
+    image_size: Count = 112
     sampling: Sampling = "segments"
-    frame_stride: int = 1
-    tubelet_size: int = 1
-    local_steps: int = 0
+    frame_stride: Count = 1
+    tubelet_size: Literal[1, 2] = 1
+    local_steps: Literal[0, 1, 2] = 0
     local_relation: LocalRelation = "convolution"
-    local_reduction: float = 1.5
+    local_reduction: Ratio = 1.5
     local_blocks: Blocks = "all"
     has_global: bool = True
     fusion: FusionName = "sequential"
@@ -123,70 +120,46 @@ class AblationSettings:
     global_relation: GlobalRelation = "attention"
     has_positions: bool = True
     has_feed_forward: bool = True
-    dropout: float | None = None
-    drop_path_rate: float = 0.0
-    epochs: int = 10
-    batch_size: int = 16
-    learning_rate: float | None = None
-    warmup: float = 0.1
+    dropout: Part | None = None
+    drop_path_rate: Part = 0.0
+    epochs: Count = 10
+    batch_size: Count = 16
+    learning_rate: Rate | None = None
+    warmup: Part = 0.1
     augmentation: Augmentation = "light"
-    flip: float = 0.5
-    repeats: int = 1
-    label_smoothing: float = 0.1
-    cache_views: int = 2
+    flip: Part = 0.5
+    repeats: Count = 1
+    label_smoothing: Part = 0.1
+    cache_views: CountOrZero = 2
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
+        for name, kind in _kinds().items():
             value = getattr(self, name)
-            _check(name, value, value in allowed and type(value) is type(next(iter(allowed))), _listed(allowed))
-        for name, lowest in _LOWEST.items():
-            self._check_number(name, int, f"a whole number from {lowest} on", lambda value, low=lowest: value >= low)
-        for name in _PARTS:
-            self._check_number(name, float, "from 0 to below 1", lambda value: 0 <= value < 1)
-        self._check_number("learning_rate", float, "a number above 0", lambda value: value > 0)
-        self._check_number("local_reduction", float, "a number from 1 on", lambda value: value >= 1)
-        for name in _WORDS:
-            _check(name, getattr(self, name), isinstance(getattr(self, name), str), "a word")
-        for name in _SWITCHES:
-            _check(name, getattr(self, name), isinstance(getattr(self, name), bool), "true or false")
-        for name in _BLOCKS:
-            blocks = tuple(value) if isinstance(value := getattr(self, name), list) else value
-            are_numbers = isinstance(blocks, tuple) and bool(blocks) and all(type(block) is int for block in blocks)
-            _check(name, value, blocks == "all" or are_numbers, "'all' or a list of numbers of blocks")
-            object.__setattr__(self, name, blocks)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, name, value)
+            if not kind.holds(value):
+                raise ValueError(f"{name} is {kind.words}, got {value!r}.")
         if self.num_frames % self.tubelet_size:
             raise ValueError(
                 f"num_frames must be a multiple of tubelet_size {self.tubelet_size}, got {self.num_frames}."
             )
 
-    def _check_number(self, name: str, kind: type, allowed: str, is_allowed: Any) -> None:
-        value = getattr(self, name)
-        if value is None and name in _OPTIONAL:
-            return
-        kinds = (int, float) if kind is float else (int,)
-        is_number = isinstance(value, kinds) and not isinstance(value, bool)
-        _check(name, value, is_number and is_allowed(value), allowed + " or null" * (name in _OPTIONAL))
-
     def changed(self, overrides: Mapping[str, Any]) -> Self:
-        """With other values.
-
-        Args:
-            overrides: Fields by name.
+        """The same with other values, by the names of the fields.
 
         Raises:
             ValueError: A name that is no field, or a value that is not allowed.
         """
-        known = [item.name for item in fields(self)]
-        for name in overrides:
-            _check_known("setting", name, known)
+        _check_known("setting", overrides, self)
         return replace(self, **overrides)
 
     def numbered(self, blocks: Blocks, depth: int) -> tuple[int, ...]:
-        """Numbers of blocks from 0 on, in order.
+        """Number blocks from 0 on, in order.
 
         Args:
             blocks: ``local_blocks`` or ``fusion_stages``.
-            depth: Blocks of the image ViT.
+            depth: How many blocks the image ViT has.
 
         Raises:
             ValueError: A block that is not there.
@@ -205,6 +178,25 @@ class AblationSettings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
+@cache
+def _kinds() -> dict[str, _Kind]:
+    """What each field of ``AblationSettings`` may be."""
+    return {name: _kind(hint) for name, hint in get_type_hints(AblationSettings, include_extras=True).items()}
+
+
+def _kind(hint: Any) -> _Kind:
+    choices = get_args(hint)
+    if get_origin(hint) is Annotated:
+        return choices[1]
+    if get_origin(hint) is Literal:
+        words = "one of " + ", ".join(map(repr, choices))
+        return _Kind(words, lambda value: value in choices and type(value) is type(choices[0]))
+    if type(None) in choices:
+        words, holds = _kind(choices[0])
+        return _Kind(f"{words} or null", lambda value: value is None or holds(value))
+    return _Kind("a word" if hint is str else "true or false", lambda value: isinstance(value, hint))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Suite:
     """A question, and the variants that answer it.
@@ -212,9 +204,9 @@ class Suite:
     Attributes:
         name: Small letters, digits and underscores.
         asks: The question, one sentence.
-        base: What all variants have unless they say otherwise.
-        variants: Name -> what it has otherwise.
+        variants: Name -> the settings that differ from ``base``.
         control: The variant that the others are compared with.
+        base: Settings of all variants that do not say otherwise.
         seeds: Each variant is trained once with each.
 
     Raises:
@@ -223,20 +215,28 @@ class Suite:
 
     name: str
     asks: str
-    base: Mapping[str, Any]
     variants: Mapping[str, Mapping[str, Any]]
     control: str
+    base: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seeds", tuple(self.seeds) if isinstance(self.seeds, list) else self.seeds)
+        mappings = {"base": self.base, "variants": self.variants}
+        if isinstance(self.variants, dict):
+            mappings |= {f"variant '{name}'": overrides for name, overrides in self.variants.items()}
+        for what, value in mappings.items():
+            if not isinstance(value, dict):
+                raise ValueError(f"{what} is a mapping (write {{}} for an empty one), got {value!r:.60}.")
+        if not isinstance(self.asks, str):
+            raise ValueError(f"asks is a sentence, got {self.asks!r:.60}.")
         for what, name in (("The name of a suite", self.name), *(("A variant", name) for name in self.variants)):
             if not isinstance(name, str) or not fullmatch(NAME, name):
                 raise ValueError(f"{what} has small letters, digits and underscores, got {name!r}.")
-        if not self.variants:
-            raise ValueError(f"Suite '{self.name}' has no variants; it needs at least one.")
         if not isinstance(self.control, str) or self.control not in self.variants:
             raise ValueError(f"control is one of {', '.join(self.variants)}, got {self.control!r}.")
+        if not isinstance(self.seeds, list | tuple):
+            raise ValueError(f"seeds is a list of whole numbers, got {self.seeds!r:.60}.")
+        object.__setattr__(self, "seeds", tuple(self.seeds))
         if wrong := [seed for seed in self.seeds if type(seed) is not int or seed < 0]:
             raise ValueError(f"A seed is a whole number from 0 on, got {wrong[0]!r}.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -256,7 +256,7 @@ class Suite:
             raise ValueError(f"Variant '{variant}' of suite '{self.name}': {error}") from error
 
     def with_base(self, overrides: Mapping[str, Any]) -> Self:
-        """With other base settings; what a variant says of its own stands."""
+        """The same suite with other base settings; a variant's own settings stand."""
         return replace(self, base={**self.base, **overrides})
 
 
@@ -264,7 +264,7 @@ def read_suite(name: str) -> Suite:
     """A suite by its name, or one of one's own.
 
     Args:
-        name: Of a suite that comes with the package, or the path of a YAML file.
+        name: Name of a suite that comes with the package, or the path of a YAML file.
 
     Raises:
         FileNotFoundError: There is neither; the message names the nearest.
@@ -276,45 +276,26 @@ def read_suite(name: str) -> Suite:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML: {error}") from error
     try:
-        return _suite(content)
+        if not isinstance(content, dict):
+            known = ", ".join(item.name for item in fields(Suite))
+            raise ValueError(f"A suite is a mapping of {known}; got {content!r:.60}.")
+        _check_known("key", content, Suite)
+        if missing := [key for key in ("name", "asks", "variants", "control") if not content.get(key)]:
+            raise ValueError(f"A suite needs {', '.join(missing)}, which this one lacks.")
+        return Suite(**content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _suite(content: Any) -> Suite:
-    if not isinstance(content, dict):
-        raise ValueError(f"A suite is a mapping of name, asks, base, variants, control, seeds; got {content!r:.60}.")
-    known = [item.name for item in fields(Suite)]
-    for key in content:
-        _check_known("key", key, known)
-    if missing := [key for key in ("name", "asks", "variants", "control") if not content.get(key)]:
-        raise ValueError(f"A suite needs {', '.join(missing)}, which this one lacks.")
-    content.setdefault("base", {})
-    mappings = {"base": content["base"], "variants": content["variants"]}
-    if isinstance(content["variants"], dict):
-        mappings |= {f"variant '{name}'": overrides for name, overrides in content["variants"].items()}
-    for what, value in mappings.items():
-        if not isinstance(value, dict):
-            raise ValueError(f"{what} is a mapping (write {{}} for an empty one), got {value!r:.60}.")
-    if not isinstance(content["asks"], str):
-        raise ValueError(f"asks is a sentence, got {content['asks']!r:.60}.")
-    if not isinstance(content.get("seeds", []), list):
-        raise ValueError(f"seeds is a list of whole numbers, got {content['seeds']!r:.60}.")
-    return Suite(**content)
+def _check_known(what: str, names: Mapping[str, object], of: Any) -> None:
+    """Check that the dataclass has all of these fields.
 
-
-def _check(name: str, value: object, is_allowed: bool, allowed: str) -> None:
-    if not is_allowed:
-        raise ValueError(f"{name} is {allowed}, got {value!r}.")
-
-
-def _check_known(what: str, name: object, known: Collection[str]) -> None:
-    if name in known:
-        return
-    near = get_close_matches(str(name), known, n=1)
-    hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(known)}."
-    raise ValueError(f"No {what} is called {name!r}. {hint}")
-
-
-def _listed(allowed: Collection[object]) -> str:
-    return "one of " + ", ".join(map(repr, allowed))
+    Raises:
+        ValueError: It has not; the message names the nearest.
+    """
+    known = [item.name for item in fields(of)]
+    for name in names:
+        if name not in known:
+            near = get_close_matches(str(name), known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(known)}."
+            raise ValueError(f"No {what} is called {name!r}. {hint}")

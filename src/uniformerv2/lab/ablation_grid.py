@@ -5,8 +5,8 @@
     OUT/runs/VARIANT_seed_0_KEY.json    a result, or the error that a run ended with
     OUT/features                        tokens of a frozen image ViT, shared by all runs; see ``feature_cache``
 
-KEY is of the settings, the seed, and what is in the weights file and in the videos: where one of them changes, it is
-another run.
+KEY is a digest of the settings, the seed, the content of the weights file and of the videos: where one of them changes,
+it is another run.
 """
 
 from __future__ import annotations
@@ -19,24 +19,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from re import search
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+import torch
+
+from uniformerv2.autotrain.measure import ROUGHLY, ROUGHLY_READ, Trial, reading_seconds
+from uniformerv2.core.devices import best_device
 from uniformerv2.core.files import DiskFullError, lock_folder
-from uniformerv2.data.annotations import VideoRecord, records_digest
-from uniformerv2.data.annotations.held_out import GROUP_PATTERNS
+from uniformerv2.data.annotations import records_digest
 from uniformerv2.data.annotations.record import content_digest
-from uniformerv2.data.splits import Splits, read_splits
+from uniformerv2.data.dataset import VideoDataset
+from uniformerv2.data.splits import Splits
 from uniformerv2.lab.ablation import PRETRAINED, RANDOM, Suite
-from uniformerv2.lab.ablation_run import Measured, prepare, run_variant, shared_tokens
-from uniformerv2.lab.arrow_of_time import DIRECTIONS, both_directions
+from uniformerv2.lab.ablation_run import Measured, SharedTokens, Variant, prepare, run_variant, shared_tokens
+from uniformerv2.training.datamodule import VideoDataModule
+from uniformerv2.training.feature_cache import token_shape
+from uniformerv2.training.frozen import CachedDataModule
 from uniformerv2.zoo.files import read_json, write_json
 
-__all__ = ["Grid", "Run", "RunResult", "Task", "read_task", "source_of"]
+__all__ = ["Grid", "GridCost", "Run", "RunResult", "VariantCost", "grid_cost"]
 
-Task = Literal["classes", "arrow_of_time"]
-
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Counts the changes of what a run means."""
 
 
@@ -45,7 +48,7 @@ class Run:
     """One variant with one seed.
 
     Attributes:
-        variant: Its name.
+        variant: The name of the variant.
         seed: Its seed.
         key: 64 hex digits.
     """
@@ -56,63 +59,29 @@ class Run:
 
     @property
     def file_name(self) -> str:
-        """Of its result."""
+        """The name of the file with its result."""
         return f"{self.variant}_seed_{self.seed}_{self.key[:12]}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult:
+class RunResult(Run):
     """How a run ended.
 
     Attributes:
-        variant: Its name.
-        seed: Its seed.
-        key: 64 hex digits.
-        seconds: It took so long.
+        seconds: How long it took.
         measured: None where it failed.
         error: Type and message; None where it did not fail.
     """
 
-    variant: str
-    seed: int
-    key: str
     seconds: float
     measured: Measured | None = None
     error: str | None = None
 
     @property
     def top1(self) -> float:
-        """Part of the validation samples, 0 to 1; NaN where it failed."""
+        """Share of the validation samples that were hits, 0 to 1; NaN where the run failed."""
         hits = self.measured.hits if self.measured else ()
         return sum(hits) / len(hits) if hits else float("nan")
-
-
-def read_task(data: str | Path, task: Task, *, limit: int | None = None) -> Splits:
-    """The videos of a folder or a list, as the task has them.
-
-    Args:
-        data: See ``read_splits``; its own division into training and validation holds for both tasks.
-        task: "arrow_of_time": each video forward and reversed, whatever its class.
-        limit: So many videos of each split, from all over it.
-
-    Raises:
-        ValueError: Videos with several classes each.
-    """
-    splits = read_splits(data)
-    if splits.is_multi_label and task == "classes":
-        raise ValueError("An ablation measures top-1, but videos of these data have several classes each.")
-    train, val = (_spread(records, limit) for records in (splits.train, splits.val))
-    if task == "classes":
-        return replace(splits, train=tuple(train), val=tuple(val), test=())
-    directed = (tuple(both_directions(records)) for records in (train, val))
-    return replace(splits, train=next(directed), val=next(directed), test=(), class_names=DIRECTIONS)
-
-
-def source_of(record: VideoRecord) -> str:
-    """What the clips of one source share; of a clip of its own, its path."""
-    path = Path(record.path)
-    found = next((match for pattern in GROUP_PATTERNS if (match := search(pattern, path.stem))), None)
-    return found.group() if found else record.path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +94,9 @@ class Grid:
         out: Folder of everything that is written.
         only: Variants to run; empty: all.
         num_workers: Processes that read videos.
+
+    Raises:
+        ValueError: ``only`` names a variant that the suite does not have.
     """
 
     suite: Suite
@@ -154,7 +126,7 @@ class Grid:
         return [Run(name, seed, self._key(name, seed, digest)) for seed in self.suite.seeds for name in self.variants]
 
     def path(self, run: Run) -> Path:
-        """File of the result of a run."""
+        """The file with the result of a run."""
         return self.out / "runs" / run.file_name
 
     def done(self, run: Run) -> RunResult | None:
@@ -165,9 +137,7 @@ class Grid:
         if content["error"] is not None:
             return None
         measured = Measured(**{**content["measured"], "hits": tuple(map(bool, content["measured"]["hits"]))})
-        return RunResult(
-            **{**{name: content[name] for name in ("variant", "seed", "key", "seconds")}, "measured": measured}
-        )
+        return RunResult(**asdict(run), seconds=content["seconds"], measured=measured)
 
     def carry_out(
         self,
@@ -179,7 +149,7 @@ class Grid:
         """Run what is not done yet; a run that fails is noted, and the others go on.
 
         Args:
-            callbacks: For Lightning, of each run.
+            callbacks: Makes Lightning callbacks for each run.
             on_start: Told which run begins.
             on_clips: See ``run_variant``.
 
@@ -197,6 +167,25 @@ class Grid:
                     done = self._carried_out(run, callbacks(run), on_clips)
                 yield done
 
+    def prepared(self, suite: Suite, variant: str, *, seed: int, num_workers: int) -> Variant:
+        """Network, data and optimiser of a variant.
+
+        Args:
+            suite: All variants, which share the tokens of the same images.
+            variant: Its name.
+            seed: Its seed.
+            num_workers: Processes that read videos.
+        """
+        settings = suite.settings(variant)
+        return prepare(
+            settings,
+            self.splits,
+            seed=seed,
+            tokens=shared_tokens(settings, [suite.settings(name) for name in suite.variants]),
+            cache_folder=self.features,
+            num_workers=num_workers,
+        )
+
     def _carried_out(self, run: Run, callbacks: Sequence[Any], on_clips: Callable[[int], None]) -> RunResult:
         start = time.monotonic()
         measured, error, trace = None, None, None
@@ -206,36 +195,15 @@ class Grid:
             raise
         except Exception as problem:
             error, trace = f"{type(problem).__name__}: {problem}", traceback.format_exc()
-        result = RunResult(
-            variant=run.variant,
-            seed=run.seed,
-            key=run.key,
-            seconds=time.monotonic() - start,
-            measured=measured,
-            error=error,
-        )
-        settings = self.suite.settings(run.variant).to_dict()
-        content = {**asdict(result), "settings": settings, "suite": self.suite.name, "traceback": trace}
-        if measured is not None:
-            content["measured"]["hits"] = [int(hit) for hit in measured.hits]
-            content["top1"] = result.top1
-        write_json(self.path(run), content)
+        result = RunResult(**asdict(run), seconds=time.monotonic() - start, measured=measured, error=error)
+        about = {"settings": self.suite.settings(run.variant).to_dict(), "suite": self.suite.name, "traceback": trace}
+        top1 = {} if measured is None else {"top1": result.top1}
+        write_json(self.path(run), {**asdict(result), **about, **top1})
         return result
 
     def _measured(self, run: Run, callbacks: Sequence[Any], on_clips: Callable[[int], None]) -> Measured:
-        settings = self.suite.settings(run.variant)
-        every = [self.suite.settings(name) for name in self.suite.variants]
-        prepared = prepare(
-            settings,
-            self.splits,
-            seed=run.seed,
-            tokens=shared_tokens(settings, every),
-            cache_folder=self.features,
-            num_workers=self.num_workers,
-        )
-        return run_variant(
-            prepared, seed=run.seed, epochs=settings.epochs, folder=self.out, callbacks=callbacks, on_clips=on_clips
-        )
+        prepared = self.prepared(self.suite, run.variant, seed=run.seed, num_workers=self.num_workers)
+        return run_variant(prepared, seed=run.seed, folder=self.out, callbacks=callbacks, on_clips=on_clips)
 
     def _key(self, variant: str, seed: int, videos: str) -> str:
         settings = self.suite.settings(variant)
@@ -245,11 +213,8 @@ class Grid:
 
 
 def _weights_name(weights: str) -> str:
-    """A word, or what is in the file."""
-    if weights in {PRETRAINED, RANDOM} or not Path(weights).is_file():
-        return weights
-    with Path(weights).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """A word, or the digest of the file."""
+    return weights if weights in {PRETRAINED, RANDOM} else _content(weights) or weights
 
 
 def _videos_digest(splits: Splits) -> str:
@@ -267,7 +232,103 @@ def _content(path: str) -> str | None:
         return None
 
 
-def _spread(records: Sequence[VideoRecord], limit: int | None) -> Sequence[VideoRecord]:
-    if limit is None or limit >= len(records):
-        return records
-    return [records[number * len(records) // limit] for number in range(limit)]
+@dataclass(frozen=True, kw_only=True)
+class VariantCost:
+    """How long a variant takes with one seed.
+
+    Attributes:
+        variant: The name of the variant.
+        step_seconds: A training step, with reading.
+        run_seconds: Training and measuring, without the cache.
+        is_cached: Whether it reads cached tokens.
+    """
+
+    variant: str
+    step_seconds: float
+    run_seconds: float
+    is_cached: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridCost:
+    """What the runs that are left of a suite take on this machine.
+
+    Attributes:
+        variants: Each variant that is left.
+        cache_seconds: Time to compute all tokens, which all variants and seeds share.
+        cache_bytes: Size of all tokens.
+        total_seconds: All of it.
+        errors: Type and message, by the name of a variant that cannot be measured; it is not in the sums.
+    """
+
+    variants: tuple[VariantCost, ...]
+    cache_seconds: float
+    cache_bytes: int
+    total_seconds: float
+    errors: dict[str, str]
+
+
+def grid_cost(grid: Grid) -> GridCost:
+    """Measure a step of each variant and the reading of three videos, and multiply by what is left of the suite.
+
+    Weights are random here: nothing is fetched to learn how long it takes. A variant that fails is noted, as in a run.
+    """
+    suite = replace(
+        grid.suite.with_base({"weights": RANDOM}),
+        variants={name: {**own, "weights": RANDOM} for name, own in grid.suite.variants.items()},
+    )
+    left = [run.variant for run in grid.runs if grid.done(run) is None]
+    costs: dict[str, VariantCost] = {}
+    caches: dict[SharedTokens, tuple[float, int]] = {}
+    errors: dict[str, str] = {}
+    for name in dict.fromkeys(left):
+        try:
+            prepared = grid.prepared(suite, name, seed=0, num_workers=0)
+            if prepared.tokens is not None and prepared.tokens not in caches:
+                caches[prepared.tokens] = _cache_cost(prepared)
+            costs[name] = _variant_cost(name, prepared)
+        except Exception as problem:
+            errors[name] = f"{type(problem).__name__}: {problem}"
+    cache_seconds = sum(seconds for seconds, _ in caches.values())
+    return GridCost(
+        variants=tuple(costs.values()),
+        cache_seconds=cache_seconds,
+        cache_bytes=sum(num_bytes for _, num_bytes in caches.values()),
+        total_seconds=cache_seconds + sum(costs[name].run_seconds for name in left if name in costs),
+        errors=errors,
+    )
+
+
+def _variant_cost(name: str, variant: Variant) -> VariantCost:
+    """Time a step and a forward pass on noise."""
+    settings, data = variant.settings, variant.data
+    size = settings.batch_size * settings.repeats
+    pixels = (settings.num_frames, 3, *data.preprocessing.input_size)
+    shape = pixels if variant.source is None else token_shape(variant.source, data.preprocessing)
+    trial = Trial(variant.classifier, torch.randn(size, *shape, device=best_device()), variant.precision, runs=ROUGHLY)
+    reading = reading_seconds(_videos(data), ROUGHLY_READ) if variant.tokens is None else 0.0
+    step_seconds = trial.step_seconds() + reading * settings.batch_size
+    val_seconds = trial.eval_seconds() / size + reading
+    num_train, num_val = len(data.records["train"]), len(data.records["val"])
+    steps = settings.epochs * max(1, num_train // settings.batch_size)
+    run_seconds = steps * step_seconds + num_val * val_seconds
+    is_cached = variant.tokens is not None
+    return VariantCost(variant=name, step_seconds=step_seconds, run_seconds=run_seconds, is_cached=is_cached)
+
+
+def _cache_cost(variant: Variant) -> tuple[float, int]:
+    """Seconds and bytes of all tokens."""
+    source, data, settings = variant.source, variant.data, variant.settings
+    if source is None or not isinstance(data, CachedDataModule):
+        return 0.0, 0
+    size = (settings.batch_size, settings.num_frames, 3, *data.preprocessing.input_size)
+    noise = torch.randn(size, device=best_device())
+    trial = Trial(
+        source, noise, variant.precision, forward=lambda network, batch: network.read_tokens(batch), runs=ROUGHLY
+    )
+    seconds = trial.eval_seconds() / settings.batch_size + reading_seconds(_videos(data), ROUGHLY_READ)
+    return data.num_clips * seconds, data.num_bytes(source)
+
+
+def _videos(data: VideoDataModule) -> VideoDataset:
+    return data._dataset("train", data.preprocessing, data.augmentation)

@@ -1,7 +1,7 @@
-"""Parts that the published model does not have, and functions that put them into an armed network, for ablations.
+"""Parts that the published model does not have, and the networks of ablations, which have them.
 
-Nothing else uses them: a network with such parts is measured, never saved. Each function changes one thing; all start
-as zero where what they replace does, so that an armed network stays the image ViT it was on its first step.
+Nothing else uses them: a network with such parts is measured, never saved. They start as zero where what they replace
+does, so that an armed network stays the image ViT it was on its first step.
 
 Letters of this file: B videos, T time steps, P prefix tokens and H x W patches a step, N = P + H * W, C channels, D
 channels of the bottleneck, Q queries, S keys.
@@ -9,9 +9,9 @@ channels of the bottleneck, Q queries, S keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import timm
 import torch
@@ -26,25 +26,14 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.arming import arm
 
 __all__ = [
-    "AverageRelation",
-    "FrameAverage",
-    "NoPosition",
-    "TemporalAttention",
-    "arm_plainly",
-    "attend_along_time",
-    "average_frames",
-    "average_tokens",
-    "blocks_of",
-    "build_network",
-    "depth_of",
-    "drop_feed_forward",
-    "drop_positions",
-    "keep_local_blocks",
-    "stages_of",
+    *("AverageRelation", "FrameAverage", "NoPosition", "TemporalAttention"),
+    *("arm_plainly", "average_frames", "blocks_of", "build_network", "depth_of", "stages_of"),
 ]
 
+Kind = TypeVar("Kind", bound=nn.Module)
+
 HEAD_CHANNELS: Final = 64
-"""Of a head of the temporal attention, where the bottleneck has so many; as in the image ViTs."""
+"""Channels per head of the temporal attention, where the bottleneck has so many; as in the image ViTs."""
 
 POSITION_STD: Final = 0.02
 PUBLISHED_DROPOUT: Final = 0.5
@@ -154,54 +143,13 @@ def average_frames(network: UniFormerV2) -> None:
     network.fusion = FrameAverage(config.dim, pool=network.embedding.pool)
 
 
-def attend_along_time(network: UniFormerV2) -> None:
-    """Put ``TemporalAttention`` in the place of the learnt affinity of each local temporal step."""
-    num_steps = network.config.num_frames // network.config.tubelet_size
-    for block in blocks_of(network):
-        for local in block.local:
-            dim = _local(local).value.out_features
-            attention = TemporalAttention(dim, num_heads=_num_heads(dim), num_steps=num_steps)
-            _local(local).register_module("affinity", attention)
-
-
-def keep_local_blocks(network: UniFormerV2, blocks: Collection[int]) -> None:
-    """Leave the local temporal steps out of all other blocks.
-
-    Args:
-        network: Changed in place.
-        blocks: Numbers from 0 on.
-    """
-    for index, block in enumerate(blocks_of(network)):
-        if index not in blocks:
-            block.local = nn.ModuleList()
-
-
-def average_tokens(network: UniFormerV2) -> None:
-    """Put average pooling in the place of C_MHRA; nothing asks then, so that the norm of the query goes too."""
-    for stage in _stages(network):
-        stage.register_module("norm_query", nn.Identity())
-        stage.register_module("cross", AverageRelation(network.config.dim))
-
-
-def drop_positions(network: UniFormerV2) -> None:
-    """Leave DPE out of the global UniBlocks: without it they do not see the order of the frames."""
-    for stage in _stages(network):
-        stage.register_module("position", NoPosition())
-
-
-def drop_feed_forward(network: UniFormerV2) -> None:
-    """Leave the FFN out of the global UniBlocks."""
-    for stage in _stages(network):
-        stage.register_module("ffn", nn.Identity())
-
-
 def build_network(settings: AblationSettings, class_names: Sequence[str], *, seed: int) -> UniFormerV2:
     """Arm the image ViT and put in the parts of the variant.
 
     Args:
-        settings: Of the variant.
+        settings: What the variant is.
         class_names: In head order.
-        seed: Of all random weights.
+        seed: Decides all random weights.
 
     Raises:
         ValueError: Settings that do not fit the image ViT.
@@ -223,27 +171,46 @@ def build_network(settings: AblationSettings, class_names: Sequence[str], *, see
         drop_path_rate=settings.drop_path_rate,
         global_drop_path_rate=settings.drop_path_rate,
     )
-    if settings.local_relation == "attention":
-        attend_along_time(network)
-    keep_local_blocks(network, settings.numbered(settings.local_blocks, depth))
-    if settings.global_relation == "average":
-        average_tokens(network)
-    if not settings.has_positions:
-        drop_positions(network)
-    if not settings.has_feed_forward:
-        drop_feed_forward(network)
-    if not settings.has_global:
+    _change_blocks(network, settings, settings.numbered(settings.local_blocks, depth))
+    if settings.has_global:
+        _change_stages(network, settings)
+    else:
         average_frames(network)
     if settings.freeze_backbone:
         network.freeze_backbone()
     return network
 
 
+def _change_blocks(network: UniFormerV2, settings: AblationSettings, has_local: Collection[int]) -> None:
+    """Leave local temporal steps out of some blocks; put attention in the place of their learnt affinity."""
+    for index, block in enumerate(blocks_of(network)):
+        if index not in has_local:
+            block.local = nn.ModuleList()
+        for local in _all(block.local, LocalTemporalMHRA):
+            if settings.local_relation == "attention":
+                dim = local.value.out_features
+                num_steps = settings.num_frames // settings.tubelet_size
+                attention = TemporalAttention(dim, num_heads=_num_heads(dim), num_steps=num_steps)
+                local.register_module("affinity", attention)
+
+
+def _change_stages(network: UniFormerV2, settings: AblationSettings) -> None:
+    """Put average pooling in the place of C_MHRA, and leave out DPE or the FFN, as the settings say."""
+    for stage in _all(network.fusion.stages, GlobalUniBlock):
+        if settings.global_relation == "average":  # nothing asks then, so that the norm of the query goes too
+            stage.register_module("norm_query", nn.Identity())
+            stage.register_module("cross", AverageRelation(network.config.dim))
+        if not settings.has_positions:  # without DPE the stage does not see the order of the frames
+            stage.register_module("position", NoPosition())
+        if not settings.has_feed_forward:
+            stage.register_module("ffn", nn.Identity())
+
+
 def arm_plainly(settings: AblationSettings, class_names: Sequence[str], **overrides: Any) -> UniFormerV2:
     """The image ViT of the settings, armed; none of their parts is changed.
 
     Args:
-        settings: Those of the image ViT and its clips.
+        settings: The image ViT and its clips.
         class_names: In head order.
         **overrides: Fields of ``UniFormerV2Config``.
     """
@@ -299,20 +266,11 @@ def blocks_of(network: UniFormerV2) -> Iterator[LocalUniBlock]:
     Raises:
         TypeError: One of another type.
     """
-    for block in network.blocks:
-        if not isinstance(block, LocalUniBlock):
-            raise TypeError(f"The network has a block of type {type(block).__name__}, not LocalUniBlock.")
-        yield block
+    return _all(network.blocks, LocalUniBlock)
 
 
-def _stages(network: UniFormerV2) -> Iterator[GlobalUniBlock]:
-    for stage in network.fusion.stages:
-        if not isinstance(stage, GlobalUniBlock):
-            raise TypeError(f"The fusion has a stage of type {type(stage).__name__}, not GlobalUniBlock.")
-        yield stage
-
-
-def _local(module: nn.Module) -> LocalTemporalMHRA:
-    if not isinstance(module, LocalTemporalMHRA):
-        raise TypeError(f"A local temporal step is of type {type(module).__name__}, not LocalTemporalMHRA.")
-    return module
+def _all(modules: Iterable[nn.Module], kind: type[Kind]) -> Iterator[Kind]:
+    for module in modules:
+        if not isinstance(module, kind):
+            raise TypeError(f"The network has a {type(module).__name__} where a {kind.__name__} should be.")
+        yield module

@@ -6,7 +6,8 @@ network, and kept; all seeds and variants of a suite that see the same images re
     videos -> blocks 0 .. 7 -> cached tokens -> blocks 8 .. 11 with local steps -> global UniBlocks -> head
               frozen, once                      trained from here
 
-The networks are those after the last epoch: none is chosen by the videos that it is measured on.
+Rates, dropout, augmentation, precision and trainer are those of ``train``, but for what the settings say. The networks
+are those after the last epoch: none is chosen by the videos that it is measured on, and these are seen in one view.
 
 Letters: B clips of a batch, S cached blocks, T' time steps, N tokens a step, C channels, K classes.
 """
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from uniformerv2.autotrain.choose import default_dropout, default_rates
-from uniformerv2.autotrain.run import LIGHT_AREA, MAX_FAILED
+from uniformerv2.autotrain.run import MAX_FAILED, augmentation_of, make_trainer
 from uniformerv2.core.devices import best_device
 from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import TrainAugmentation
@@ -32,11 +33,10 @@ from uniformerv2.data.splits import Splits
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.lab.ablation import AblationSettings
 from uniformerv2.lab.ablation_parts import arm_plainly, blocks_of, build_network, depth_of, stages_of
-from uniformerv2.lab.arrow_of_time import read_directions
+from uniformerv2.lab.ablation_task import read_directions
 from uniformerv2.model.precision import gains_from_bf16
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
-from uniformerv2.training.epoch_metrics import EpochLoss
 from uniformerv2.training.feature_cache import CachedVideos, token_grid
 from uniformerv2.training.feature_key import FeatureSettings
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 else:
     lightning = require("lightning.pytorch", extra="train")
 
-__all__ = ["Measured", "Prepared", "SharedTokens", "prepare", "run_variant", "shared_tokens"]
+__all__ = ["Measured", "SharedTokens", "Variant", "prepare", "run_variant", "shared_tokens"]
 
-OF_THE_IMAGES: Final = (
+DECIDE_TOKENS: Final = (
     *("backbone", "weights", "num_blocks", "num_frames", "image_size", "sampling", "frame_stride", "tubelet_size"),
     *("augmentation", "flip", "cache_views"),
 )
@@ -71,27 +71,29 @@ class SharedTokens:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Variant:
     """All that a run needs.
 
     Attributes:
-        network: Before its first step.
-        classifier: Trains it.
-        data: From videos, or from tokens whose cache is yet to be filled.
-        source: The plain network that computes the tokens; None: every step starts from the videos.
+        settings: With the dropout that is used.
+        classifier: Trains ``classifier.network``.
+        data: Reads videos, or tokens whose cache is yet to be filled.
         precision: Lightning's word.
+        tokens: Which tokens are read from a cache; None: every step starts from the videos.
+        source: The plain network that computes them.
     """
 
-    network: UniFormerV2
+    settings: AblationSettings
     classifier: VideoClassifier
     data: VideoDataModule
-    source: UniFormerV2 | None
     precision: str
+    tokens: SharedTokens | None = None
+    source: UniFormerV2 | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What came out of a run.
+    """How a run ended: what the trained network gets right.
 
     Attributes:
         hits: Whether the class of each validation sample was found, in the order of the data; unreadable ones were not.
@@ -108,8 +110,8 @@ def shared_tokens(settings: AblationSettings, suite: Iterable[AblationSettings])
     """Which tokens a variant reads from a cache; None: it trains from videos.
 
     Args:
-        settings: Of the variant.
-        suite: Of all variants, which share the tokens of the same images.
+        settings: What the variant is.
+        suite: The settings of all variants, which share the tokens of the same images.
     """
     own = _cached_blocks(settings)
     if own is None:
@@ -127,15 +129,15 @@ def prepare(
     tokens: SharedTokens | None,
     cache_folder: Path,
     num_workers: int,
-) -> Prepared:
+) -> Variant:
     """Network, data and optimiser of a run; nothing is computed yet.
 
     Args:
-        settings: Of the variant.
+        settings: What the variant is.
         splits: The videos.
-        seed: Of random weights, dropout, order and, where no tokens are cached, of the training clips.
+        seed: Decides random weights, dropout, order and, where no tokens are cached, the training clips.
         tokens: From ``shared_tokens``.
-        cache_folder: Of the tokens of all suites and variants.
+        cache_folder: Holds the tokens of all suites and variants.
         num_workers: Processes that read videos.
     """
     if settings.dropout is None:
@@ -154,29 +156,32 @@ def prepare(
         "classes": splits.class_names,
         "max_failed": MAX_FAILED,
     }
-    learning: dict[str, Any] = {"optimization": _optimization(settings), "label_smoothing": settings.label_smoothing}
+    learning: dict[str, Any] = {
+        "optimization": _optimization(settings, num_train=len(splits.train)),
+        "label_smoothing": settings.label_smoothing,
+    }
     if tokens is None:
         videos = _Videos(splits.train, preprocessing, seed=seed, repeats=settings.repeats, **options)
         classifier = VideoClassifier(network, **learning)
-        return Prepared(network=network, classifier=classifier, data=videos, source=None, precision=precision)
+        return Variant(settings=settings, classifier=classifier, data=videos, precision=precision)
     torch.manual_seed(seed)  # a random image ViT is that of the variant
     source = arm_plainly(tokens.settings, splits.class_names, fusion_stages=tokens.blocks, num_local_steps=0)
     source.freeze_backbone()
     kept = FeatureSettings(num_views=settings.cache_views, storage="float16", precision=precision, device=best_device())
-    return Prepared(
-        network=network,
+    return Variant(
+        settings=settings,
         classifier=_FromTokens(network, tokens.blocks, **learning),
         data=_Tokens(splits.train, preprocessing, cache=cache_folder, settings=kept, order_seed=seed, **options),
+        precision=precision,
+        tokens=tokens,
         source=source,
-        precision=precision if settings.local_steps else "32-true",  # bfloat16 gains nothing above the blocks
     )
 
 
 def run_variant(
-    prepared: Prepared,
+    variant: Variant,
     *,
     seed: int,
-    epochs: int,
     folder: Path,
     callbacks: Sequence[lightning.Callback] = (),
     on_clips: Callable[[int], None] = lambda count: None,
@@ -184,45 +189,39 @@ def run_variant(
     """Fill the cache if there is one, train, measure.
 
     Args:
-        prepared: From ``prepare``.
-        seed: Of dropout and stochastic depth.
-        epochs: Passes over the training videos.
+        variant: From ``prepare``.
+        seed: Decides dropout and stochastic depth.
         folder: Where Lightning may write.
         callbacks: For instance to show how far it is.
-        on_clips: Told of how many more clips the tokens are there.
+        on_clips: Told for how many more clips the tokens are there.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
         SystemExit: Another signal.
     """
-    if prepared.source is not None and isinstance(prepared.data, CachedDataModule):
-        prepared.data.fill_cache(prepared.source, on_clips=on_clips)
+    if variant.source is not None and isinstance(variant.data, CachedDataModule):
+        variant.data.fill_cache(variant.source, on_clips=on_clips)
     lightning.seed_everything(seed, verbose=False)
-    precision: Any = prepared.precision
-    trainer = lightning.Trainer(
-        default_root_dir=folder,
-        max_epochs=epochs,
-        accelerator="gpu" if best_device().type == "cuda" else "cpu",
-        devices=1,
-        precision=precision,
-        callbacks=[EpochLoss(), *callbacks],
+    trainer = make_trainer(
+        folder,
+        epochs=variant.settings.epochs,
+        precision=variant.precision,
+        device=best_device(),
+        callbacks=callbacks,
         limit_val_batches=0,
-        num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     try:
-        trainer.fit(prepared.classifier, datamodule=prepared.data)
+        trainer.fit(variant.classifier, datamodule=variant.data)
     except SystemExit as stopped:
         if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning makes an exit of it
             raise KeyboardInterrupt from stopped
         raise
     try:
-        return _measure(prepared)
+        return _measure(variant)
     finally:
-        prepared.data.teardown("fit")
+        variant.data.teardown("fit")
 
 
 class _Videos(VideoDataModule):
@@ -237,7 +236,7 @@ class _Tokens(_Videos, CachedDataModule):
 
     Args:
         *args: As ``CachedDataModule``.
-        order_seed: Of the order.
+        order_seed: Decides the order.
         **options: As ``CachedDataModule``.
     """
 
@@ -252,7 +251,7 @@ class _Tokens(_Videos, CachedDataModule):
 
 
 class _FromTokens(TokenClassifier):
-    """A ``TokenClassifier`` whose tokens are of blocks below its first local step, or of more than it reads.
+    """A ``TokenClassifier`` for tokens of blocks below its first local step, or of more blocks than it reads.
 
     Args:
         network: Trained in place.
@@ -279,26 +278,22 @@ class _FromTokens(TokenClassifier):
 
 
 @torch.no_grad()
-def _measure(prepared: Prepared) -> Measured:
-    loader = prepared.data.val_dataloader()
+def _measure(variant: Variant) -> Measured:
+    loader = variant.data.val_dataloader()
     if not isinstance(loader, VideoLoader):
         raise TypeError(f"There are no validation videos to measure on: the loader is {loader!r}.")
     device = best_device()
-    classifier = prepared.classifier.eval().to(device)
+    classifier = variant.classifier.eval().to(device)
     hits: list[bool] = []
     num_unreadable = 0
     for batch in loader:
         moved = batch.to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=prepared.precision.startswith("bf16")):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=variant.precision.startswith("bf16")):
             scores = classifier.log_scores(moved.video)
         hits += ((scores.argmax(dim=1) == moved.label) & moved.readable).tolist()
         num_unreadable += int((~batch.readable).sum())
-    weights = prepared.network.parameters()
-    return Measured(
-        hits=tuple(hits),
-        num_unreadable=num_unreadable,
-        num_trainable=sum(weight.numel() for weight in weights if weight.requires_grad),
-    )
+    num_trainable = sum(weight.numel() for weight in classifier.network.parameters() if weight.requires_grad)
+    return Measured(hits=tuple(hits), num_unreadable=num_unreadable, num_trainable=num_trainable)
 
 
 def _first_trained(settings: AblationSettings) -> int:
@@ -327,23 +322,20 @@ def _others_blocks(settings: AblationSettings) -> set[int]:
 
 
 def _images(settings: AblationSettings) -> AblationSettings:
-    return AblationSettings(**{name: getattr(settings, name) for name in OF_THE_IMAGES})
+    return AblationSettings(**{name: getattr(settings, name) for name in DECIDE_TOKENS})
 
 
 def _augmentation(settings: AblationSettings) -> TrainAugmentation:
-    strong = TrainAugmentation(image_size=settings.image_size, flip=settings.flip)
-    if settings.augmentation == "strong":
-        return strong
-    light = replace(strong, rand_augment=None, area=LIGHT_AREA)
-    if settings.augmentation == "light":
-        return light
-    return replace(light, area=(1.0, 1.0), aspect_ratio=(1.0, 1.0), flip=0.0)
+    size: dict[str, Any] = {"image_size": settings.image_size, "flip": settings.flip}
+    if settings.augmentation != "none":
+        return augmentation_of(settings.augmentation, **size)
+    return replace(augmentation_of("light", **size), area=(1.0, 1.0), aspect_ratio=(1.0, 1.0), flip=0.0)
 
 
-def _optimization(settings: AblationSettings) -> Optimization:
-    """That of ``uniformerv2 train``, but for what the settings say of rate and warm-up."""
+def _optimization(settings: AblationSettings, *, num_train: int) -> Optimization:
+    """The optimisation of ``train``, but for what the settings say of rate and warm-up."""
     rates = default_rates(
-        settings.batch_size,
+        min(settings.batch_size, num_train),
         preset="motion" if settings.local_steps else "scene",
         freeze_backbone=settings.freeze_backbone,
         is_armed_anew=True,

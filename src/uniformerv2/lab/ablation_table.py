@@ -1,6 +1,6 @@
-"""What an ablation found: a row for each variant with its interval, as a table and a plot. From plain hits and misses.
+"""What an ablation found: a row per variant with its interval, as a table and a plot, from plain hits and misses.
 
-Intervals are of 95 %, by a percentile bootstrap that draws sources of videos and seeds together, both with replacement:
+Intervals hold 95 %: a percentile bootstrap draws sources of videos and seeds together, both with replacement:
 what other videos of the same kind and other seeds would give. Clips of one source, and both directions of a clip, are
 never torn apart. With three seeds and a hundred videos the intervals are rough, and rather too narrow than too wide.
 
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from uniformerv2.core.files import write_text
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation.figure_files import BLUE, MUTED, RED, FigureFolder
+from uniformerv2.lab.benchmark.tables import TextTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +40,7 @@ class VariantHits:
 
     Attributes:
         name: Its name.
-        hits: Of each seed whether each validation sample was a hit, [S, M]; no seed where every run failed.
+        hits: For each seed, whether each validation sample was a hit, [S, M]; no seed where every run failed.
     """
 
     name: str
@@ -48,18 +49,18 @@ class VariantHits:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantRow:
-    """A line of the table; parts from 0 to 1, NaN where nothing is known.
+    """A line of the table; shares from 0 to 1, NaN where nothing is known.
 
     Attributes:
-        name: Of the variant.
+        name: The variant.
         num_seeds: Runs that ended well.
         top1: Mean over the seeds.
-        spread: Standard deviation over the seeds; NaN of one.
-        low: Of the interval of ``top1``.
-        high: Of the interval of ``top1``.
-        difference: ``top1`` minus that of the control.
-        difference_low: Of the interval of ``difference``.
-        difference_high: Of the interval of ``difference``.
+        spread: Standard deviation over the seeds; NaN where there is one.
+        low: Where the interval of ``top1`` begins.
+        high: Where it ends.
+        difference: ``top1`` minus the control's.
+        difference_low: Where the interval of ``difference`` begins.
+        difference_high: Where it ends.
     """
 
     name: str
@@ -80,7 +81,7 @@ def tabulate(
 
     Args:
         variants: All with the same samples.
-        sources: Of each sample, what it must not be torn apart from, [M].
+        sources: The source of each sample: samples of one source are drawn together, [M].
         control: Name of the variant that the others are compared with.
         num_resamples: R.
 
@@ -105,31 +106,24 @@ def tabulate(
 
 def markdown(rows: Sequence[VariantRow], *, control: str, chance: float) -> str:
     """The table in percent, and what its intervals are."""
-    lines = [
-        f"| variant | seeds | top-1 | spread over seeds | 95 % interval | minus {control} | 95 % interval |",
-        "| --- | ---: | ---: | ---: | --- | ---: | --- |",
-    ]
-    for row in rows:
-        differs = row.name != control
-        cells = [
+    header = ("variant", "seeds", "top-1", "spread over seeds", "95 % interval", f"minus {control}", "95 % interval")
+    cells = [
+        (
             row.name,
             str(row.num_seeds) if row.num_seeds else "failed",
             _percent(row.top1),
             _percent(row.spread),
             _interval(row.low, row.high),
-            _percent(row.difference, sign="+") if differs else "",
-            _interval(row.difference_low, row.difference_high, sign="+") if differs else "",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Chance is {_percent(chance)} (the commonest class). Intervals: bootstrap over the sources of the "
-            "validation videos and the seeds together.",
-            "",
-        ]
+            _percent(row.difference, sign="+"),
+            _interval(row.difference_low, row.difference_high, sign="+"),
+        )
+        for row in rows
+    ]
+    about = (
+        f"Chance is {_percent(chance)} (the commonest class). Intervals: bootstrap over the sources of the validation "
+        "videos and the seeds together."
     )
+    return f"{TextTable(header, tuple(cells), 1).to_markdown()}\n\n{about}\n"
 
 
 def draw_variants(rows: Sequence[VariantRow], hits: Sequence[VariantHits], chance: float) -> Figure:

@@ -116,7 +116,7 @@ def peak_bytes(
 
 def fresh_processes() -> Any:
     """Processes that inherit nothing of this one: from a server that has imported PyTorch, where there is one."""
-    return worker_context(preload="uniformerv2.lab.benchmark.growth")
+    return worker_context(preload="uniformerv2.lab.benchmark.networks")
 
 
 def _growth_of_this_process(make: Callable[[], Run], imports: Callable[[], object] | None, num_threads: int) -> int:

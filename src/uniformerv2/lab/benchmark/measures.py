@@ -20,12 +20,19 @@ from torch import nn
 from uniformerv2.core.devices import existing_device
 from uniformerv2.core.messages import UsageError
 from uniformerv2.inference.predictor import Predictor
-from uniformerv2.lab.benchmark.choices import FRAMES, SIZES
-from uniformerv2.lab.benchmark.decoders import measure_decoding
-from uniformerv2.lab.benchmark.growth import count_flops, measure_growth
-from uniformerv2.lab.benchmark.loading import measure_loading, measure_worker_memory
-from uniformerv2.lab.benchmark.networks import Subject, TestClip, Work, make_ours, measure_networks, peer_subjects
+from uniformerv2.lab.benchmark import FRAMES, SIZES
+from uniformerv2.lab.benchmark.networks import (
+    Subject,
+    TestClip,
+    Work,
+    make_ours,
+    measure_growth,
+    measure_networks,
+    peer_subjects,
+)
 from uniformerv2.lab.benchmark.pipeline import measure_pipeline, measure_startup
+from uniformerv2.lab.benchmark.products import count_flops
+from uniformerv2.lab.benchmark.reading import measure_decoding, measure_loading, measure_worker_memory
 from uniformerv2.lab.benchmark.report import BenchmarkReport, load_average
 
 __all__ = ["measure"]
@@ -201,7 +208,7 @@ def _pipeline(options: SimpleNamespace) -> Measured:
 
 def _flops(options: SimpleNamespace) -> Measured:
     model, clip = partial(_maker(options), num_frames=options.num_frames, image_size=options.image_size)()
-    return count_flops(model, clip), {}
+    return count_flops(model, clip.batch(1)), {}
 
 
 def _startup(options: SimpleNamespace) -> Measured:

@@ -1,4 +1,4 @@
-"""Networks on random clips: a forward pass and a training step, against the matrix products they are made of.
+"""Networks on random clips: a forward pass and a training step, against their matrix products and a linear law.
 
 A forward pass is what ``Predictor`` does with a network, its neighbouring linear maps merged. A training step is
 forward, cross-entropy, backward and AdamW. Precisions:
@@ -8,12 +8,16 @@ forward, cross-entropy, backward and AdamW. Precisions:
 ``bf16``        weights and activations in bfloat16
 ``bf16-mixed``  weights in float32, bfloat16 autocast
 ==============  ===========================================================
+
+The linear law of frames and resolution is that of tokens: twice the tokens, twice the cost. Attention inside a frame is
+quadratic in the tokens of a frame, so that resolution may lie above it; frames may not. The law of fusion stages is
+that of the multiply-adds counted.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,23 +28,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniformerv2.core.optional import require
-from uniformerv2.lab.benchmark.choices import Pass, Precision
+from uniformerv2.lab.benchmark import FRAMES, SIZES, Pass, Precision
 from uniformerv2.lab.benchmark.clock import peak_bytes, time_in_turns
 from uniformerv2.lab.benchmark.products import MatrixProducts, record_products, square_product
+from uniformerv2.model.summary import count_macs
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.arming import arm
 from uniformerv2.zoo.checkpoint import create_model, load_model
 
 __all__ = [
-    "PEERS",
-    "Peer",
-    "Subject",
-    "TestClip",
-    "Work",
-    "build_run",
-    "make_ours",
-    "measure_networks",
-    "peak_of",
+    *("PEERS", "Subject", "TestClip", "Work", "build_run", "make_ours", "measure_growth", "measure_networks"),
     "peer_subjects",
 ]
 
@@ -115,8 +112,8 @@ def make_ours(
     """One of our networks; with random weights unless it comes from a folder or a file.
 
     Args:
-        source: A folder, a file, a name of the zoo, or with ``is_timm`` timm's name of an image ViT.
-        is_timm: Arm an image ViT.
+        source: A folder, a file, a name of the zoo, or with ``is_timm`` timm's name of an image ViT to arm.
+        is_timm: See ``source``.
         num_frames: Frames of the clip; the network's own where None.
         image_size: Side of a frame in pixels; the network's own where None.
         freeze_backbone: The backbone does not learn.
@@ -126,8 +123,8 @@ def make_ours(
         ValueError: No such model.
         FileNotFoundError: No such folder or file.
     """
-    given = {"num_frames": num_frames, "image_size": image_size}
-    fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    given: dict[str, Any] = {"num_frames": num_frames, "image_size": image_size}
+    fields = {name: value for name, value in given.items() if value is not None}
     if is_timm:
         model = arm(source, num_classes=400, **fields, **overrides)
     elif Path(source).exists():
@@ -142,16 +139,8 @@ def make_ours(
     return model, TestClip(num_frames or model.config.num_frames, image_size or own_size)
 
 
-def build_run(subject: Subject, work: Work) -> Callable[[], None]:
-    """Make the network and a batch.
-
-    Args:
-        subject: The network.
-        work: What one call does.
-
-    Returns:
-        One forward pass or training step.
-    """
+def build_run(subject: Subject, work: Work) -> Callable[[], object]:
+    """Make the network and a batch, and return what does one forward pass or training step."""
     torch.manual_seed(0)
     model, clip = subject.make()
     video = clip.batch(work.batch_size).to(work.device)
@@ -160,36 +149,26 @@ def build_run(subject: Subject, work: Work) -> Callable[[], None]:
     model = model.to(work.device)
     if work.is_checkpointed and isinstance(model, UniFormerV2):
         model.set_grad_checkpointing()
-    build = _step if work.kind == "step" else _forward
-    autocast = partial(
-        torch.autocast, work.device.partition(":")[0], torch.bfloat16, enabled=work.precision == "bf16-mixed"
-    )
-    return build(model, video, autocast, is_compiled=work.is_compiled)
-
-
-def _forward(model: nn.Module, video: Tensor, autocast: Callable[[], Any], *, is_compiled: bool) -> Callable[[], None]:
-    model.eval()
-    if isinstance(model, UniFormerV2):
+    model.train(work.kind == "step")
+    if work.kind == "forward" and isinstance(model, UniFormerV2):
         model.merge_linear()
-    call: Callable[[Tensor], Any] = torch.compile(model) if is_compiled else model
+    call: Callable[[Tensor], Any] = torch.compile(model) if work.is_compiled else model
+    is_mixed = work.precision == "bf16-mixed"
+    autocast = partial(torch.autocast, work.device.partition(":")[0], torch.bfloat16, enabled=is_mixed)
 
-    def run() -> None:
-        with torch.no_grad(), autocast():
-            call(video)
-
-    return run
-
-
-def _step(model: nn.Module, video: Tensor, autocast: Callable[[], Any], *, is_compiled: bool) -> Callable[[], None]:
-    model.train()
-    call: Callable[[Tensor], Any] = torch.compile(model) if is_compiled else model
-    labels = torch.zeros(len(video), dtype=torch.long, device=video.device)
-    trainable = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=1e-5)
-
-    def run() -> None:
+    def forward() -> Any:
         with autocast():
-            output = call(video)
+            return call(video)
+
+    return _step(model, forward, video) if work.kind == "step" else torch.no_grad()(forward)
+
+
+def _step(model: nn.Module, forward: Callable[[], Any], video: Tensor) -> Callable[[], None]:
+    labels = torch.zeros(len(video), dtype=torch.long, device=video.device)
+    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-5)
+
+    def run() -> None:
+        output = forward()
         logits = output if isinstance(output, Tensor) else output.logits
         F.cross_entropy(logits.float(), labels).backward()
         optimizer.step()
@@ -209,7 +188,7 @@ def measure_networks(subjects: Sequence[Subject], work: Work, *, repeats: int) -
         repeats: Rounds.
 
     Returns:
-        A row each: see ``_row``.
+        A row per network.
     """
     runs: dict[str, Callable[[], object]] = {}
     products: dict[str, MatrixProducts] = {}
@@ -227,25 +206,22 @@ def measure_networks(subjects: Sequence[Subject], work: Work, *, repeats: int) -
     rows = []
     for subject in subjects:
         timed, alone = times[subject.name], times[f"products of {subject.name}"]
-        rows.append(
-            {
-                **_head(subject, work),
-                **timed.to_row(),
-                "clips_per_second": work.batch_size / timed.median,
-                "speed_to_first": first / timed.median,
-                "gmacs": products[subject.name].flops / 2e9 / work.batch_size,
-                "products_seconds": alone.median,
-                "over_products": timed.median / alone.median,
-                "teraflops": products[subject.name].flops / timed.median / 1e12,
-                "ceiling_teraflops": ceiling / 1e12,
-                "share_of_ceiling": products[subject.name].flops / timed.median / ceiling,
-                "peak_bytes": peak_of(subject, work),
-            }
-        )
+        flops = products[subject.name].flops
+        row = {**_head(subject, work), **timed.to_row()}
+        row["clips_per_second"] = work.batch_size / timed.median
+        row["speed_to_first"] = first / timed.median
+        row["gmacs"] = flops / 2e9 / work.batch_size
+        row["products_seconds"] = alone.median
+        row["over_products"] = timed.median / alone.median
+        row["teraflops"] = flops / timed.median / 1e12
+        row["ceiling_teraflops"] = ceiling / 1e12
+        row["share_of_ceiling"] = flops / timed.median / ceiling
+        row["peak_bytes"] = _peak_of(subject, work)
+        rows.append(row)
     return rows
 
 
-def peak_of(subject: Subject, work: Work) -> int:
+def _peak_of(subject: Subject, work: Work) -> int:
     """The most memory that a network takes in a pass, its weights included, in bytes."""
     return peak_bytes(partial(build_run, subject, work), work.device, imports=partial(_without_weights, subject))
 
@@ -256,74 +232,119 @@ def _without_weights(subject: Subject) -> tuple[nn.Module, TestClip]:
 
 
 def _head(subject: Subject, work: Work) -> dict[str, Any]:
-    """What a row is of."""
+    """What a row is about."""
     model, clip = _without_weights(subject)
+    weights = list(model.parameters())
     return {
-        "model": subject.name,
-        "note": subject.note,
-        "pass": work.kind,
-        "precision": work.precision,
-        "num_frames": clip.num_frames,
-        "image_size": clip.image_size,
-        "batch_size": work.batch_size,
-        "compiled": work.is_compiled,
-        "checkpointing": work.is_checkpointed,
-        "num_parameters": sum(weight.numel() for weight in model.parameters()),
-        "num_trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        **{"model": subject.name, "note": subject.note, "pass": work.kind, "precision": work.precision},
+        **{"num_frames": clip.num_frames, "image_size": clip.image_size, "batch_size": work.batch_size},
+        **{"compiled": work.is_compiled, "checkpointing": work.is_checkpointed},
+        "num_parameters": sum(weight.numel() for weight in weights),
+        "num_trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
     }
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A network of another package.
-
-    Attributes:
-        package: Where it is from.
-        maker: Its name there: the stem of a configuration and a classifier, or a function.
-        clip: What it was published with.
-        fields: Of its configuration, beside the defaults.
-    """
-
-    package: str
-    maker: str
-    clip: TestClip
-    fields: tuple[tuple[str, Any], ...] = ()
-
-    def make(self) -> tuple[nn.Module, TestClip]:
-        """The network, with random weights and 400 classes."""
-        make = _of_torchvision if self.package == "torchvision" else _of_transformers
-        return make(self.maker, dict(self.fields)), self.clip
-
-
-def _of_torchvision(maker: str, fields: dict[str, Any]) -> nn.Module:
+def _from_torchvision(maker: str, clip: TestClip, **fields: Any) -> tuple[nn.Module, TestClip]:
+    """A network of torchvision with random weights and 400 classes."""
     from torchvision.models import video
 
-    make: Callable[..., nn.Module] = getattr(video, maker)
-    return make(weights=None, **fields)
+    return getattr(video, maker)(weights=None, **fields), clip
 
 
-def _of_transformers(maker: str, fields: dict[str, Any]) -> nn.Module:
+def _from_transformers(maker: str, clip: TestClip, **fields: Any) -> tuple[nn.Module, TestClip]:
+    """A network of transformers with random weights and 400 classes."""
     transformers = require("transformers", extra="peers")
     config = getattr(transformers, f"{maker}Config")(num_labels=400, **fields)
-    model: nn.Module = getattr(transformers, f"{maker}ForVideoClassification")(config)
-    return model
+    return getattr(transformers, f"{maker}ForVideoClassification")(config), clip
 
 
+_PUBLISHED: Final[tuple[tuple[str, str, str, TestClip, dict[str, int]], ...]] = (
+    ("VideoMAE-B", "transformers", "VideoMAE", TestClip(16, 224), {}),
+    ("TimeSformer-B", "transformers", "Timesformer", TestClip(8, 224), {"num_frames": 8}),
+    ("V-JEPA 2 ViT-L", "transformers", "VJEPA2", TestClip(16, 256), {"frames_per_clip": 16}),
+    ("MViTv2-S", "torchvision", "mvit_v2_s", TestClip(16, 224, is_channels_first=True), {}),
+    ("Swin3D-T", "torchvision", "swin3d_t", TestClip(32, 224, is_channels_first=True), {}),
+)
+"""Name, package, name there, the clip it was published with, fields beside the defaults."""
+_MAKERS: Final = {"transformers": _from_transformers, "torchvision": _from_torchvision}
 PEERS: Final = {
-    "VideoMAE-B": Peer("transformers", "VideoMAE", TestClip(16, 224)),
-    "TimeSformer-B": Peer("transformers", "Timesformer", TestClip(8, 224), (("num_frames", 8),)),
-    "V-JEPA 2 ViT-L": Peer("transformers", "VJEPA2", TestClip(16, 256), (("frames_per_clip", 16),)),
-    "MViTv2-S": Peer("torchvision", "mvit_v2_s", TestClip(16, 224, is_channels_first=True)),
-    "Swin3D-T": Peer("torchvision", "swin3d_t", TestClip(32, 224, is_channels_first=True)),
+    name: Subject(name, partial(_MAKERS[package], maker, clip, **fields), note=package)
+    for name, package, maker, clip, fields in _PUBLISHED
 }
+"""Networks of other packages; the note is the package."""
 
 
 def peer_subjects() -> tuple[list[Subject], dict[str, str]]:
     """The peers that can be measured here, and why the others cannot."""
-    subjects, absent = [], {}
-    for name, peer in PEERS.items():
-        if importlib.util.find_spec(peer.package) is None:
-            absent[name] = f"{peer.package} is not installed: pip install 'uniformerv2[peers]'"
-        else:
-            subjects.append(Subject(name, partial(Peer.make, peer), note=peer.package))
-    return subjects, absent
+    absent = {
+        name: f"{peer.note} is not installed: pip install 'uniformerv2[peers]'"
+        for name, peer in PEERS.items()
+        if importlib.util.find_spec(peer.note) is None
+    }
+    return [peer for name, peer in PEERS.items() if name not in absent], absent
+
+
+def measure_growth(
+    make: Callable[..., tuple[UniFormerV2, TestClip]],
+    work: Work,
+    *,
+    frames: Sequence[int] = FRAMES,
+    sizes: Sequence[int] = SIZES,
+    stages: Sequence[int] = (),
+    repeats: int,
+) -> list[dict[str, Any]]:
+    """Change one thing at a time; each of the three curves is timed in turns.
+
+    Args:
+        make: ``make_ours`` or a ``partial`` of it.
+        work: What one call does.
+        frames: Numbers of frames, at the network's own size.
+        sizes: Sides of a frame in pixels, at the network's own number of frames.
+        stages: Numbers of fused blocks, counted from the last; none: about five of them, from one to all.
+        repeats: Rounds.
+
+    Returns:
+        A row per point; ``linear`` is the cost that the law says, in units of the curve's first point.
+    """
+    with torch.device("meta"):
+        depth = make()[0].config.depth
+    counts = stages or sorted({1, *(round(depth * part / 4) for part in (1, 2, 3)), depth} - {0})
+    fused = {n: {"fusion_stages": tuple(range(depth - n, depth)), "global_dropout": (0.0,)} for n in counts}
+    sweeps: dict[str, dict[int, dict[str, Any]]] = {
+        "frames": {value: {"num_frames": value} for value in frames},
+        "size": {value: {"image_size": value} for value in sizes},
+        "stages": fused,
+    }
+    rows = []
+    for sweep, points in sweeps.items():
+        subjects = {value: Subject(f"{sweep} {value}", partial(make, **fields)) for value, fields in points.items()}
+        rows += _measure_sweep(sweep, subjects, work, repeats)
+    return rows
+
+
+def _measure_sweep(sweep: str, subjects: Mapping[int, Subject], work: Work, repeats: int) -> list[dict[str, Any]]:
+    runs = {subject.name: build_run(subject, work) for subject in subjects.values()}
+    times = time_in_turns(runs, repeats=repeats, device=work.device)
+    runs.clear()
+    law = "gmacs" if sweep == "stages" else "tokens"
+    rows: list[dict[str, Any]] = []
+    for value, subject in subjects.items():
+        row: dict[str, Any] = {
+            **{"sweep": sweep, "value": value, "pass": work.kind, **_counts(subject)},
+            **{"precision": work.precision, "batch_size": work.batch_size, **times[subject.name].to_row()},
+            "peak_bytes": _peak_of(subject, work),
+        }
+        first = rows[0] if rows else row
+        for ratio, cost in (("linear", law), ("time_ratio", "seconds"), ("memory_ratio", "peak_bytes")):
+            row[ratio] = row[cost] / first[cost]
+        rows.append(row)
+    return rows
+
+
+def _counts(subject: Subject) -> dict[str, float]:
+    """Tokens and multiply-adds of a clip."""
+    model, _ = _without_weights(subject)
+    assert isinstance(model, UniFormerV2)
+    config = model.config
+    tokens = model.embedding.num_prefix_tokens + config.grid[0] * config.grid[1]
+    return {"tokens": config.num_frames // config.tubelet_size * tokens, "gmacs": count_macs(model)[0] / 1e9}

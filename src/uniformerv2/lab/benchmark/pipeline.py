@@ -23,8 +23,8 @@ from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer
-from uniformerv2.lab.benchmark.clock import Times, time_in_turns
-from uniformerv2.lab.benchmark.decoders import evenly_chosen
+from uniformerv2.lab.benchmark.clock import time_in_turns
+from uniformerv2.lab.benchmark.reading import evenly_chosen
 
 __all__ = ["measure_pipeline", "measure_startup"]
 
@@ -57,18 +57,18 @@ def measure_pipeline(
     _compute(predictor, pixels, 1)
     list(scorer(records, [0]))  # the server of the worker processes starts once
     times = time_in_turns(runs, repeats=repeats, device=predictor.device, warm=False)
-    rows = []
-    for way in ("predict", "test"):
-        slower = max(times["model"].median, times[f"{way} decode"].median)
-        both = times["model"].median + times[f"{way} decode"].median
-        row = {"way": way, "num_videos": len(records), "views": len(pixels), **times[way].to_row()}
-        row["of_slower_part"] = slower / times[way].median
-        row["of_no_overlap"] = both / times[way].median
-        row["clips_per_second"] = len(records) / times[way].median
-        row["decode_clips_per_second"] = len(records) / times[f"{way} decode"].median
-        row["model_clips_per_second"] = len(records) / times["model"].median
-        rows.append(row)
-    return rows
+    seconds = {name: timed.median for name, timed in times.items()}
+    return [
+        {
+            **{"way": way, "num_videos": len(records), "views": len(pixels), **times[way].to_row()},
+            "of_slower_part": max(seconds["model"], seconds[f"{way} decode"]) / seconds[way],
+            "of_no_overlap": (seconds["model"] + seconds[f"{way} decode"]) / seconds[way],
+            "clips_per_second": len(records) / seconds[way],
+            "decode_clips_per_second": len(records) / seconds[f"{way} decode"],
+            "model_clips_per_second": len(records) / seconds["model"],
+        }
+        for way in ("predict", "test")
+    ]
 
 
 def _pixels(predictor: Predictor, record: VideoRecord) -> Tensor:
@@ -92,27 +92,26 @@ def _load(predictor: Predictor, records: list[VideoRecord], num_workers: int) ->
             pass
 
 
-_PUBLIC_FACE: Final = "import uniformerv2\nfor name in uniformerv2.__all__: getattr(uniformerv2, name)"
 _IMPORTS: Final = {
     "python": "pass",
     "import torch, timm": "import torch, timm",
     "import uniformerv2": "import uniformerv2",
-    "every public name": _PUBLIC_FACE,
+    "every public name": "import uniformerv2\nfor name in uniformerv2.__all__: getattr(uniformerv2, name)",
 }
 
 
 def measure_startup(
     *, model: str | None, video: str | Path | None, repeats: int
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Imports, the command's help, the first prediction.
+    """Time imports, the command's help and the first prediction, each in processes of its own.
 
     Args:
         model: What ``predict --model`` takes.
         video: What it is to classify.
-        repeats: Processes each.
+        repeats: Processes for each.
 
     Returns:
-        A row each, and what is absent.
+        A row for each, and what is absent.
 
     Raises:
         ValueError: A process fails; the message has what it said.
@@ -130,12 +129,8 @@ def measure_startup(
         run()  # files into the memory, modules compiled
     times = time_in_turns(runs, repeats=repeats, warm=False)
     beyond = times["every public name"].median - times["import torch, timm"].median
-    rows = [_row(name, timed) for name, timed in times.items()]
+    rows: list[dict[str, Any]] = [{"what": name, **timed.to_row()} for name, timed in times.items()]
     return [*rows, {"what": "every public name, beyond torch and timm", "seconds": beyond}], absent
-
-
-def _row(name: str, timed: Times) -> dict[str, Any]:
-    return {"what": name, **timed.to_row()}
 
 
 def _run(command: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The matrix products of a pass, and of nothing else: recorded while it runs, then computed alone.
+"""What a pass computes: its matrix products, recorded while it runs and computed alone; the multiply-adds of its parts.
 
 What a pass costs beyond them is overhead; how fast they are is what this machine gives to products of these shapes. The
 two products of fused attention are recorded as batched products, four more of its backward pass; depth-wise
@@ -15,9 +15,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-__all__ = ["MatrixProducts", "record_products", "square_product"]
+from uniformerv2.model.summary import summarize
+from uniformerv2.model.uniformerv2 import UniFormerV2
+
+__all__ = ["PARTS", "MatrixProducts", "count_flops", "record_products", "square_product"]
 
 aten: Final[Any] = torch.ops.aten
 
@@ -139,3 +142,50 @@ def _flat(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
     flat = [torch.empty(tensor.shape, dtype=q.dtype, device=q.device).flatten(0, -3) for tensor in (q, k, v)]
     weights = torch.empty(len(flat[0]), q.shape[-2], k.shape[-2], dtype=q.dtype, device=q.device)
     return flat[0], flat[1], flat[2], weights
+
+
+PARTS: Final = {
+    "patch embedding": ("embedding",),
+    "LT_MHRA": ("blocks", "local"),
+    "GS_MHRA": ("blocks", "spatial"),
+    "FFN of the blocks": ("blocks", "ffn"),
+    "DPE": ("fusion", "position"),
+    "C_MHRA": ("fusion", "cross"),
+    "FFN of the stages": ("fusion", "ffn"),
+    "head": ("head",),
+}
+"""Part -> names of modules on the way to it, from the outside in."""
+
+
+def count_flops(model: UniFormerV2, video: Tensor) -> list[dict[str, Any]]:
+    """Compute one clip on the CPU, in float32, and count.
+
+    Args:
+        model: Is left in eval mode without gradients.
+        video: One clip.
+
+    Returns:
+        A row per part; then those of the whole: ``counted``, ``summarize``, and the ``published form``.
+    """
+    model.eval().requires_grad_(False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(video)
+    by_module = {name: sum(flops.values()) / 2 for name, flops in counter.get_flop_counts().items()}
+    total = counter.get_total_flops() / 2
+    summary = summarize(model, num_frames=video.shape[1])
+    macs = {
+        **{part: _sum_of(by_module, names) for part, names in PARTS.items()},
+        **{"counted": total, "summarize": summary.macs, "published form": summary.published_macs},
+    }
+    return [{"part": part, "gmacs": value / 1e9, "share": value / total} for part, value in macs.items()]
+
+
+def _sum_of(by_module: dict[str, float], names: tuple[str, ...]) -> float:
+    """Sum over the outermost modules whose path, behind the network's own name, starts with the names."""
+    found: dict[str, float] = {}
+    for path, macs in sorted(by_module.items()):
+        words = [word for word in path.split(".")[1:] if not word.isdecimal() and word != "stages"]
+        is_inside = any(path.startswith(f"{outer}.") for outer in found)
+        if tuple(words[: len(names)]) == names and not is_inside:
+            found[path] = macs
+    return sum(found.values())

@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +33,9 @@ class BenchmarkReport:
         rows: What was measured, in plain values; times in seconds, memory in bytes where the name says nothing else.
         settings: The options that decide what was measured.
         absent: What could not be measured -> why.
-        date: Of the measurement, UTC.
+        date: The day of the measurement, UTC.
         machine: Processor, cores, memory, device, and how many processes ran or waited in the minute before.
-        versions: Of Python and of the packages that were measured.
+        versions: Python's version and those of the packages that were measured.
     """
 
     benchmark: str
@@ -49,23 +50,14 @@ class BenchmarkReport:
     def of_now(
         cls,
         benchmark: str,
-        rows: list[dict[str, Any]],
+        rows: Sequence[dict[str, Any]],
         *,
         settings: Mapping[str, Any],
         absent: Mapping[str, str],
         device: torch.device | str,
         load: float,
     ) -> Self:
-        """With date, machine and versions.
-
-        Args:
-            benchmark: See above.
-            rows: See above.
-            settings: See above.
-            absent: See above.
-            device: Where the networks ran.
-            load: As ``load_average`` said before the measurement.
-        """
+        """With date, machine and versions; ``load`` is what ``load_average`` said before the measurement."""
         return cls(
             benchmark=benchmark,
             rows=tuple(rows),
@@ -73,7 +65,7 @@ class BenchmarkReport:
             absent=dict(absent),
             date=datetime.now(UTC).date().isoformat(),
             machine={**machine_of(torch.device(device)), "load_before": round(load, 1)},
-            versions={"python": platform.python_version(), **dict(_versions())},
+            versions=_versions(),
         )
 
     def write(self, path: Path) -> None:
@@ -134,11 +126,9 @@ def _memory_gib() -> int | None:
     return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
 
 
-def _versions() -> list[tuple[str, str]]:
-    found = []
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
-            found.append((package, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
     return found

@@ -17,9 +17,9 @@ class TextTable:
     """A table of words.
 
     Attributes:
-        header: Of each column.
-        rows: Cells, as many as there are columns.
-        num_text_columns: So many at the left are words; the others are numbers.
+        header: The title of each column.
+        rows: A cell for each column.
+        num_text_columns: How many columns at the left hold words; the others hold numbers.
     """
 
     header: tuple[str, ...]
@@ -44,20 +44,20 @@ def table_of(benchmark: str, rows: Sequence[Row]) -> TextTable:
 
     Args:
         benchmark: A key of ``TABLES``.
-        rows: Of one report, or of several of the same benchmark.
+        rows: The rows of one report, or of several of the same benchmark.
 
     Raises:
         ValueError: There is no such benchmark.
     """
     if benchmark not in TABLES:
         raise ValueError(f"benchmark is {benchmark!r}; it must be one of {', '.join(TABLES)}.")
-    num_text_columns, columns = TABLES[benchmark]
+    columns = TABLES[benchmark]
     cells = [[write(row) for row in rows] for _, write in columns]
     kept = [index for index, column in enumerate(cells) if any(column)]
     return TextTable(
         header=tuple(columns[index][0] for index in kept),
         rows=tuple(zip(*(cells[index] for index in kept), strict=True)),
-        num_text_columns=sum(index < num_text_columns for index in kept),
+        num_text_columns=sum(columns[index][0] in _WORDS for index in kept),
     )
 
 
@@ -103,85 +103,71 @@ def _work(row: Row) -> str:
 
 _MEMORY: Final = ("peak memory, GiB", _number("peak_bytes", ".2f", times=2**-30))
 
-TABLES: Final[dict[str, tuple[int, tuple[Column, ...]]]] = {
+TABLES: Final[dict[str, tuple[Column, ...]]] = {
     "model": (
-        3,
-        (
-            ("network", _word("model")),
-            ("clip", _clip),
-            ("pass", _work),
-            ("speed, first = 1", _number("speed_to_first", ".2f")),
-            ("time / its products", _number("over_products", ".2f")),
-            ("of the GEMM ceiling", _share("share_of_ceiling")),
-            ("clips/s", _number("clips_per_second", ".3g")),
-            ("seconds (quartiles)", _spread),
-            ("GMACs a clip", _number("gmacs", ".3g")),
-            ("TFLOP/s", _number("teraflops", ".3f")),
-            ("ceiling, TFLOP/s", _number("ceiling_teraflops", ".3f")),
-            _MEMORY,
-        ),
+        ("network", _word("model")),
+        ("clip", _clip),
+        ("pass", _work),
+        ("speed, first = 1", _number("speed_to_first", ".2f")),
+        ("time / its products", _number("over_products", ".2f")),
+        ("of the GEMM ceiling", _share("share_of_ceiling")),
+        ("clips/s", _number("clips_per_second", ".3g")),
+        ("seconds (quartiles)", _spread),
+        ("GMACs a clip", _number("gmacs", ".3g")),
+        ("TFLOP/s", _number("teraflops", ".3f")),
+        ("ceiling, TFLOP/s", _number("ceiling_teraflops", ".3f")),
+        _MEMORY,
     ),
     "growth": (
-        2,
-        (
-            ("what grows", _word("sweep")),
-            ("pass", _word("pass")),
-            ("to", _word("value")),
-            ("linear law", _number("linear", ".2f")),
-            ("time", _number("time_ratio", ".2f")),
-            ("memory", _number("memory_ratio", ".2f")),
-            ("tokens", _word("tokens")),
-            ("GMACs", _number("gmacs", ".1f")),
-            ("seconds (quartiles)", _spread),
-            _MEMORY,
-        ),
+        ("what grows", _word("sweep")),
+        ("pass", _word("pass")),
+        ("to", _word("value")),
+        ("linear law", _number("linear", ".2f")),
+        ("time", _number("time_ratio", ".2f")),
+        ("memory", _number("memory_ratio", ".2f")),
+        ("tokens", _word("tokens")),
+        ("GMACs", _number("gmacs", ".1f")),
+        ("seconds (quartiles)", _spread),
+        _MEMORY,
     ),
     "decode": (
-        3,
-        (
-            ("videos", _word("videos")),
-            ("frames", _word("frames")),
-            ("reader", _word("reader")),
-            ("time, first = 1", _number("ratio_to_first", ".2f")),
-            ("processor ms a video", _number("processor_seconds", ".1f", times=1000)),
-        ),
+        ("videos", _word("videos")),
+        ("frames", _word("frames")),
+        ("reader", _word("reader")),
+        ("time, first = 1", _number("ratio_to_first", ".2f")),
+        ("processor ms a video", _number("processor_seconds", ".1f", times=1000)),
     ),
     "data": (
-        2,
-        (
-            ("videos", _word("videos")),
-            ("decoder", _word("decoder")),
-            ("workers", _word("num_workers")),
-            ("loader / decode", _share("of_decode")),
-            ("loader / crop", _share("of_crop")),
-            ("CPU time, decode / loader", _share("processor_of_decode")),
-            ("decode, clips/s", _number("decode_clips_per_second", ".0f")),
-            ("crop, clips/s", _number("crop_clips_per_second", ".0f")),
-            ("loader, clips/s", _number("loader_clips_per_second", ".0f")),
-            ("with RandAugment", _number("rand_augment_clips_per_second", ".0f")),
-            ("first batch, s", _number("first_batch_seconds", ".2f")),
-        ),
+        ("videos", _word("videos")),
+        ("decoder", _word("decoder")),
+        ("workers", _word("num_workers")),
+        ("loader / decode", _share("of_decode")),
+        ("loader / crop", _share("of_crop")),
+        ("CPU time, decode / loader", _share("processor_of_decode")),
+        ("decode, clips/s", _number("decode_clips_per_second", ".0f")),
+        ("crop, clips/s", _number("crop_clips_per_second", ".0f")),
+        ("loader, clips/s", _number("loader_clips_per_second", ".0f")),
+        ("with RandAugment", _number("rand_augment_clips_per_second", ".0f")),
+        ("first batch, s", _number("first_batch_seconds", ".2f")),
     ),
     "pipeline": (
-        2,
-        (
-            ("way", _word("way")),
-            ("network", _word("model")),
-            ("of the slower part", _share("of_slower_part")),
-            ("faster than no overlap", _number("of_no_overlap", ".2f")),
-            ("whole, videos/s", _number("clips_per_second", ".2f")),
-            ("decode alone", _number("decode_clips_per_second", ".2f")),
-            ("model alone", _number("model_clips_per_second", ".2f")),
-        ),
+        ("way", _word("way")),
+        ("network", _word("model")),
+        ("of the slower part", _share("of_slower_part")),
+        ("faster than no overlap", _number("of_no_overlap", ".2f")),
+        ("whole, videos/s", _number("clips_per_second", ".2f")),
+        ("decode alone", _number("decode_clips_per_second", ".2f")),
+        ("model alone", _number("model_clips_per_second", ".2f")),
     ),
     "flops": (
-        1,
-        (
-            ("part", _word("part")),
-            ("share", _number("share", ".1f", times=100, unit=" %")),
-            ("GMACs a clip", _number("gmacs", ".3f")),
-        ),
+        ("part", _word("part")),
+        ("share", _number("share", ".1f", times=100, unit=" %")),
+        ("GMACs a clip", _number("gmacs", ".3f")),
     ),
-    "startup": (1, (("what", _word("what")), ("seconds (quartiles)", _spread))),
+    "startup": (("what", _word("what")), ("seconds (quartiles)", _spread)),
 }
-"""Benchmark -> how many columns at the left are words, and the columns."""
+"""Benchmark -> its columns; those of words stand at the left."""
+_WORDS: Final = frozenset(
+    ("network", "clip", "pass", "what grows", "videos", "frames", "reader", "decoder", "way", "part", "what")
+)
+"""Titles of columns that hold words; the others hold numbers."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.benchmark.made_runs import MEBIBYTE, fail, make_heavy_to_call
+from tests.lab.made_runs import MEBIBYTE, fail, make_heavy_to_call
 from uniformerv2.lab.benchmark.clock import Times, peak_bytes, time_in_turns
 
 

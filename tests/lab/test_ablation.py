@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from copy import deepcopy
 from dataclasses import replace
 
 import lightning.pytorch as lightning
@@ -14,12 +15,15 @@ import torch
 
 from tests.data.clips_on_disk import write_folder
 from tests.locks import held_elsewhere
-from uniformerv2.autotrain.plan import default_dropout, default_rates
+from uniformerv2.autotrain.choose import default_dropout, default_rates, make_plan
+from uniformerv2.autotrain.plan import TrainOptions
+from uniformerv2.autotrain.run import run_plan
 from uniformerv2.core.files import DiskFullError, FolderInUseError
 from uniformerv2.lab.ablation import AblationSettings, read_suite
-from uniformerv2.lab.ablation_grid import Grid, read_task, source_of
+from uniformerv2.lab.ablation_grid import Grid
 from uniformerv2.lab.ablation_parts import average_frames, build_network
-from uniformerv2.lab.ablation_run import prepare, shared_tokens
+from uniformerv2.lab.ablation_run import prepare, run_variant, shared_tokens
+from uniformerv2.lab.ablation_task import read_task, source_of
 from uniformerv2.training.recipes import list_suites
 
 pytestmark = [
@@ -295,7 +299,7 @@ def test_from_tokens_comes_what_comes_from_the_video(changes, splits, tmp_path):
     tokens = shared_tokens(settings, [TINY, settings])
     options = {"seed": 0, "tokens": tokens, "cache_folder": tmp_path, "num_workers": 0}
     prepared = prepare(settings, splits, **options)
-    network = awake(prepared.network)
+    network = awake(prepared.classifier.network)
     prepared.source.eval()
     video = clip()
     with torch.no_grad():
@@ -317,13 +321,34 @@ def test_a_variant_learns_as_train_does(splits, tmp_path, freeze_backbone, local
     kind = {"preset": "motion" if local_steps else "scene", "freeze_backbone": freeze_backbone, "is_armed_anew": True}
     assert prepared.classifier.optimization == default_rates(8, **kind).optimization(epochs=5)
     dropout = default_dropout(freeze_backbone=freeze_backbone, num_train=len(splits.train)) or 0.5
-    assert prepared.network.config.classifier_dropout == dropout
-    assert prepared.network.config.drop_path_rate == 0
+    assert prepared.classifier.network.config.classifier_dropout == dropout
+    assert prepared.classifier.network.config.drop_path_rate == 0
     told = replace(settings, learning_rate=1e-3, warmup=0.5, dropout=0.3)
     prepared = prepare(told, splits, **options)
     assert prepared.classifier.optimization.learning_rate == 1e-3
     assert prepared.classifier.optimization.warmup_epochs == 2.5
-    assert prepared.network.config.classifier_dropout == 0.3
+    assert prepared.classifier.network.config.classifier_dropout == 0.3
+
+
+@pytest.mark.parametrize("freeze_backbone", [True, False])
+def test_a_variant_trains_exactly_as_train_does(videos, tmp_path, freeze_backbone):
+    """From the same network, the last epoch of a training that chose its own settings has the very same weights."""
+    found = read_task(videos, "classes")
+    options = TrainOptions(
+        data=str(videos), out=str(tmp_path / "run"), backbone="test_vit2", freeze_backbone=freeze_backbone, seed=3
+    )
+    asked = {"num_frames": 4, "image_size": 32, "num_stages": 2, "batch_size": 4, "epochs": 2, "num_workers": 0}
+    plan, chosen = make_plan(replace(options, **asked), found, device=torch.device("cpu"), fetch=False)
+    changes = {"freeze_backbone": freeze_backbone, "epochs": 2, "cache_views": 0}
+    variant = prepare(TINY.changed(changes), found, seed=3, tokens=None, cache_folder=tmp_path, num_workers=0)
+    network = deepcopy(variant.classifier.network)
+    assert network.config == chosen.config
+    run_variant(variant, seed=3, folder=tmp_path)
+    run_plan(network, found, plan)
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    trained = variant.classifier.network.state_dict()
+    assert trained
+    assert all(torch.equal(weight, last[f"network.{name}"]) for name, weight in trained.items())
 
 
 def test_the_arrow_of_time_keeps_the_division_of_the_data(videos, splits):

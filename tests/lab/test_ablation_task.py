@@ -10,7 +10,7 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import SampleKey, VideoDataset
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.lab.arrow_of_time import DIRECTIONS, both_directions, read_directions
+from uniformerv2.lab.ablation_task import DIRECTIONS, both_directions, read_directions
 
 PREPROCESSING = Preprocessing(num_frames=4, image_size=32)
 PLAIN = TrainAugmentation(image_size=32, rand_augment=None, area=(0.9, 1.0), flip=0.0)
