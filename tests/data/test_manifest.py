@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from uniformerv2.data.check import VideoCheck
-from uniformerv2.data.manifest import ManifestJournal, journal_path, read_manifest, write_manifest
+from uniformerv2.data.list_files import ManifestJournal, journal_path, read_manifest, write_manifest
 
 ROWS = [
     VideoCheck(

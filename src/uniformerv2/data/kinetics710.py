@@ -7,8 +7,6 @@ test list of the three has it.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +19,7 @@ from uniformerv2.core.files import write_text
 from uniformerv2.data.annotations.benchmarks import KINETICS_FILE, KineticsClip, clip_file, kinetics_clips
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.labels import RENAMED, class_names_of, label_map, label_names
+from uniformerv2.data.list_files import csv_text
 
 __all__ = ["KINETICS710_FILE", "Kinetics710Report", "build_kinetics710", "merged_class_names"]
 
@@ -151,7 +150,7 @@ def build_kinetics710(
     write_text(folder / "train.csv", _as_list(kept, file_name))
     write_text(folder / "val.csv", _as_list(val, file_name))
     rows = ((clip_file(clip, file_name=file_name, source=source), why) for source, clip, why in removed)
-    write_text(folder / "removed.csv", _as_csv(("path", "reason"), rows))
+    write_text(folder / "removed.csv", csv_text(("path", "reason"), rows))
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
     for space in _SPACES.values():
         write_text(folder / f"kinetics710_to_{space}.json", json.dumps(label_map("kinetics710", space)) + "\n")
@@ -268,12 +267,4 @@ def _as_list(clips: Iterable[tuple[str, KineticsClip]], file_name: str) -> str:
         (clip_file(clip, file_name=file_name, source=source), number[clip.label or ""], clip.youtube_id)
         for source, clip in clips
     )
-    return _as_csv(("path", "label", "id"), rows)
-
-
-def _as_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(("path", "label", "id"), rows)

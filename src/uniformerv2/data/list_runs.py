@@ -19,8 +19,14 @@ from uniformerv2.core.messages import UsageError, usage_errors
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations import VideoRecord, check_files, find_videos
 from uniformerv2.data.check import CheckSummary, VideoCheck, check_videos, summarize_checks, unchanged_checks
-from uniformerv2.data.list_files import LIST_NAMES, check_lists, numbered_anew, write_lists
-from uniformerv2.data.manifest import ManifestJournal, journal_path
+from uniformerv2.data.list_files import (
+    LIST_NAMES,
+    ManifestJournal,
+    check_lists,
+    journal_path,
+    numbered_anew,
+    write_lists,
+)
 from uniformerv2.data.prepare import (
     PREPARATION,
     PreparedVideo,
