@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from uniformerv2.core.workers import Watch
+from uniformerv2.core.watch import Watch
 
 
 def watched_threads():
@@ -68,7 +68,7 @@ def test_callers_do_not_wait_for_each_other():
 def test_time_in_which_the_process_is_stopped_does_not_count():
     code = """
 import time
-from uniformerv2.core.workers import Watch
+from uniformerv2.core.watch import Watch
 
 def work():
     print("begun", flush=True)

@@ -1,4 +1,4 @@
-"""Work on files that may hang or crash the process that reads them: in worker processes, and under a time limit.
+"""Work on files that may hang or crash the process that reads them, in worker processes.
 
     parent  --task-->  worker      one pipe each, one task at a time
             <-answer-              no answer in time: the worker is killed; pipe closed: the worker died
@@ -18,14 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
-from queue import SimpleQueue
-from threading import Thread, local
-from typing import Any, Final, Generic, Literal, Self, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from uniformerv2.core.limits import Limits, get_limits, set_limits
 
@@ -33,7 +30,6 @@ __all__ = [
     "NEEDS_GUARD",
     "SAFE_PATH",
     "Lost",
-    "Watch",
     "available_cores",
     "begin_worker",
     "end_with_parent",
@@ -294,69 +290,3 @@ def _call(function: Callable[[Any], Any], task: Any) -> Any:
         return function(task)
     except Exception as error:
         return Lost("crashed", f"{type(error).__name__}: {error}")
-
-
-SLICE_SECONDS = 1.0
-"""The clock runs on while a process is stopped; of waiting in slices, at most one is lost."""
-
-Result = TypeVar("Result")
-Calls = SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
-
-
-class Watch(local):
-    """Runs calls in a second thread, the same one again and again, and leaves it behind where a call takes too long.
-
-    A decoder that hangs in C cannot be interrupted, but it does not hold Python's lock. Its thread stays until the call
-    returns or the process ends, which it does not delay. Each thread that calls has a second thread of its own. Time in
-    which the whole process is stopped (Ctrl-Z, a suspended job) does not count.
-    """
-
-    _helper: _Helper | None = None
-
-    def __call__(self, call: Callable[[], Result], *, seconds: float) -> Result:
-        """The result of ``call``, or its error.
-
-        Raises:
-            TimeoutError: It took longer.
-        """
-        if self._helper is None:
-            self._helper = _Helper()
-        result: Future[Result] = Future()
-        self._helper.calls.put((call, result))
-        left = seconds
-        while True:
-            step = min(left, SLICE_SECONDS)
-            try:
-                return result.result(timeout=step)
-            except TimeoutError:
-                if result.done():
-                    return result.result()
-                left -= step
-                if left <= 0:
-                    self._helper = None
-                    raise
-
-    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        """Another process starts its own thread."""
-        return type(self), ()
-
-
-class _Helper:
-    """A thread that ends with this object, once it has nothing to do."""
-
-    def __init__(self) -> None:
-        self.calls: Calls = SimpleQueue()
-        Thread(target=_answer, args=(self.calls,), name="watched", daemon=True).start()
-
-    def __del__(self) -> None:
-        self.calls.put(None)
-
-
-def _answer(calls: Calls) -> None:
-    while (waiting := calls.get()) is not None:
-        call, result = waiting
-        try:
-            result.set_result(call())
-        except BaseException as error:
-            result.set_exception(error)
-        del waiting, call, result  # of a clip, until the next one comes

@@ -1,9 +1,10 @@
-"""What happens to the pixels in training: ``TrainAugmentation`` of the published recipes, one draw for all frames.
+"""What happens to the pixels in training: ``TrainAugmentation`` for a clip, ``BatchMixing`` for a batch.
 
 RandAugment is that of Cubuk et al., 2019, https://arxiv.org/abs/1909.13719, in timm's definition (noise on the
 magnitude, severity that grows with it), which PySlowFast took over and the recipes name
-``rand-m7-n4-mstd0.5-inc1``. Random erasing: Zhong et al., 2017, https://arxiv.org/abs/1708.04896. Mixing two videos is
-the batch's business (``torchvision.transforms.v2.MixUp`` and ``CutMix``).
+``rand-m7-n4-mstd0.5-inc1``. Random erasing: Zhong et al., 2017, https://arxiv.org/abs/1708.04896. Mixup: Zhang et al.,
+2017, https://arxiv.org/abs/1710.09412. CutMix: Yun et al., 2019, https://arxiv.org/abs/1905.04899. One draw holds for
+all frames of a clip, and one for all videos of a batch.
 
 Nothing here touches a global random state: every draw comes from the generator that the caller passes, so that
 ``numpy.random.default_rng((seed, epoch, index))`` gives the same clip in any worker and after a resume.
@@ -287,7 +288,7 @@ def _erase(clip: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchMixing:
-    """Mixup or CutMix of a batch and its targets.
+    """Mixup or CutMix of a batch and its targets, as in torchvision: each sample is mixed with the one before it.
 
     The published recipes of UniFormerV2 use neither; the defaults are those of DeiT (Touvron et al., 2020,
     https://arxiv.org/abs/2012.12877), which most later recipes took over.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from uniformerv2.core.limits import get_limits
-from uniformerv2.core.workers import Watch
+from uniformerv2.core.watch import Watch
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import Decoder, VideoError, VideoErrorKind, VideoReader, open_video
