@@ -107,6 +107,13 @@ def test_the_pages_made_from_the_code_are_up_to_date():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_walks_name_files_that_exist():
+    text = (ROOT / "docs" / "house.md").read_text("utf-8").partition("## Every module")[0]
+    named = re.findall(r"`([a-z_0-9/]+(?:\.py|/))`", text)
+    assert len(named) > 30
+    assert [name for name in named if not (SOURCE / name).exists()] == []
+
+
 def test_files_are_written_whole_in_one_place():
     """``core.files`` has no global state; a download goes on where it was, a journal grows."""
     own = re.compile(r"fsync|umask|mkstemp|NamedTemporaryFile|\.part\b")
