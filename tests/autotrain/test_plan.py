@@ -372,10 +372,10 @@ class TestCost:
         assert largest_batch_size(network, preprocessing, **arguments) == 16
         sizes = []
         monkeypatch.setattr(
-            "uniformerv2.autotrain.measure._memory_bytes", lambda: sizes.append(0) or (0 if len(sizes) < 3 else 1e12)
+            "uniformerv2.autotrain.measure.memory_bytes", lambda: sizes.append(0) or (0 if len(sizes) < 3 else 1e12)
         )
         assert largest_batch_size(network, preprocessing, **arguments) == 4
-        monkeypatch.setattr("uniformerv2.autotrain.measure._memory_bytes", lambda: 0)
+        monkeypatch.setattr("uniformerv2.autotrain.measure.memory_bytes", lambda: 0)
         with pytest.raises(ValueError, match="does not hold a single clip"):
             largest_batch_size(network, preprocessing, **arguments)
 

@@ -11,7 +11,7 @@ import torch
 from tests.media import write_video
 from uniformerv2.cli import main
 from uniformerv2.lab.benchmark import pipeline, reading
-from uniformerv2.lab.benchmark.report import BenchmarkReport
+from uniformerv2.lab.benchmark.measures import BenchmarkReport
 from uniformerv2.zoo.checkpoint import create_model, save_model
 
 ARM = ["--backbone", "test_vit", "--image-size", "32", "--num-frames", "2"]

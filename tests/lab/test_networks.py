@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from uniformerv2.lab.benchmark import networks
-from uniformerv2.lab.benchmark.clock import Times
+from uniformerv2.lab.benchmark.machine import Times
 from uniformerv2.lab.benchmark.networks import (
     PEERS,
     Subject,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from uniformerv2.cli import main
 from uniformerv2.lab.benchmark.figures import draw
-from uniformerv2.lab.benchmark.report import BenchmarkReport
+from uniformerv2.lab.benchmark.measures import BenchmarkReport
 from uniformerv2.lab.benchmark.tables import TABLES, table_of
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import operator
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from uniformerv2.autotrain.plan import DEFAULT_CACHE_VIEWS, TrainingPlan
+from uniformerv2.core.devices import memory_bytes
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset
@@ -90,7 +90,7 @@ def largest_batch_size(
     size = 1 << (min(wanted, LARGEST[device.type]).bit_length() - 1)
     while size >= 1:
         if device.type == "cpu":
-            fits = _counted_bytes(network, preprocessing, size) < MEMORY_SHARE["cpu"] * _memory_bytes()
+            fits = _counted_bytes(network, preprocessing, size) < MEMORY_SHARE["cpu"] * memory_bytes()
         else:
             fits = _is_held(network, preprocessing, size, device, precision)
         if fits:
@@ -282,14 +282,6 @@ def _noise(batch_size: int, preprocessing: Preprocessing, device: torch.device) 
 def _sides(preprocessing: Preprocessing) -> tuple[int, int]:
     size = preprocessing.image_size
     return (size, size) if isinstance(size, int) else size
-
-
-def _memory_bytes() -> float:
-    """Of the machine; without a limit where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
 
 
 def reading_seconds(videos: VideoDataset, num_read: int) -> float:

@@ -25,7 +25,7 @@ from uniformerv2.core.optional import require
 from uniformerv2.lab.benchmark import FIGURE_SUFFIXES, FRAMES, PASSES, PRECISIONS, SIZES
 
 if TYPE_CHECKING:
-    from uniformerv2.lab.benchmark.report import BenchmarkReport
+    from uniformerv2.lab.benchmark.measures import BenchmarkReport
 
 __all__ = ["add_arguments", "check", "run"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "check", "diagnose", "run"]
 
 EXAMPLE: Final = "uniformerv2 doctor --json"
-LOADS: Final = "uniformerv2.lab.benchmark.report"
+LOADS: Final = "uniformerv2.lab.benchmark.machine"
 PACKAGE: Final = "uniformerv2"
 NOT_FOR_USERS: Final = frozenset({"dev", "all", "peers"})
 """Extras that are not listed: of developers, of everything, of comparisons."""
@@ -60,7 +60,7 @@ def diagnose() -> dict[str, Any]:
     """Versions, processor and devices, decoders, cache, disk, limits, missing packages by extra; in plain values."""
     import torch
 
-    from uniformerv2.lab.benchmark.report import machine_of
+    from uniformerv2.lab.benchmark.machine import machine_of
     from uniformerv2.zoo.download import cache_home, is_offline
 
     devices = [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["best_device", "existing_device", "is_out_of_memory"]
+__all__ = ["best_device", "existing_device", "is_out_of_memory", "memory_bytes"]
 
 SAID: Final = ("out of memory", "can't allocate memory", "cannot allocate memory", "failed to allocate")
 """PyTorch's allocators raise a ``RuntimeError``; this is what it says on a GPU and on a CPU, and what FFmpeg says."""
@@ -40,6 +42,14 @@ def existing_device(device: str | torch.device) -> torch.device:
         reason = str(error).strip().partition("\n")[0]
         allowed = "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
         raise ValueError(f"device is {allowed}, got {str(device)!r}: {reason}") from error
+
+
+def memory_bytes() -> float:
+    """The memory of the machine; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,26 +1,32 @@
-"""``measure``: one kind of benchmark from its options to a report; what ``uniformerv2 benchmark`` runs.
+"""``measure``: one kind of benchmark from its options to a ``BenchmarkReport``; what ``uniformerv2 benchmark`` runs.
 
 report = measure("model", backbone="vit_small_patch16_224", precision=["fp32"])
+report.write(Path("model.json"))
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 from torch import nn
 
 from uniformerv2.core.devices import existing_device
+from uniformerv2.core.files import write_text
 from uniformerv2.core.messages import UsageError
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.lab.benchmark import FRAMES, SIZES
+from uniformerv2.lab.benchmark.machine import load_average, machine_of, versions
 from uniformerv2.lab.benchmark.networks import (
     Subject,
     TestClip,
@@ -33,9 +39,8 @@ from uniformerv2.lab.benchmark.networks import (
 from uniformerv2.lab.benchmark.pipeline import measure_pipeline, measure_startup
 from uniformerv2.lab.benchmark.products import count_flops
 from uniformerv2.lab.benchmark.reading import measure_decoding, measure_loading, measure_worker_memory
-from uniformerv2.lab.benchmark.report import BenchmarkReport, load_average
 
-__all__ = ["measure"]
+__all__ = ["BenchmarkReport", "measure"]
 
 Measured = tuple[list[dict[str, Any]], dict[str, str]]
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -55,6 +60,71 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "memory_epochs": 0,
 }
 """Options of all benchmarks, as on the command line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkReport:
+    """One measurement.
+
+    Attributes:
+        benchmark: Its name, as on the command line.
+        rows: What was measured, in plain values; times in seconds, memory in bytes where the name says nothing else.
+        settings: The options that decide what was measured.
+        absent: What could not be measured -> why.
+        date: The day of the measurement, UTC.
+        machine: Processor, cores, memory, device, and how many processes ran or waited in the minute before.
+        versions: Python's version and those of the packages that were measured.
+    """
+
+    benchmark: str
+    rows: tuple[dict[str, Any], ...]
+    settings: Mapping[str, Any]
+    absent: Mapping[str, str]
+    date: str
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of_now(
+        cls,
+        benchmark: str,
+        rows: Sequence[dict[str, Any]],
+        *,
+        settings: Mapping[str, Any],
+        absent: Mapping[str, str],
+        device: torch.device | str,
+        load: float,
+    ) -> Self:
+        """With date, machine and versions; ``load`` is what ``load_average`` said before the measurement."""
+        return cls(
+            benchmark=benchmark,
+            rows=tuple(rows),
+            settings=dict(settings),
+            absent=dict(absent),
+            date=datetime.now(UTC).date().isoformat(),
+            machine={**machine_of(torch.device(device)), "load_before": round(load, 1)},
+            versions=versions(),
+        )
+
+    def write(self, path: Path) -> None:
+        """As JSON, whole or not at all."""
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What ``write`` wrote.
+
+        Raises:
+            ValueError: The file holds no such report.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} is no JSON: {error}") from error
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != names or not values["rows"]:
+            raise ValueError(f"{path} is no report of a benchmark: it must have {', '.join(sorted(names))}, with rows.")
+        return cls(**{**values, "rows": tuple(values["rows"])})
 
 
 def measure(benchmark: str, **options: Any) -> BenchmarkReport:

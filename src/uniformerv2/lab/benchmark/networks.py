@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from uniformerv2.core.optional import require
 from uniformerv2.lab.benchmark import FRAMES, SIZES, Pass, Precision
-from uniformerv2.lab.benchmark.clock import peak_bytes, time_in_turns
+from uniformerv2.lab.benchmark.machine import peak_bytes, time_in_turns
 from uniformerv2.lab.benchmark.products import MatrixProducts, record_products, square_product
 from uniformerv2.model.summary import count_macs
 from uniformerv2.model.uniformerv2 import UniFormerV2

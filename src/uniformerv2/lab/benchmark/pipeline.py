@@ -23,7 +23,7 @@ from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import VideoScorer
-from uniformerv2.lab.benchmark.clock import time_in_turns
+from uniformerv2.lab.benchmark.machine import time_in_turns
 from uniformerv2.lab.benchmark.reading import evenly_chosen
 
 __all__ = ["measure_pipeline", "measure_startup"]

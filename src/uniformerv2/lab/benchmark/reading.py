@@ -32,7 +32,7 @@ from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.lab.benchmark.clock import fresh_processes
+from uniformerv2.lab.benchmark.machine import fresh_processes
 from uniformerv2.media.decoding import Decoder, open_video
 from uniformerv2.media.frame_sources import torchcodec_decoder
 

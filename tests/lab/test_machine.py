@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.lab.made_runs import MEBIBYTE, fail, make_heavy_to_call
-from uniformerv2.lab.benchmark.clock import Times, peak_bytes, time_in_turns
+from uniformerv2.lab.benchmark.machine import Times, peak_bytes, time_in_turns
 
 
 def test_things_are_timed_in_turns_and_every_second_call_counts():

@@ -1,9 +1,14 @@
-"""Time and memory: calls timed in turns with a spread, the peak of a process that did nothing else."""
+"""Time and memory on this machine, and what it is: calls timed in turns, the peak of a process of its own."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import importlib.metadata
+import math
+import os
+import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -12,15 +17,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, Final
 
 import torch
 
-from uniformerv2.core.workers import worker_context
+from uniformerv2.core.devices import memory_bytes
+from uniformerv2.core.workers import available_cores, worker_context
 
-__all__ = ["Times", "fresh_processes", "peak_bytes", "time_in_turns"]
+__all__ = [
+    *("Times", "fresh_processes", "load_average", "machine_of", "peak_bytes", "time_in_turns", "versions"),
+]
 
 Run = Callable[[], object]
+
+PACKAGES: Final = ("torch", "torchvision", "timm", "av", "torchcodec", "decord", "transformers")
 
 
 @dataclass(frozen=True)
@@ -158,3 +168,43 @@ def _peak_resident_bytes() -> int:
 def _wait_for(device: torch.device | str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def load_average() -> float:
+    """Processes that ran or waited in the last minute; 0.0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def machine_of(device: torch.device) -> dict[str, Any]:
+    """What a reader needs to judge numbers measured on it, and nothing that tells which machine it was."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    known = torch.cpu.get_capabilities()
+    instructions = [key for key in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "sve", "sve_bf16") if known.get(key)]
+    memory = memory_bytes()
+    return {
+        "processor": _processor(),
+        "instructions": instructions,
+        "cores": available_cores(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(memory / 2**30) if math.isfinite(memory) else None,
+        "device": name,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    found = dict(re.findall(r"^(model name|cpu family)\s*:\s*(.+)$", cpuinfo.read_text(), flags=re.MULTILINE))
+    if "model name" not in found:
+        return platform.machine()
+    return found["model name"].strip() + (f", family {found['cpu family']}" if "cpu family" in found else "")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that are measured."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
