@@ -58,23 +58,24 @@ Each walk goes down the rooms once; what comes back up is the result.
 
 **`predict FILE` to scores.** `cli.py` parses the words with `commands/predict.py` and imports nothing heavy.
 `zoo/checkpoint.py` finds the model (`zoo/runs.py` knows folders of trainings, `zoo/files.py` reads files safely) and
-builds it (`model/config.py`, `model/uniformerv2.py`). `inference/predictor.py` asks `data/clips.py` for the views of the
-file: `media/decoding.py` opens it (`media/video_file.py`, `media/frame_sources.py`), `data/sampling.py` says which
-frames, `data/transforms.py` resizes and crops each as it is decoded. `inference/batches.py` fills batches for the
-network: `model/embedding.py`, `model/blocks.py`, `model/fusion.py`, whose operations `ops/dispatch.py` chooses and
-`ops/functional.py` defines.
+builds it (`model/config.py`, `model/uniformerv2.py`). `inference/predictor.py` asks `data/clips.py` for the views of
+the file: `media/decoding.py` opens it (`media/video_file.py`, `media/frame_sources.py`), `data/sampling.py` says
+which frames, `data/transforms.py` resizes and crops each as it is decoded. `inference/batches.py` fills batches for
+the network: `model/embedding.py`, `model/blocks.py`, `model/fusion.py`, whose operations `ops/dispatch.py` chooses
+and `ops/functional.py` defines.
 
-**`train DATA` to a gradient.** `commands/train.py` makes `TrainOptions` of the words, and `autotrain/session.py` does the
-rest: `data/splits.py` reads and divides the records (`data/annotations/`), `autotrain/choose.py` makes every choice of
-`autotrain/plan.py` and `autotrain/start.py` the network (`zoo/arming.py`), `autotrain/measure.py` times a few steps,
-`autotrain/run.py` starts Lightning. There `training/datamodule.py` makes a `data/loader.py` of a `data/dataset.py`, whose
-worker processes read by `data/clips.py` as above and vary clips by `data/augmentation.py`; `training/module.py` normalises
-a batch, calls the network and returns the loss, and `training/optim.py` says how fast each parameter learns.
+**`train DATA` to a gradient.** `commands/train.py` makes `TrainOptions` of the words, and `autotrain/session.py` does
+the rest: `data/splits.py` reads and divides the records (`data/annotations/`), `autotrain/choose.py` makes every
+choice of `autotrain/plan.py` and `autotrain/start.py` the network (`zoo/arming.py`), `autotrain/measure.py` times a
+few steps, `autotrain/run.py` starts Lightning. There `training/datamodule.py` makes a `data/loader.py` of a
+`data/dataset.py`, whose worker processes read by `data/clips.py` as above and vary clips by `data/augmentation.py`;
+`training/module.py` normalises a batch, calls the network and returns the loss, and `training/optim.py` says how fast
+each parameter learns.
 
-**`test` to a dump.** `commands/test.py` calls `inference/testing.py`: `data/named_videos.py` reads the records and matches
-the classes of list and network, `zoo/checkpoint.py` loads the network, `inference/scoring.py` scores one video after the
-other (`data/loader.py`, `data/clips.py`, `inference/batches.py`), `evaluation/journal.py` notes each on disk, and
-`evaluation/dumps.py` writes the dump, of which `evaluation/summary.py` computes the numbers.
+**`test` to a dump.** `commands/test.py` calls `inference/testing.py`: `data/named_videos.py` reads the records and
+matches the classes of list and network, `zoo/checkpoint.py` loads the network, `inference/scoring.py` scores one
+video after the other (`data/loader.py`, `data/clips.py`, `inference/batches.py`), `evaluation/journal.py` notes each
+on disk, and `evaluation/dumps.py` writes the dump, of which `evaluation/summary.py` computes the numbers.
 
 ## Every module
 
