@@ -452,10 +452,12 @@ def test_a_killed_test_goes_on_where_it_was(model, videos, tmp_path, capsys):
     assert_same(found, read_dump(tmp_path / "whole.pkl"))
 
 
-def test_a_process_that_fails_ends_the_others(model, videos, capfd):
-    said = call(capfd, "test", videos, "--model", model, "--devices", 2, "--head-classes", "nowhere", code=2).err
+@pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["plain", "debug"])
+def test_a_process_that_fails_ends_the_others(model, videos, capfd, debug):
+    words = ["test", videos, "--model", model, "--devices", 2, "--head-classes", "nowhere", *debug]
+    said = call(capfd, *words, code=2).err
     assert "No label space is called 'nowhere'" in said
-    assert "Traceback" not in said
+    assert ("Traceback" in said, "in read_classes" in said) == (bool(debug), bool(debug))
 
 
 def test_evaluate_measures_dumps_again(model, videos, tmp_path, capsys):

@@ -14,8 +14,8 @@ from tests.media import write_video
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
 from uniformerv2.cli import main
+from uniformerv2.data.annotations.record import content_digest
 from uniformerv2.training import feature_key
-from uniformerv2.training.feature_key import video_digest
 
 pytestmark = [
     pytest.mark.usefixtures("blank_figures"),
@@ -52,7 +52,7 @@ def shards(folder):
 def test_from_videos_to_a_model_from_the_cache(videos, words, tmp_path, capsys, monkeypatch):
     """The bytes of each video are hashed once."""
     hashed = Counter()
-    monkeypatch.setattr(feature_key, "video_digest", lambda path: hashed.update([path]) or video_digest(path))
+    monkeypatch.setattr(feature_key, "content_digest", lambda path: hashed.update([path]) or content_digest(path))
     command = ["train", str(videos), *words, *CACHED, "--cache-views", "2"]
     assert main(command) == 0
     assert hashed == {str(path): 1 for path in videos.rglob("*.mp4")}

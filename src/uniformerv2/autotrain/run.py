@@ -203,7 +203,6 @@ def run_plan(
     splits: Splits,
     plan: TrainingPlan,
     *,
-    data: VideoDataModule | None = None,
     callbacks: Sequence[lightning.Callback] = (),
     resume: bool = False,
     save_every: timedelta = SAVE_EVERY,
@@ -215,7 +214,6 @@ def run_plan(
         network: Trained in place.
         splits: The videos.
         plan: What to do.
-        data: From ``data_module``, where its cache was filled beforehand; else it is done here.
         callbacks: For Lightning, for instance to show how far it is.
         resume: Go on from ``last.ckpt``.
         save_every: At least so long between two checkpoints within an epoch.
@@ -230,8 +228,39 @@ def run_plan(
         WorkerDiedError: A process that reads videos has ended.
         TrainingStoppedError: SIGINT or SIGTERM; ``last.ckpt`` has all that is needed to go on.
     """
-    with RunFolder(Path(plan.out)).held(), quiet_lightning():
-        return _train(network, splits, plan, data, callbacks, resume=resume, save_every=save_every, progress=progress)
+    folder = RunFolder(Path(plan.out))
+    with folder.held(), quiet_lightning():
+        folder.prepare()
+        folder.check_room(network)
+        lightning.seed_everything(plan.seed, verbose=False)
+        data = data_module(network, splits, plan, resume=resume)
+        if isinstance(data, CachedDataModule):
+            with Progress("cache features", data.num_clips, is_quiet=not progress) as bar:
+                data.fill_cache(network, on_clips=bar.advance)  # what is missing, or failed before
+        classifier = _classifier(network, plan)
+        stop = StopCleanly(folder.last)
+        best = _keep_best(plan, folder)
+        last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
+        trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), best, last])
+        with stop.listening(trainer):
+            trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
+            score = _last_score(trainer, classifier, data, plan)
+            highest = (
+                score if best.best_model_score is None else float(best.best_model_score)
+            )  # None: moved, at its end
+            choice = _choose(score, highest, folder, plan)
+            classifier.load_state_dict(torch.load(choice.path, weights_only=True, map_location="cpu")["state_dict"])
+        notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": plan.epochs}
+        network.info = replace(network.info, metrics=notes)
+        save_model(network.cpu(), folder.model)
+        return TrainingResult(
+            val_score=choice.score,
+            chosen=choice.words,
+            model=folder.model,
+            best=folder.best,
+            last=folder.last,
+            log=Path(str(trainer.loggers[0].log_dir)) / "metrics.csv",
+        )
 
 
 @contextmanager
@@ -251,49 +280,6 @@ def quiet_lightning() -> Iterator[None]:
 def device_of(plan: TrainOptions) -> torch.device:
     """Where training runs."""
     return best_device() if plan.device == "auto" else existing_device(plan.device)
-
-
-def _train(
-    network: UniFormerV2,
-    splits: Splits,
-    plan: TrainingPlan,
-    data: VideoDataModule | None,
-    callbacks: Sequence[lightning.Callback],
-    *,
-    resume: bool,
-    save_every: timedelta,
-    progress: bool,
-) -> TrainingResult:
-    folder = RunFolder(Path(plan.out))
-    folder.prepare()
-    folder.check_room(network)
-    lightning.seed_everything(plan.seed, verbose=False)
-    data = data or data_module(network, splits, plan, resume=resume)
-    if isinstance(data, CachedDataModule):
-        with Progress("cache features", data.num_clips, is_quiet=not progress) as bar:
-            data.fill_cache(network, on_clips=bar.advance)  # what is missing, or failed before
-    classifier = _classifier(network, plan)
-    stop = StopCleanly(folder.last)
-    best = _keep_best(plan, folder)
-    last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
-    trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), best, last])
-    with stop.listening(trainer):
-        trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
-        score = _last_score(trainer, classifier, data, plan)
-        highest = score if best.best_model_score is None else float(best.best_model_score)  # None: moved, at its end
-        choice = _choose(score, highest, folder, plan)
-        classifier.load_state_dict(torch.load(choice.path, weights_only=True, map_location="cpu")["state_dict"])
-    notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": plan.epochs}
-    network.info = replace(network.info, metrics=notes)
-    save_model(network.cpu(), folder.model)
-    return TrainingResult(
-        val_score=choice.score,
-        chosen=choice.words,
-        model=folder.model,
-        best=folder.best,
-        last=folder.last,
-        log=Path(str(trainer.loggers[0].log_dir)) / "metrics.csv",
-    )
 
 
 def data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, resume: bool = False) -> VideoDataModule:

@@ -11,10 +11,10 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Final, Literal, Self, get_args
 
 from uniformerv2.core.limits import get_limits
+from uniformerv2.core.messages import did_you_mean
 
 __all__ = ["ActivationName", "CheckpointInfo", "FusionName", "UniFormerV2Config"]
 
@@ -229,10 +229,7 @@ class UniFormerV2Config:
         known = [item.name for item in fields(cls)]
         for name in values:
             if name not in known:
-                hint = get_close_matches(name, known, n=1)
-                raise ValueError(
-                    f"UniFormerV2Config has no field '{name}'." + (f" Did you mean '{hint[0]}'?" if hint else "")
-                )
+                raise ValueError(f"UniFormerV2Config has no field '{name}'.{did_you_mean(name, known)}")
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**{**values, **lists})
 

@@ -298,5 +298,4 @@ def _carry_out(move: Move, state: Mapping[str, Tensor]) -> Sequence[Tensor]:
 
 def _listed(keys: Sequence[str]) -> str:
     """At most ten keys, then how many more."""
-    more = f" and {len(keys) - 10} more" if len(keys) > 10 else ""
-    return (", ".join(keys[:10]) or "none") + more
+    return first_few(keys) or "none"

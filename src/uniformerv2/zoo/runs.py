@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from uniformerv2.core.messages import first_few
 from uniformerv2.core.run_paths import RunPaths
 from uniformerv2.data.annotations.text_lists import named_classes
 from uniformerv2.data.transforms import Preprocessing
@@ -123,7 +124,7 @@ def _check_fits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
         if key in own and value.dtype not in (FLOATS if (is_float := own[key].is_floating_point()) else {torch.int64})
     ]
     if problems:
-        shown = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
+        shown = first_few(problems, separator="; ")
         raise ValueError(f"The weights do not fit the configuration: {shown}.")
 
 
