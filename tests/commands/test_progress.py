@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from uniformerv2.autotrain import progress as train_progress
-from uniformerv2.autotrain.progress import TimeLeft, TrainProgress
 from uniformerv2.core import console as module
 from uniformerv2.core.console import Progress, Ticker
+from uniformerv2.training import progress as train_progress
 from uniformerv2.training.epoch_metrics import EpochLoss
+from uniformerv2.training.progress import TimeLeft, TrainProgress
 
 
 class Clock:

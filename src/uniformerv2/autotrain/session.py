@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from uniformerv2.autotrain.advice import more_epochs
 from uniformerv2.autotrain.choose import make_plan
 from uniformerv2.autotrain.measure import Estimate, estimate
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
-from uniformerv2.autotrain.progress import TrainProgress, more_epochs
 from uniformerv2.autotrain.run import RunFolder, TrainingResult, augmentation_of, data_module, device_of, run_plan
 from uniformerv2.autotrain.start import check_backbone, weights_to_fetch
 from uniformerv2.core.console import Progress
@@ -41,6 +41,7 @@ from uniformerv2.inference.strips import strips_of
 from uniformerv2.inference.testing import TestRun, failures_unlogged
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.frozen import CachedDataModule, missing_bytes
+from uniformerv2.training.progress import TrainProgress
 from uniformerv2.training.stopping import stopping_at_once
 from uniformerv2.zoo.checkpoint import save_model
 

@@ -153,9 +153,9 @@ def _seeds(given: Sequence[int]) -> tuple[int, ...]:
 
 def _carry_out(grid: Grid) -> list[RunResult]:
     """With a line on stderr for each run."""
-    from uniformerv2.autotrain.progress import TrainProgress
     from uniformerv2.autotrain.run import quiet_lightning
     from uniformerv2.core.console import make_console
+    from uniformerv2.training.progress import TrainProgress
 
     console = make_console(stderr=True)
     runs = grid.runs
