@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniformerv2.core.devices import best_device, existing_device
+from uniformerv2.core.messages import first_few
 from uniformerv2.core.workers import available_cores
 from uniformerv2.data.clips import ClipReader, VideoSample
 from uniformerv2.data.transforms import Preprocessing
@@ -90,9 +91,8 @@ class Prediction:
     duration_seconds: float | None = None
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{item.name} {item.score:.4f}" for item in self.top(3))
-        more = f" and {len(self.scores) - 3} more" if len(self.scores) > 3 else ""
-        return f"<Prediction of {self.video!r}, {len(self.view_scores)} view(s): {found}{more}>"
+        found = first_few([f"{item.name} {item.score:.4f}" for item in self.top(len(self.scores))], shown=3)
+        return f"<Prediction of {self.video!r}, {len(self.view_scores)} view(s): {found}>"
 
     def _repr_html_(self) -> str:
         """A table of the five best classes, for notebooks."""

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from difflib import get_close_matches
 from functools import cache
 from re import fullmatch
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 import yaml
 
+from uniformerv2.core.messages import did_you_mean
 from uniformerv2.data.transforms import Sampling
 from uniformerv2.model.config import FusionName
 from uniformerv2.training.recipes import suite_path
@@ -296,6 +296,5 @@ def _check_known(what: str, names: Mapping[str, object], of: Any) -> None:
     known = [item.name for item in fields(of)]
     for name in names:
         if name not in known:
-            near = get_close_matches(str(name), known, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(known)}."
-            raise ValueError(f"No {what} is called {name!r}. {hint}")
+            hint = did_you_mean(name, known) or f" There are: {', '.join(known)}."
+            raise ValueError(f"No {what} is called {name!r}.{hint}")

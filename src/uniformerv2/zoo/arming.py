@@ -17,6 +17,7 @@ import timm
 import torch
 from torch import nn
 
+from uniformerv2.core.messages import first_few
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.image_vits import TimmViT, build_vit, check_supported, take_apart
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -283,8 +284,7 @@ def _load_weights(vit: TimmViT, path: Path, size: int | tuple[int, int] | None) 
 
 
 def _few(keys: list[str], *, count: int = 5) -> str:
-    shown = ", ".join(keys[:count]) or "none"
-    return shown + (f" and {len(keys) - count} more" if len(keys) > count else "")
+    return first_few(keys, shown=count) or "none"
 
 
 def _check_rebuildable(vit: TimmViT, backbone_args: Mapping[str, Any]) -> None:

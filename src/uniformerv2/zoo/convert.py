@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from uniformerv2.core.messages import first_few
+
 from .convert_tables import TABLES, TIMM_CLIP_TO_NATIVE, Format, Move, Table, count_numbered
 
 __all__ = ["Converted", "Format", "convert", "detect_format", "to_timm_vit"]
