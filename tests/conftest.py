@@ -47,7 +47,9 @@ def shared():
 @pytest.fixture
 def blank_figures() -> Generator[None]:
     """Reports without figures, which take longer to draw than a small network to train; others test the figures."""
+    from uniformerv2.evaluation.figure_style import Drawing
+
     with pytest.MonkeyPatch.context() as patched:
-        save = "uniformerv2.evaluation.figure_files.FigureFolder.save"
-        patched.setattr(save, lambda folder, name, draw, *arguments: "<svg></svg>")
+        save = "uniformerv2.evaluation.figure_style.FigureFolder.save"
+        patched.setattr(save, lambda folder, name, draw, *arguments: Drawing("0 0 1 1", ""))
         yield

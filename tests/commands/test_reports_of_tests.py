@@ -37,8 +37,8 @@ def videos(tmp_path):
 
 
 def pictures(page):
-    """The strips of a page, as they stand in it."""
-    return re.findall(r'<img src="(data:image/jpeg[^"]*)"', page.read_text(encoding="utf-8"))
+    """The previews of a page, as they stand in it."""
+    return re.findall(r'<img class="film" src="(data:image/webp[^"]*)"', page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".csv"])
@@ -53,7 +53,7 @@ def test_segments_of_one_video_have_frames_of_their_own(model, videos, tmp_path,
     assert pictures(tmp_path / "later" / "report.html") == shown
     call(capsys, "evaluate", dump, "--report", tmp_path / "bare", "--resamples", 0)
     assert not pictures(tmp_path / "bare" / "report.html")
-    assert "below --root FOLDER alone" in (tmp_path / "bare" / "report.html").read_text(encoding="utf-8")
+    assert "shows only videos below --root FOLDER" in (tmp_path / "bare" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_root_is_of_a_report_and_a_folder(tmp_path, capsys):

@@ -352,20 +352,25 @@ def test_a_report_of_a_test(model, videos, tmp_path, capfd):
     assert f"Report: {page}" in printed.err
     assert json.loads(printed.out)["report"] == str(page)
     html = page.read_text(encoding="utf-8")
-    assert "7 videos · 5 classes · 2 clips × 1 crop a video · 1 could not be read" in html
+    shown = "<dt>Videos</dt><dd>7</dd></div>\n<div><dt>Classes</dt><dd>5</dd></div>\n<div><dt>Views per video</dt><dd>"
+    assert f"{shown}2 clips × 1 crop</dd>" in html
+    assert "1 video could not be read" in html
+    assert "<dt>Processor</dt>" in html
+    assert "<dt>Duration</dt>" in html
+    assert f"uniformerv2 predict VIDEO.mp4 --model {model}" in html
     assert 'id="failures"' in html
-    assert html.count('<img src="data:image/jpeg') == 6  # every readable video is a mistake or a hit
+    assert html.count('<img class="film" src="data:image/webp') == 6  # every readable video
     assert f"uniformerv2 test {videos} --model {model} --clips 2 --report {page.parent}" in html
     (page.parent / "notes.txt").write_text("mine")
     call(capfd, "test", videos, "--model", model, "--multi-label", "--report", page.parent, *FEW)
     again = page.read_text(encoding="utf-8")
     assert "Mean average precision" in again
-    assert "7 videos · 5 classes · 1 view a video" in again
+    assert f"{shown}1 view</dd>" in again
     assert (page.parent / "notes.txt").read_text() == "mine"
     words = ["--devices", 2, "--report", tmp_path / "two", "--json", *FEW[:2]]
     content = json.loads(call(capfd, "test", videos, "--model", model, *words).out)
     assert (content["dump"], content["report"]) == (None, str(tmp_path / "two" / "report.html"))
-    assert "7 videos · 5 classes" in (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
+    assert f"{shown}1 view</dd>" in (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("verb", ["test", "evaluate"])
@@ -397,14 +402,33 @@ def test_evaluate_makes_the_report_of_a_dump(tmp_path, capsys):
     top1 = content["metrics"]["first.pkl"]["all_videos"]["top1"]
     assert f"95 % interval {100 * top1['low']:.1f}\u00a0% – {100 * top1['high']:.1f}\u00a0%" in html
     assert 'id="conditions"' in html
-    assert "Without frames: none of these videos could be read" in html
-    call(capsys, "evaluate", first, second, "--report", tmp_path / "two", "--resamples", 0)
+    assert "Without previews: none of these videos could be read" in html
+    weights = ["--ensemble-weights", 1, 1]
+    call(capsys, "evaluate", first, second, *weights, "--report", tmp_path / "two", "--resamples", 0)
     html = (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
     assert "Ensemble of first.pkl, second.parquet" in html
     assert "95 % interval " not in html.partition('id="confusion"')[0]
-    said = call(capsys, "evaluate", first, second, "--compare", "--report", tmp_path / "c", code=2).err
-    assert "leave out --ensemble-weights, --dump and --report" in said
-    assert not (tmp_path / "c").exists()
+    said = call(capsys, "evaluate", first, second, "--compare", "--dump", tmp_path / "c.pkl", code=2).err
+    assert "leave out --ensemble-weights and --dump" in said
+    assert not (tmp_path / "c.pkl").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--compare"]])
+def test_the_report_of_two_dumps_puts_them_side_by_side(tmp_path, capsys, words):
+    first = write_dump(tmp_path / "first.pkl", make_evaluation(unreadable={3}))
+    second = write_dump(tmp_path / "second.csv", make_evaluation(seed=1))
+    content = json.loads(
+        call(capsys, "evaluate", first, second, "--report", tmp_path / "page", "--compare", "--json").out
+    )
+    printed = call(capsys, "evaluate", first, second, *words, "--report", tmp_path / "page").out
+    assert f"Report: {content['report']}" in printed
+    html = (tmp_path / "page" / "report.html").read_text(encoding="utf-8")
+    found = content["comparison"]
+    for name in ("gained", "lost"):
+        assert html.count(f'<li class="video {name}"') == len(found[name]) > 0
+    assert f"{100 * found['difference']['value']:+.1f} points" in html
+    assert all(change["path"] in html for change in found["lost"])
+    assert (tmp_path / "page" / "figures" / "confusion_after.png").is_file()
 
 
 def test_three_processes_and_two_give_the_numbers_of_one(model, videos, tmp_path, capsys):

@@ -120,9 +120,13 @@ def test_folder_to_model_to_prediction(videos, words, tmp_path, capsys):
     assert f"Report: {result['report']}" in told
     for part in (
         "Training on videos",
-        "2 clips × 1 crop a video",
+        "2 clips × 1 crop",
         "Confusion",
-        "Training curves",
+        "Loss over the epochs",
+        "The dashed line marks the epoch that was kept",
+        "These videos chose the epoch too",
+        "Use this model",
+        f"Kept: {result['chosen']}",
         "uniformerv2 train",
     ):
         assert part in page

@@ -11,7 +11,7 @@ import pytest
 
 from tests.evaluation.made_evaluations import assert_same, make_evaluation
 from uniformerv2.core.limits import set_limits
-from uniformerv2.evaluation.confusion import confusion_counts
+from uniformerv2.evaluation.breakdown import confusion_counts
 from uniformerv2.evaluation.dumps import read_dump, write_dump
 from uniformerv2.evaluation.safe_pickle import read_pickle
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -17,18 +19,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uniformerv2.evaluation.breakdown import Rate, by_class, by_confidence, by_duration, by_num_views
-from uniformerv2.evaluation.confusion import (
+from uniformerv2.evaluation.breakdown import (
+    Rate,
+    by_class,
+    by_confidence,
+    by_duration,
+    by_num_views,
     classes_of_worst_pairs,
     confusion_counts,
     order_by_confusion,
     worst_pairs,
 )
+from uniformerv2.evaluation.comparison import compare
 from uniformerv2.evaluation.curves import read_curves
-from uniformerv2.evaluation.report import write_report
-from uniformerv2.evaluation.report_examples import hits_by_doubt, jpeg_strip, mistakes_by_confidence, top_guesses
+from uniformerv2.evaluation.gallery import every_video, make_preview, top_guesses
+from uniformerv2.evaluation.report import write_comparison, write_report
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
-from uniformerv2.evaluation.summary import summarize
+from uniformerv2.evaluation.summary import differences, summarize
 
 pytest.importorskip("matplotlib")
 
@@ -135,8 +142,8 @@ def test_the_page_has_its_sections_and_is_well_formed(six):
     assert page.open == []
     sections = [attributes["id"] for attributes in page.all("section")]
     assert sections == [
-        "results", "training", "confusion", "classes", "calibration", "conditions", "mistakes", "hits", "failures",
-        "card", "reproduce",
+        "results", "training", "confusion", "gallery", "classes", "calibration", "conditions", "failures", "card",
+        "reproduce",
     ]  # fmt: skip
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -149,7 +156,8 @@ def test_the_page_has_its_sections_and_is_well_formed(six):
     assert "none – " in page.text("card") + " "
     assert "gate yes" in page.text("card")
     drawn = {file.name for file in (path.parent / "figures").iterdir()}
-    names = ("training", "confusion", "calibration", "views", "duration")
+    panels = ("training_loss", "training_validation", "training_rate")
+    names = (*panels, "confusion", "calibration", "views", "duration")
     assert drawn == {f"{name}.{suffix}" for name in names for suffix in ("png", "svg")}
     assert {file.name for file in path.parent.iterdir()} == {"report.html", "figures"}
 
@@ -158,9 +166,9 @@ def test_every_picture_has_words(six):
     _, path, page = six
     pictures = page.all("img")
     assert pictures
-    assert all(attributes["alt"] and attributes["src"].startswith("data:image/jpeg;base64,") for attributes in pictures)
+    assert all(attributes["alt"] and attributes["src"].startswith("data:image/webp;base64,") for attributes in pictures)
     drawings = page.all("svg")
-    assert len(drawings) == 5
+    assert len(drawings) == 7
     assert all(len(attributes["aria-label"]) > 20 for attributes in drawings)
     for file in (path.parent / "figures").glob("*.svg"):
         ElementTree.parse(file)
@@ -190,13 +198,13 @@ def test_the_numbers_on_the_page_are_the_metrics(six):
     evaluation, _, page = six
     summary, shown = summarize(evaluation), page.text("results")
     for group in (summary.all_videos, summary.one_view, summary.readable):
-        for name in ("top1", "top5", "mean_class_accuracy", "calibration_error"):
+        for name in ("top1", "mean_class_accuracy", "calibration_error"):
             number = group[name]
             low, value, high = (100 * part for part in (number.low, number.value, number.high))
             assert f"{value:.1f} % ({low:.1f} % – {high:.1f} %)" in shown
         assert f"{group['loss'].value:.3f}" in shown
     assert "What could not be read (1 video) counts as wrong." in shown
-    assert "1 could not be read" in page.text()
+    assert "1 video could not be read" in page.text()
     labels = np.array([video.label for video in evaluation.videos])
     hit = np.array([video.is_readable and video.scores.argmax() == video.label for video in evaluation.videos])
     for index, result in enumerate(by_class(evaluation)):
@@ -266,7 +274,7 @@ def test_what_was_not_kept_leaves_its_section_out(tmp_path, six):
     path = write_report(bare(replace(full, num_clips=1, num_crops=1)), tmp_path)
     page = Page(path.read_text(encoding="utf-8"))
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert sections == ["results", "confusion", "classes", "calibration", "mistakes", "hits"]
+    assert sections == ["results", "confusion", "gallery", "classes", "calibration"]
     assert not page.all("img")
     assert {file.stem for file in (tmp_path / "figures").iterdir()} == {"confusion", "calibration"}
 
@@ -275,13 +283,13 @@ def test_without_labels_there_is_nothing_to_measure(tmp_path):
     evaluation = make(num_videos=4)
     unlabelled = replace(evaluation, videos=tuple(replace(video, label=-1) for video in evaluation.videos))
     page = Page(write_report(unlabelled, tmp_path).read_text(encoding="utf-8"))
-    assert [attributes["id"] for attributes in page.all("section")] == ["results"]
+    assert [attributes["id"] for attributes in page.all("section")] == ["results", "gallery"]
     assert "nothing to measure" in page.text()
 
 
 def test_only_unreadable_videos_give_a_page(tmp_path):
     page = Page(write_report(make(num_videos=4, unreadable=range(4)), tmp_path).read_text(encoding="utf-8"))
-    assert [attributes["id"] for attributes in page.all("section")] == ["results", "classes", "failures"]
+    assert [attributes["id"] for attributes in page.all("section")] == ["results", "gallery", "classes", "failures"]
     assert "4 of 4 videos" in page.text("failures")
 
 
@@ -313,9 +321,9 @@ def evil(tmp_path_factory):
 def test_names_from_outside_stay_text(evil):
     page = Page(evil.read_text(encoding="utf-8"))
     assert len(page.all("script")) == 2
-    assert all(attributes["src"].startswith("data:image/jpeg") for attributes in page.all("img"))
+    assert all(attributes["src"].startswith("data:image/webp") for attributes in page.all("img"))
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
-    for part in ("mistakes", "failures", "card", "reproduce", "class-table"):
+    for part in ("gallery", "failures", "card", "reproduce", "class-table"):
         assert EVIL in page.text(part)
     (data,) = [data for ids, _, data in page.texts if "confusion-data" in ids]
     assert EVIL in json.loads(data)["names"]
@@ -339,12 +347,12 @@ def test_several_labels(tmp_path):
     assert sum(part.rate.total for part in by_confidence(evaluation)) == 12
     page = Page(write_report(evaluation, tmp_path).read_text(encoding="utf-8"))
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert sections == ["results", "classes", "calibration", "mistakes", "hits"]
+    assert sections == ["results", "gallery", "classes", "calibration"]
     assert "Mean average precision 87.5 %" in page.text("results")
     assert "75.0 %" in page.text("class-table")
     assert "2 of 3 classes occur" in page.text("classes")
     assert "decisions" in page.text("calibration")
-    assert page.text("mistakes").count("✓") == 2
+    assert page.text("gallery").count("✓") == 5
 
 
 def test_four_hundred_classes(tmp_path):
@@ -359,7 +367,7 @@ def test_four_hundred_classes(tmp_path):
     rows = [attributes for attributes in page.all("tr")]
     assert len(rows) > 400 + 20
     assert "worst pairs, enlarged" in page.text("confusion")
-    assert len(page.all("article")) == 24
+    assert len(kinds_of(page)) == 2000
 
 
 def test_confused_classes_stand_side_by_side():
@@ -390,11 +398,11 @@ def test_unreadable_and_unlabelled_videos_are_in_no_confusion():
 def test_of_few_classes_top5_is_nowhere(tmp_path):
     log = tmp_path / "metrics.csv"
     log.write_text("epoch,step,val_top1,val_top5,learning_rate\n0,9,0.5,1.0,1e-3\n1,19,0.75,1.0,5e-4\n")
-    for names in (NAMES[:2], NAMES):
+    for names in (NAMES[:2], NAMES, [f"class {number}" for number in range(20)]):
         path = write_report(make(names, num_videos=24), tmp_path / str(len(names)), curves=[log])
         html = path.read_text(encoding="utf-8")
-        assert ("top-5" in html.lower()) == ("top5" in html) == (len(names) > 5)
-        drawn = (path.parent / "figures" / "training.svg").read_text(encoding="utf-8")
+        assert ("top-5" in html.lower()) == ("top5" in html) == (len(names) >= 20)
+        drawn = (path.parent / "figures" / "training_rate.svg").read_text(encoding="utf-8")
         assert ">epochs<" in drawn
         assert ">Highest learning rate<" in drawn
 
@@ -423,7 +431,7 @@ def test_the_training_loss_is_the_mean_of_an_epoch_as_the_console_tells_it(tmp_p
         "epoch,step,train_loss,train_loss_epoch,val_loss\n0,3,9.9,,\n0,4,,1.25,\n0,4,,,0.8\n1,9,8.8,,\n1,9,,0.75,\n1,9,,,0.7\n"
     )
     html = write_report(make(), tmp_path / "report", curves=[log]).read_text(encoding="utf-8")
-    assert "Training curves. Last values: train loss 0.75, val loss 0.7." in html
+    assert "Loss over the epochs. Last values: train loss 0.75, val loss 0.7." in html
 
 
 def test_examples_leave_out_the_folder_that_all_videos_share(tmp_path):
@@ -438,32 +446,85 @@ def test_examples_leave_out_the_folder_that_all_videos_share(tmp_path):
         assert f'title="{folders[0]}/0000.mp4"' in html
 
 
-def test_examples_are_chosen_by_confidence():
+def kinds_of(page):
+    """The kind of every video of the gallery, in order."""
+    return [each["data-kind"] for each in page.all("li") if "data-kind" in each]
+
+
+def test_the_gallery_has_every_video_and_those_worth_a_look_first():
     evaluation = make(num_videos=90, unreadable={5})
-    wrong, right = mistakes_by_confidence(evaluation, limit=99), hits_by_doubt(evaluation, limit=99)
-    assert len(wrong) + len(right) == 89
-    assert all(video.scores.argmax() != video.label for video in wrong)
-    assert [video.scores.max() for video in wrong] == sorted((video.scores.max() for video in wrong), reverse=True)
-    assert [video.scores.max() for video in right] == sorted(video.scores.max() for video in right)
-    assert len(hits_by_doubt(evaluation, limit=3)) == 3
+    unlabelled = replace(evaluation.videos[0], label=-1)
+    evaluation = replace(evaluation, videos=(unlabelled, *evaluation.videos[1:]))
+    gallery = every_video(evaluation, None)
+    kinds = [item.kind for item in gallery.items]
+    assert len(kinds) == 90
+    assert list(dict.fromkeys(kinds)) == ["wrong", "right", "unknown", "unreadable"]
+    assert (kinds.count("unknown"), kinds.count("unreadable")) == (1, 1)
+    by_path = {video.path: video for video in evaluation.videos}
+    wrong, right = ([item for item in gallery.items if item.kind == kind] for kind in ("wrong", "right"))
+    assert all(by_path[item.path].scores.argmax() != item.labels[0] for item in wrong)
+    assert [item.confidence for item in wrong] == sorted((item.confidence for item in wrong), reverse=True)
+    assert [item.confidence for item in right] == sorted(item.confidence for item in right)
     scores = np.array([0.3, 0.2, 0.15, 0.12, 0.11, 0.1, 0.02], np.float32)
-    guesses = top_guesses(replace(wrong[0], label=6, scores=scores))
-    assert [guess.index for guess in guesses] == [0, 1, 2, 3, 4, 6]
-    assert [guess.is_label for guess in guesses] == [False] * 5 + [True]
+    guesses = top_guesses(replace(unlabelled, label=6, scores=scores))
+    assert [guess.index for guess in guesses] == [0, 1, 2, 6]
+    assert [guess.is_label for guess in guesses] == [False] * 3 + [True]
 
 
-def test_strips_are_small_jpegs():
-    jpeg, size = jpeg_strip(np.zeros((20, 60, 80, 3), np.uint8))
-    assert jpeg.startswith(b"\xff\xd8")
-    assert size == (8 * 130 - 2, 96)
-    assert jpeg_strip(np.zeros((1, 10, 1000, 3), np.uint8))[1] == (288, 96)
+def test_previews_are_small_films():
+    preview = make_preview(np.zeros((20, 60, 80, 3), np.uint8))
+    assert (preview.width, preview.height, preview.num_frames) == (160, 120, 12)
+    with Image.open(io.BytesIO(base64.b64decode(preview.data))) as film:
+        assert (film.format, film.size) == ("WEBP", (160, 12 * 120))
+    assert make_preview(np.zeros((1, 10, 1000, 3), np.uint8)).width == 360
+    noise = np.random.default_rng(0).integers(0, 255, (12, 120, 160, 3), np.uint8)
+    assert make_preview(noise, max_bytes=10_000).num_frames < 12
+    assert len(make_preview(noise, max_bytes=10_000).data) <= 4 * 10_000 / 3 + 4
+    assert make_preview(noise, max_bytes=10) is None
     for wrong in (
         np.zeros((4, 60, 80), np.uint8),
         np.zeros((4, 60, 80, 3), np.float32),
         np.zeros((0, 6, 8, 3), np.uint8),
     ):
         with pytest.raises(ValueError, match="uint8 RGB"):
-            jpeg_strip(wrong)
+            make_preview(wrong)
+
+
+@pytest.mark.parametrize("num_videos", [112, 600])
+def test_a_page_with_previews_has_at_most_ten_million_bytes(tmp_path, num_videos):
+    """Whatever the videos show: noise cannot be made smaller."""
+    noise = np.random.default_rng(0).integers(0, 255, (12, 60, 80, 3), np.uint8)
+    path = write_report(make(num_videos=num_videos), tmp_path, strips=lambda video: noise)
+    assert path.stat().st_size < 10_000_000
+    pictures = Page(path.read_text(encoding="utf-8")).all("img")
+    assert len(pictures) == min(num_videos, 400)
+
+
+def test_two_tests_stand_side_by_side(tmp_path):
+    before, after = make(seed=0), make(seed=1, unreadable={7})
+    page = Page(write_comparison(before, after, tmp_path, names=(EVIL, "new")).read_text(encoding="utf-8"))
+    found = compare(before, after)
+    assert [each["id"] for each in page.all("section")] == ["results", "gallery", "classes", "confusion"]
+    assert kinds_of(page) == ["lost"] * len(found.lost) + ["gained"] * len(found.gained)
+    shown = page.text("results")
+    assert EVIL in shown
+    low, value, high = (100 * part for part in (found.difference.low, found.difference.value, found.difference.high))
+    assert f"{value:+.1f} points ({low:+.1f} points – {high:+.1f} points)" in shown
+    loss = differences(before, after)["loss"]
+    assert f"{loss.value:+.3f} ({loss.low:+.3f} – {loss.high:+.3f})" in shown
+    assert all(change.path.rpartition("/")[2] in page.text("gallery") for change in found.lost)
+    assert len(page.all("script")) == 1
+
+
+def test_differences_are_of_the_same_resamples():
+    """So the interval of a difference is narrower than the two intervals, and none where nothing differs."""
+    same = differences(make(), make())
+    assert all((each.value, each.low, each.high) == (0, 0, 0) for each in same.values())
+    before, after = make(seed=0), make(seed=0, num_videos=60)
+    turned = replace(after.videos[0], scores=np.roll(after.videos[0].scores, 1))
+    found = differences(before, replace(after, videos=(turned, *after.videos[1:])))["mean_class_accuracy"]
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low < 0.1
 
 
 def chromium(folder: Path, page: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -496,6 +557,16 @@ const map = document.querySelector("#confusion-figure image"), box = map.getBoun
 const cell = {clientX: box.left + box.width / 12, clientY: box.top + box.height / 12, bubbles: true};
 map.dispatchEvent(new MouseEvent("mousemove", cell));
 found.readout = document.getElementById("readout").textContent;
+const shown = () => Array.from(document.querySelectorAll("#gallery-videos > li")).filter((each) => !each.hidden);
+map.dispatchEvent(new MouseEvent("click", cell));
+found.cell = shown().map((each) => [each.dataset.t, each.dataset.p]);
+found.counted = document.getElementById("gallery-count").textContent;
+const form = document.getElementById("gallery-filter");
+form.reset();
+form.elements.kind.value = "wrong";
+form.elements.low.value = "50";
+form.dispatchEvent(new Event("input"));
+found.sure = shown().map((each) => [each.dataset.kind, each.dataset.c]);
 document.querySelector(".command button").click();
 found.selected = getSelection().toString();
 found.wide = document.documentElement.scrollWidth > innerWidth;
@@ -534,6 +605,10 @@ def test_in_a_browser_it_sorts_and_reports_no_error(tmp_path, six):
     name = NAMES[first]
     told = f"{counts[first, first]} of {counts[first].sum()} videos of “{name}” are taken for “{name}”"
     assert found["readout"] == told
+    assert found["cell"] == [[str(first), str(first)]] * counts[first, first]
+    assert found["counted"] == f"{counts[first, first]} of 60 videos"
+    wrong = [item for item in every_video(evaluation, None).items if item.kind == "wrong" and item.confidence >= 0.5]
+    assert found["sure"] == [["wrong", f"{item.confidence:.3f}"] for item in wrong]
     assert found["selected"].strip() == "uniformerv2 test DATA 'a b'"
     assert not found["wide"]
 

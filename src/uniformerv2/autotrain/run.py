@@ -145,6 +145,7 @@ class TrainingResult:
     Attributes:
         val_score: ``plan.monitor`` after the chosen epoch, one view a video.
         chosen: Which checkpoint the result is, and why.
+        epoch: Its epoch, from 1.
         model: Folder of the result.
         best: Checkpoint.
         last: Checkpoint.
@@ -153,6 +154,7 @@ class TrainingResult:
 
     val_score: float
     chosen: str
+    epoch: int
     model: Path
     best: Path
     last: Path
@@ -256,6 +258,7 @@ def run_plan(
         return TrainingResult(
             val_score=choice.score,
             chosen=choice.words,
+            epoch=choice.epoch,
             model=folder.model,
             best=folder.best,
             last=folder.last,
@@ -364,6 +367,7 @@ class _Choice:
 
     path: Path
     words: str
+    epoch: int
     score: float
 
 
@@ -379,8 +383,10 @@ def _last_score(
 def _choose(last: float, highest: float, folder: RunFolder, plan: TrainingPlan) -> _Choice:
     """The last epoch where it is as good as the best one, as it has learnt longest; else the best."""
     if plan.epochs == 1:
-        return _Choice(folder.last, "the only epoch", last)
+        return _Choice(folder.last, "the only epoch", 1, last)
     if last >= highest:
-        return _Choice(folder.last, f"last of {plan.epochs} epochs: none had a higher {plan.monitor}", highest)
+        return _Choice(
+            folder.last, f"last of {plan.epochs} epochs: none had a higher {plan.monitor}", plan.epochs, highest
+        )
     epoch = torch.load(folder.best, weights_only=True, map_location="cpu")["epoch"] + 1
-    return _Choice(folder.best, f"best of {plan.epochs} epochs by {plan.monitor}: epoch {epoch}", highest)
+    return _Choice(folder.best, f"best of {plan.epochs} epochs by {plan.monitor}: epoch {epoch}", epoch, highest)

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,7 @@ from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
 from uniformerv2.autotrain.run import RunFolder, TrainingResult, augmentation_of, data_module, device_of, run_plan
 from uniformerv2.autotrain.start import check_backbone, weights_to_fetch
 from uniformerv2.core.console import Progress
+from uniformerv2.core.devices import processor_name
 from uniformerv2.core.files import free_bytes
 from uniformerv2.core.messages import UsageError
 from uniformerv2.data.annotations import check_files, read_records
@@ -32,7 +34,7 @@ from uniformerv2.data.splits import Splits, read_splits, without_unreadable
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.curves import read_curves, still_falling
 from uniformerv2.evaluation.journal import journal_folder
-from uniformerv2.evaluation.report import write_report
+from uniformerv2.evaluation.report import facts_of, write_report
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor
@@ -52,6 +54,7 @@ __all__ = ["Outcome", "Prepared", "prepare", "train"]
 
 CHECKED: Final = 5000
 """More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
+CHOSE_TOO: Final = "These videos chose the epoch too, so new videos may do a little worse."
 STOPPED_IN_TEST: Final = (
     "Stopped in the final test; the model is written, and so is what was scored. The same command with --resume goes "
     "on from there."
@@ -133,7 +136,7 @@ class Prepared:
                 progress=progress,
             )
             with stopping_at_once(STOPPED_IN_TEST):
-                summary, page = _test(network, splits, plan, folder, command or (), progress=progress)
+                summary, page = _test(network, splits, plan, folder, command or (), result, progress=progress)
         falling = still_falling(read_curves(_logs(folder)))
         return Outcome(
             **{name: getattr(result, name) for name in TrainingResult.__dataclass_fields__},
@@ -286,6 +289,7 @@ def _test(
     plan: TrainingPlan,
     folder: RunFolder,
     command: Sequence[str],
+    result: TrainingResult,
     *,
     progress: bool,
 ) -> tuple[Summary, Path]:
@@ -306,7 +310,7 @@ def _test(
     evaluation = run.finish()
     assert evaluation is not None  # the only process
     with Progress("write the report", None, is_quiet=not progress):
-        return _write(network, splits, plan, folder, evaluation, command, tested_on)
+        return _write(network, splits, plan, folder, evaluation, command, tested_on, result)
 
 
 def _write(
@@ -317,6 +321,7 @@ def _write(
     evaluation: Evaluation,
     command: Sequence[str],
     tested_on: str,
+    result: TrainingResult,
 ) -> tuple[Summary, Path]:
     """The card, the model with it, and the page."""
     summary = summarize(evaluation)
@@ -332,6 +337,13 @@ def _write(
         commands=[shlex.join(command)] if command else [],
         title=f"Training on {Path(plan.data).name}",
         summary=summary,
+        kept_epoch=result.epoch,
+        facts=facts_of(datetime.now(UTC), processor=processor_name()),
+        notes=[
+            f"Kept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.",
+            "The validation videos chose the epoch; none of them is among these." if plan.num_test else CHOSE_TOO,
+        ],
+        model=str(folder.model),
     )
     return summary, page
 

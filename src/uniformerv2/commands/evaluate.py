@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from uniformerv2.evaluation.comparison import Change, Comparison
-    from uniformerv2.evaluation.report_examples import FrameStrips
+    from uniformerv2.evaluation.gallery import FrameStrips
+    from uniformerv2.evaluation.scores import Evaluation
+    from uniformerv2.evaluation.summary import Summary
 
 __all__ = ["add_arguments", "check", "run"]
 
@@ -41,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--compare", action="store_true", help="two dumps: which videos changed, McNemar's test")
     add_test_outputs(parser)
-    parser.add_argument("--root", type=Path, metavar="FOLDER", help="the report may show frames of videos below it")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="the report may show videos below it")
     add_bootstrap(parser)
     add_json(parser)
 
@@ -54,8 +57,8 @@ def check(options: argparse.Namespace) -> None:
     """
     if options.compare and len(options.dumps) != 2:
         raise UsageError(f"--compare takes two dumps, got {len(options.dumps)}.")
-    if options.compare and (options.ensemble_weights or options.dump or options.report):
-        raise UsageError("--compare makes no ensemble: leave out --ensemble-weights, --dump and --report.")
+    if options.compare and (options.ensemble_weights or options.dump):
+        raise UsageError("--compare makes no ensemble: leave out --ensemble-weights and --dump.")
     if options.ensemble_weights and len(options.dumps) == 1:
         raise UsageError("--ensemble-weights are those of an ensemble: give two dumps or more, or leave them out.")
     if options.ensemble_weights and len(options.ensemble_weights) != len(options.dumps):
@@ -78,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: A dump that is not there or is none, dumps of different videos, options that contradict each other.
     """
-    from uniformerv2.commands.score_table import as_json, list_failures, print_report, print_summary, unreadable
+    from uniformerv2.commands.score_table import as_json, list_failures, print_summary, unreadable
     from uniformerv2.core.console import make_console
     from uniformerv2.evaluation.comparison import align, compare, ensemble
     from uniformerv2.evaluation.dumps import read_dump, write_dump
@@ -107,13 +110,44 @@ def run(options: argparse.Namespace) -> int:
         write_dump(options.dump, together)
         console.print(f"Scores: {options.dump}", markup=False)
     if options.report is not None:
-        title = f"Test: {names[0]}" if len(names) == 1 else f"Ensemble of {', '.join(names)}"
-        summary = list(summaries.values())[-1]
-        page = print_report(console, options, together, summary, title=title, strips=_strips(options.root))
-        content["report"] = str(page)
+        content["report"] = str(_report(options, console, parts, names, together, list(summaries.values())[-1]))
     if options.json:
         sys.stdout.write(json.dumps(as_json({**content, "unreadable": unreadable(together)})) + os.linesep)
     return 0
+
+
+def _report(
+    options: argparse.Namespace,
+    console: Console,
+    parts: Sequence[Evaluation],
+    names: Sequence[str],
+    together: Evaluation,
+    summary: Summary,
+) -> Path:
+    """The page of one dump, of two side by side, or of an ensemble."""
+    from uniformerv2.commands.score_table import commands_of, print_report
+    from uniformerv2.evaluation.report import facts_of, write_comparison
+
+    newest = max(path.stat().st_mtime for path in options.dumps)
+    facts, strips = facts_of(datetime.fromtimestamp(newest, UTC)), _strips(options.root)
+    if len(parts) != 2 or options.ensemble_weights:
+        title = f"Test: {names[0]}" if len(names) == 1 else f"Ensemble of {', '.join(names)}"
+        model = parts[0].info.get("checkpoint") if len(parts) == 1 else None
+        model = str(model) if model else None
+        return print_report(console, options, together, summary, title=title, strips=strips, facts=facts, model=model)
+    page = write_comparison(
+        parts[0],
+        parts[1],
+        options.report,
+        names=names,
+        strips=strips,
+        commands=commands_of(parts, options),
+        facts=facts,
+        num_resamples=options.resamples,
+        seed=options.seed,
+    )
+    console.print(f"Report: {page}", markup=False)
+    return page
 
 
 def _strips(root: Path | None) -> FrameStrips | None:
@@ -134,20 +168,12 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _show_comparison(console: Console, found: Comparison, names: Sequence[str]) -> None:
+    from uniformerv2.evaluation.comparison import in_words
+
     first, second = names
-    total = found.num_videos
-    console.print(
-        f"\nOf {total} videos both have {found.both_right} right, neither {found.neither_right}; {second} alone "
-        f"{len(found.gained)}, {first} alone {len(found.lost)}.",
-        markup=False,
-    )
-    value, low, high = (100 * each for each in astuple(found.difference))
-    console.print(
-        f"Accuracy of {second} less that of {first}: {value:+.2f} points, 95 % interval {low:+.1f} to {high:+.1f}.",
-        markup=False,
-    )
-    verdict = "more than chance would give (p < 0.05)" if found.p_value < 0.05 else "no more than chance may give"
-    console.print(f"McNemar's exact test: p = {found.p_value:.3g}, {verdict}.", style="bold", markup=False)
+    *sentences, verdict = in_words(found, names)
+    console.print("\n" + "\n".join(sentences), markup=False)
+    console.print(verdict, style="bold", markup=False)
     legend = f"(path: its class; the class that {first} gives -> the class that {second} gives)"
     _show_changes(console, f"Right in {second} only {legend}:", found.gained)
     _show_changes(console, f"Right in {first} only {legend}:", found.lost)

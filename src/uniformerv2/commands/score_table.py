@@ -12,13 +12,14 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from uniformerv2.evaluation.gallery import FrameStrips
 from uniformerv2.evaluation.report import write_report
-from uniformerv2.evaluation.report_examples import FrameStrips
 from uniformerv2.evaluation.scores import Evaluation
 from uniformerv2.evaluation.summary import Estimate, Summary
 
 __all__ = [
     "as_json",
+    "commands_of",
     "list_failures",
     "print_report",
     "print_summary",
@@ -76,6 +77,8 @@ def print_report(
     *,
     title: str,
     strips: FrameStrips | None,
+    facts: Mapping[str, str],
+    model: str | None = None,
 ) -> Path:
     """Write the page that ``--report`` asks for, and say where it is.
 
@@ -86,16 +89,30 @@ def print_report(
         summary: Their numbers.
         title: Of the page.
         strips: Frames of the videos that may be shown; None: of none.
+        facts: When, with what and how long, by name.
+        model: What ``--model`` takes to use the same model.
 
     Returns:
         The page.
     """
-    tested = evaluation.info.get("command")
-    typed = shlex.join(["uniformerv2", *options.words])
-    commands = [typed] if tested is None or options.words[0] == "test" else [str(tested), typed]
-    page = write_report(evaluation, options.report, strips=strips, commands=commands, title=title, summary=summary)
+    page = write_report(
+        evaluation,
+        options.report,
+        strips=strips,
+        commands=commands_of([evaluation], options),
+        title=title,
+        summary=summary,
+        facts=facts,
+        model=model,
+    )
     console.print(f"Report: {page}", markup=False)
     return page
+
+
+def commands_of(evaluations: Sequence[Evaluation], options: argparse.Namespace) -> list[str]:
+    """The commands that give these scores again, and the one that was typed."""
+    tested = [] if options.words[0] == "test" else [evaluation.info.get("command") for evaluation in evaluations]
+    return [*(str(command) for command in tested if command), shlex.join(["uniformerv2", *options.words])]
 
 
 def list_failures(console: Console, evaluation: Evaluation) -> None:

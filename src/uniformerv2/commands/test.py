@@ -8,8 +8,10 @@ import os
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -151,11 +153,13 @@ def run_process(options: argparse.Namespace) -> int:
     test = prepare_test(**{**given(options, prepare_test), **own})
     test.info |= {"checkpoint": options.model, "command": _command(options, test)}
     _announce(console, options, test)
+    started = time.monotonic()
     with Progress("test", test.num_videos, done=test.num_done, is_quiet=place.rank > 0) as bar, failures_unlogged():
         for video in test.videos():
             bar.advance(is_bad=not video.is_readable)
     evaluation = test.finish()
-    return 0 if evaluation is None else _show(console, options, evaluation, test)
+    seconds = time.monotonic() - started if test.num_done == 0 else None
+    return 0 if evaluation is None else _show(console, options, evaluation, test, seconds)
 
 
 def _command(options: argparse.Namespace, test: TestRun) -> str:
@@ -198,8 +202,20 @@ def _announce(console: Console, options: argparse.Namespace, test: TestRun) -> N
         console.print(f"Resumed: {test.num_done} of {test.num_videos} videos are done.", markup=False)
 
 
-def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation, test: TestRun) -> int:
+def _processor(test: TestRun) -> str:
+    import torch
+
+    from uniformerv2.core.devices import processor_name
+
+    device = test.scorer.predictor.device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
+
+
+def _show(
+    console: Console, options: argparse.Namespace, evaluation: Evaluation, test: TestRun, seconds: float | None
+) -> int:
     from uniformerv2.commands.score_table import list_failures, print_report, print_summary
+    from uniformerv2.evaluation.report import facts_of
     from uniformerv2.evaluation.summary import summarize
     from uniformerv2.inference.strips import strips_of
 
@@ -217,7 +233,9 @@ def _show(console: Console, options: argparse.Namespace, evaluation: Evaluation,
         assert test.tested is not None  # prepare_test has read them
         title = f"Test on {Path(test.tested.source).name}"
         strips = strips_of(record.path for record in test.tested.records)
-        page = print_report(console, options, evaluation, summary, title=title, strips=strips)
+        facts = facts_of(datetime.now(UTC), processor=_processor(test), seconds=seconds)
+        model = str(options.model)
+        page = print_report(console, options, evaluation, summary, title=title, strips=strips, facts=facts, model=model)
     if options.json:
         sys.stdout.write(json.dumps(_content(options, evaluation, summary, page)) + os.linesep)
     return 1 if summary.num_unreadable == summary.num_videos else 0

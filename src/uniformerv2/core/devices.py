@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import platform
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["best_device", "existing_device", "is_out_of_memory", "memory_bytes"]
+__all__ = ["best_device", "existing_device", "is_out_of_memory", "memory_bytes", "processor_name"]
 
 SAID: Final = ("out of memory", "can't allocate memory", "cannot allocate memory", "failed to allocate")
 """PyTorch's allocators raise a ``RuntimeError``; this is what it says on a GPU and on a CPU, and what FFmpeg says."""
@@ -50,6 +53,17 @@ def memory_bytes() -> float:
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):
         return math.inf
+
+
+def processor_name() -> str:
+    """The processor of this machine as its maker calls it, as far as the system tells."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    found = dict(re.findall(r"^(model name|cpu family)\s*:\s*(.+)$", cpuinfo.read_text(), flags=re.MULTILINE))
+    if "model name" not in found:
+        return platform.machine()
+    return found["model name"].strip() + (f", family {found['cpu family']}" if "cpu family" in found else "")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Results broken down: by class, by confidence, by number of views, by duration.
+"""Results broken down: by class, by pair of classes (confusion), by confidence, by number of views, by duration.
 
 As in the headline numbers, a video that could not be read is a miss; by confidence and by duration it is left out, as
 it has neither. With several labels a video is right where its highest score is one of them.
@@ -9,18 +9,22 @@ Letters of this file: M videos, V views, K classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from uniformerv2.core.limits import get_limits
 from uniformerv2.evaluation.metrics import NUM_BINS, ScoreTable, average_precision, confidence_bins, hits
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
 
 __all__ = [
     "ClassResult",
     "ConfidenceBin",
+    "ConfusedPair",
+    "Counts",
     "DurationGroup",
     "Rate",
     "ViewCount",
@@ -28,9 +32,15 @@ __all__ = [
     "by_confidence",
     "by_duration",
     "by_num_views",
+    "classes_of_worst_pairs",
+    "confusion_counts",
     "is_hit",
-    "rated",
+    "order_by_confusion",
+    "worst_pairs",
 ]
+
+Counts = NDArray[np.int64]
+"""[K, K] videos by true class (rows) and predicted class (columns)."""
 
 ORDERS: Final = 16
 """Random orders of the views: the accuracy with n of them is the mean over the first n of each order."""
@@ -142,12 +152,31 @@ class DurationGroup:
     rate: Rate
 
 
+@dataclass(frozen=True)
+class ConfusedPair:
+    """One class taken for another.
+
+    Attributes:
+        true: Class number.
+        predicted: Class number.
+        count: Videos of ``true`` taken for ``predicted``.
+        total: Videos of ``true`` that could be read.
+        reverse: Videos of ``predicted`` taken for ``true``.
+    """
+
+    true: int
+    predicted: int
+    count: int
+    total: int
+    reverse: int
+
+
 def is_hit(video: VideoScores) -> bool:
     """Whether the video could be read and its highest score is (one of) its label(s)."""
     return video.is_readable and int(video.scores.argmax()) in video.labels
 
 
-def rated(evaluation: Evaluation) -> list[VideoScores]:
+def _rated(evaluation: Evaluation) -> list[VideoScores]:
     """The videos that could be read and have a label."""
     return [video for video in evaluation.videos if video.is_readable and video.labels]
 
@@ -211,7 +240,7 @@ def by_num_views(evaluation: Evaluation) -> list[ViewCount]:
     if evaluation.info.get("fingerprint", {}).get("average") == "logits":
         return []
     num_views = evaluation.num_clips * evaluation.num_crops
-    videos = rated(evaluation)
+    videos = _rated(evaluation)
     kept = [video.view_scores for video in videos if video.view_scores is not None]
     if num_views < 2 or not kept or len(kept) < len(videos) or any(len(views) != num_views for views in kept):
         return []
@@ -238,7 +267,7 @@ def by_duration(evaluation: Evaluation, *, max_groups: int = 5) -> list[Duration
         evaluation: The scores.
         max_groups: There are fewer where a group would have under ``GROUP`` videos.
     """
-    timed = [(video.duration_seconds, is_hit(video)) for video in rated(evaluation) if video.duration_seconds]
+    timed = [(video.duration_seconds, is_hit(video)) for video in _rated(evaluation) if video.duration_seconds]
     timed.sort()
     num_groups = min(max_groups, len(timed) // GROUP)
     if num_groups < 2 or timed[-1][0] < 1.2 * timed[0][0]:
@@ -248,3 +277,84 @@ def by_duration(evaluation: Evaluation, *, max_groups: int = 5) -> list[Duration
 
 def _group(part: NDArray[np.float64]) -> DurationGroup:
     return DurationGroup(float(part[0, 0]), float(part[-1, 0]), Rate(int(part[:, 1].sum()), len(part)))
+
+
+def confusion_counts(evaluation: Evaluation) -> Counts:
+    """[K, K] videos by true class (rows) and predicted class (columns); labelled and readable videos only."""
+    num_classes = len(evaluation.class_names)
+    size = 8 * num_classes**2
+    get_limits().check("dump_bytes", size, what=f"a table of {num_classes} x {num_classes} classes ({size} bytes)")
+    counts = np.zeros((num_classes, num_classes), dtype=np.int64)
+    for video in evaluation.videos:
+        if video.is_readable and isinstance(video.label, int) and video.label >= 0:
+            counts[video.label, int(video.scores.argmax())] += 1
+    return counts
+
+
+def order_by_confusion(counts: Counts) -> list[int]:
+    """An order of the classes in which those that are confused with each other are neighbours.
+
+    Average-linkage clustering of the mutual confusion rates: the two most confused groups are joined until none are
+    confused at all, each time turned so that their most confused ends meet. Larger groups come first; classes that are
+    confused with no other keep their order at the end.
+
+    Args:
+        counts: [K, K].
+
+    Returns:
+        Class numbers, each once.
+    """
+    rates = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mutual = rates + rates.T
+    np.fill_diagonal(mutual, 0)
+    groups = [[index] for index in range(len(counts))]
+    sizes = np.ones(len(counts))
+    links = mutual.copy()  # sums over the members of two groups
+    while True:
+        mean = links / (sizes[:, None] * sizes[None])
+        first, second = divmod(int(mean.argmax()), len(counts)) if len(counts) else (0, 0)
+        if not len(counts) or mean[first, second] <= 0:
+            break
+        groups[first] = _joined(groups[first], groups[second], mutual)
+        groups[second] = []
+        sizes[first] += sizes[second]
+        links[first] += links[second]
+        links[:, first] += links[:, second]
+        links[second] = links[:, second] = links[first, first] = 0
+    return [index for group in sorted(groups, key=len, reverse=True) for index in group]
+
+
+def worst_pairs(counts: Counts, *, limit: int = 20) -> list[ConfusedPair]:
+    """The pairs with the most videos, of equal ones those with the larger part of their class; only what occurs."""
+    totals = counts.sum(axis=1)
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    rows, columns = np.nonzero(wrong)
+    rates = wrong[rows, columns] / totals[rows]
+    best = np.lexsort((columns, rows, -rates, -wrong[rows, columns]))[:limit]
+    return [
+        ConfusedPair(
+            true=int(row),
+            predicted=int(column),
+            count=int(counts[row, column]),
+            total=int(totals[row]),
+            reverse=int(counts[column, row]),
+        )
+        for row, column in zip(rows[best], columns[best], strict=True)
+    ]
+
+
+def classes_of_worst_pairs(pairs: Sequence[ConfusedPair], order: list[int], *, limit: int = 12) -> list[int]:
+    """Up to ``limit`` classes of the worst pairs, in ``order``."""
+    chosen: set[int] = set()
+    for pair in pairs:
+        wider = chosen | {pair.true, pair.predicted}
+        if len(wider) <= limit:
+            chosen = wider
+    return [index for index in order if index in chosen]
+
+
+def _joined(first: list[int], second: list[int], mutual: NDArray[np.float64]) -> list[int]:
+    turns = [(left, right) for left in (first, first[::-1]) for right in (second, second[::-1])]
+    left, right = max(turns, key=lambda turn: mutual[turn[0][-1], turn[1][0]])
+    return left + right

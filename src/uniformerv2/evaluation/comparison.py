@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2.evaluation.breakdown import Rate
+from uniformerv2.evaluation.breakdown import Rate, is_hit
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
 from uniformerv2.evaluation.summary import Estimate
 
-__all__ = ["Change", "Comparison", "align", "compare", "ensemble", "mcnemar", "paired_difference"]
+__all__ = ["Change", "Comparison", "align", "compare", "ensemble", "in_words", "mcnemar", "paired_difference"]
 
 SHOWN: Final = 5
 
@@ -141,7 +141,7 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
         labels = old.labels
         if not labels:
             continue
-        was, now = (video.is_readable and int(video.scores.argmax()) in labels for video in (old, new))
+        was, now = is_hit(old), is_hit(new)
         both += was and now
         neither += not was and not now
         if was != now:
@@ -157,6 +157,24 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
         difference=paired_difference(both=both, gained=len(gained), lost=len(lost), neither=neither),
         p_value=mcnemar(len(gained), len(lost)),
     )
+
+
+def in_words(found: Comparison, names: Sequence[str]) -> list[str]:
+    """A comparison in sentences: how many videos each has right, the difference, and whether it can be chance.
+
+    Args:
+        found: The comparison.
+        names: What the two dumps are called.
+    """
+    first, second = names
+    value, low, high = (100 * each for each in astuple(found.difference))
+    verdict = "more than chance would give (p < 0.05)" if found.p_value < 0.05 else "no more than chance may give"
+    return [
+        f"Of {found.num_videos} videos both have {found.both_right} right, neither {found.neither_right}; "
+        f"{second} alone {len(found.gained)}, {first} alone {len(found.lost)}.",
+        f"Accuracy of {second} less that of {first}: {value:+.2f} points, 95 % interval {low:+.1f} to {high:+.1f}.",
+        f"McNemar's exact test: p = {found.p_value:.3g}, {verdict}.",
+    ]
 
 
 def mcnemar(gained: int, lost: int) -> float:

@@ -1,7 +1,4 @@
-"""The report's figures, drawn with matplotlib from plain values.
-
-Colours are Okabe and Ito's and viridis, which colour-blind readers tell apart.
-"""
+"""The report's figures, drawn with matplotlib from plain values."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from numpy.typing import NDArray
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation.breakdown import ConfidenceBin, DurationGroup, ViewCount
 from uniformerv2.evaluation.curves import Curve
-from uniformerv2.evaluation.figure_files import BLUE, GREEN, MUTED, RED
+from uniformerv2.evaluation.figure_style import BLUE, GREEN, LINE, MUTED, RED, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,12 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LABELLED",
+    "PANELS",
     "draw_calibration",
     "draw_confusion",
     "draw_curves",
     "draw_durations",
     "draw_views",
-    "num_panels",
     "seconds",
     "shorten",
 ]
@@ -44,50 +41,50 @@ LONG: Final = 52
 DOT: Final = 6
 """Least width of a mistake in a large confusion matrix, in thousandths of the matrix."""
 
-RATE: Final = "Highest learning rate"
-
-_CURVES: Final = (
-    ("train_loss", "training", BLUE, "-"),
-    ("val_loss", "validation", RED, "-"),
-    ("val_top1", "top-1", BLUE, "-"),
-    ("val_top5", "top-5", GREEN, "--"),
-    ("val_mean_ap", "mean average precision", BLUE, "-"),
-    ("learning_rate", "learning rate", MUTED, "-"),
-)
-_PANELS: Final = {
-    "Loss": ("train_loss", "val_loss"),
-    "Validation": ("val_top1", "val_top5", "val_mean_ap"),
-    RATE: ("learning_rate",),
+_CURVES: Final = {
+    "train_loss": ("training", BLUE, "-"),
+    "val_loss": ("validation", RED, "-"),
+    "val_top1": ("top-1", BLUE, "-"),
+    "val_top5": ("top-5", GREEN, "--"),
+    "val_mean_ap": ("mean average precision", BLUE, "-"),
+    "learning_rate": ("learning rate", MUTED, "-"),
 }
+PANELS: Final = {
+    "loss": ("Loss", ("train_loss", "val_loss")),
+    "validation": ("Validation", ("val_top1", "val_top5", "val_mean_ap")),
+    "rate": ("Highest learning rate", ("learning_rate",)),
+}
+"""Figure -> its title, and the curves that it may have."""
 
 
-def num_panels(curves: Mapping[str, Curve]) -> int:
-    """How many ``draw_curves`` draws side by side; 0: nothing."""
-    return len(_panels(curves))
+def draw_curves(panel: str, curves: Mapping[str, Curve], kept_epoch: float | None) -> Figure:
+    """Curves over the epochs, narrow enough to be read on a phone.
 
-
-def draw_curves(curves: Mapping[str, Curve]) -> Figure:
-    """Loss, validation accuracy and learning rate over the epochs, as far as the log has them."""
-    panels = _panels(curves)
-    styles: dict[str, Any] = {
-        name: {"label": label, "color": colour, "ls": dash} for name, label, colour, dash in _CURVES
-    }
-    figure, axes = _axes(3.2 * len(panels), 2.8, columns=len(panels))
-    for axis, (title, names) in zip(axes, panels.items(), strict=True):
-        for name in names:
-            epochs, values = curves[name]
-            axis.plot(epochs, values, marker="o" if len(epochs) < 25 else "", ms=3, **styles[name])
-        one = f" {styles[names[0]]['label']}" if title == "Validation" and len(names) == 1 else ""
-        axis.set(title=title + one, xlabel="epochs")
-        axis.set_xlim(left=0)
-        axis.margins(x=0.02)
-        axis.locator_params(axis="x", nbins=4, integer=True)
-        if title == "Validation":
-            _percent(axis.yaxis)
-        if title == RATE:
-            axis.yaxis.set_major_formatter("{x:.2g}")
-        if len(names) > 1:
-            axis.legend(handlelength=1.5)
+    Args:
+        panel: A name of ``PANELS``.
+        curves: From the training's log; at least one of the panel.
+        kept_epoch: Epochs done when the model was kept, marked by a line; None: unknown.
+    """
+    title, known = PANELS[panel]
+    names = [name for name in known if name in curves]
+    figure, (axis,) = new_axes(3.6, 2.7)
+    for name in names:
+        epochs, values = curves[name]
+        label, colour, dash = _CURVES[name]
+        axis.plot(epochs, values, marker="o" if len(epochs) < 25 else "", ms=3, color=colour, ls=dash, label=label)
+    if kept_epoch is not None:
+        axis.axvline(kept_epoch, color=MUTED, lw=1.2, ls=(0, (4, 3)), label="kept")
+    only = f" {_CURVES[names[0]][0]}" if panel == "validation" and len(names) == 1 else ""
+    axis.set(title=title + only, xlabel="epochs")
+    axis.set_xlim(left=0)
+    axis.margins(x=0.02)
+    axis.locator_params(axis="x", nbins=5, integer=True)
+    if panel == "validation":
+        _percent(axis.yaxis)
+    if panel == "rate":
+        axis.yaxis.set_major_formatter("{x:.2g}")
+    if len(names) > 1 or kept_epoch is not None:
+        axis.legend(handlelength=1.5)
     return figure
 
 
@@ -103,7 +100,7 @@ def draw_confusion(counts: NDArray[np.int64], names: Sequence[str], totals: NDAr
         totals: [N] videos of each true class, also where not all columns are drawn.
     """
     is_labelled = len(names) <= LABELLED
-    figure, (axis,) = _axes(*_confusion_size(names) if is_labelled else (7.2, 6.2))
+    figure, (axis,) = new_axes(*_confusion_size(names) if is_labelled else (7.2, 6.2))
     share = counts / np.maximum(totals, 1)[:, None]
     extent = (-0.5, len(names) - 0.5, len(names) - 0.5, -0.5)
     shown = share if is_labelled else _enlarge_mistakes(share)
@@ -111,17 +108,20 @@ def draw_confusion(counts: NDArray[np.int64], names: Sequence[str], totals: NDAr
     axis.grid(visible=False)
     axis.set(xlabel="predicted class", ylabel="true class")
     for spine in axis.spines.values():
-        spine.set_visible(False)
+        spine.set_visible(not is_labelled)
     axis.tick_params(length=0)
     if is_labelled:
         _name_classes(axis, names)
+        edges = np.arange(len(names) + 1) - 0.5
+        axis.vlines(edges, edges[0], edges[-1], color=LINE, lw=0.6)
+        axis.hlines(edges, edges[0], edges[-1], color=LINE, lw=0.6)
         _write_counts(axis, counts, share)
     else:
         every = 50 if len(names) > 200 else 25
         marks = [0, *range(every - 1, len(names), every)]
         axis.set_xticks(marks, [str(mark + 1) for mark in marks])
         axis.set_yticks(marks, [str(mark + 1) for mark in marks])
-    bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02, ticks=[0, 0.05, 0.2, 0.5, 1])
     _percent(bar.ax.yaxis)
     bar.outline.set_visible(False)
     bar.ax.grid(visible=False)
@@ -136,7 +136,7 @@ def draw_calibration(bins: Sequence[ConfidenceBin], of: str) -> Figure:
         bins: Of equal width; empty ones are left out.
         of: What is counted, for instance "videos".
     """
-    figure, (axis, below) = _axes(4.8, 5, rows=2, ratios=(3.2, 1))
+    figure, (axis, below) = new_axes(4.8, 5, rows=2, ratios=(3.2, 1))
     filled = [part for part in bins if part.rate.total]
     middles = [(part.low + part.high) / 2 for part in filled]
     width = 0.86 * (bins[0].high - bins[0].low)
@@ -162,7 +162,7 @@ def draw_calibration(bins: Sequence[ConfidenceBin], of: str) -> Figure:
 
 def draw_views(counts: Sequence[ViewCount], measure: str) -> Figure:
     """The accuracy with so many views: the mean over choices of the views, and from the worst to the best choice."""
-    figure, (axis,) = _axes(4.6, 3)
+    figure, (axis,) = new_axes(4.6, 3)
     number = [count.num_views for count in counts]
     axis.fill_between(
         number, [count.lowest for count in counts], [count.highest for count in counts], color=BLUE, alpha=0.2, lw=0
@@ -176,7 +176,7 @@ def draw_views(counts: Sequence[ViewCount], measure: str) -> Figure:
 
 def draw_durations(groups: Sequence[DurationGroup], measure: str) -> Figure:
     """The accuracy of videos by duration, with 95 % intervals."""
-    figure, (axis,) = _axes(4.6, 3)
+    figure, (axis,) = new_axes(4.6, 3)
     values = np.array([group.rate.value for group in groups])
     bounds = np.array([group.rate.interval for group in groups]).T
     places = range(len(groups))
@@ -212,19 +212,6 @@ def shorten(name: str, length: int) -> str:
     return f"{name[:start]}…{name[start + 1 - length :]}"
 
 
-def _axes(
-    width: float, height: float, *, rows: int = 1, columns: int = 1, ratios: Sequence[float] | None = None
-) -> tuple[Figure, list[Axes]]:
-    figure = require("matplotlib.figure", extra="plot").Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
-    return figure, list(axes.flat)
-
-
-def _panels(curves: Mapping[str, Curve]) -> dict[str, list[str]]:
-    panels = {title: [name for name in names if name in curves] for title, names in _PANELS.items()}
-    return {title: names for title, names in panels.items() if names}
-
-
 def _percent(axis: Any) -> None:
     percent = require("matplotlib.ticker", extra="plot").FuncFormatter(lambda value, _: f"{100 * value:.3g} %")
     axis.set_major_formatter(percent)
@@ -236,10 +223,10 @@ def _square_root() -> Any:
 
 
 def _colours() -> Any:
-    """viridis, but for a step from nothing at all to the first colour: one mistake among many videos shows."""
-    viridis = require("matplotlib", extra="plot").colormaps["viridis"]
+    """White where there is no video, and from the first one on a blue that is seen beside white."""
+    blues = require("matplotlib", extra="plot").colormaps["Blues"]
     colours = require("matplotlib.colors", extra="plot")
-    return colours.ListedColormap([viridis(0.0), *viridis(np.linspace(0.3, 1, 255))])
+    return colours.ListedColormap(["#ffffff", *blues(np.linspace(0.25, 1, 255))])
 
 
 def _enlarge_mistakes(share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -282,5 +269,5 @@ def _name_classes(axis: Axes, names: Sequence[str]) -> None:
 def _write_counts(axis: Axes, counts: NDArray[np.int64], share: NDArray[np.float64]) -> None:
     for (row, column), count in np.ndenumerate(counts):
         if count:
-            colour = "#000000" if share[row, column] > 0.06 else "#ffffff"
+            colour = "#ffffff" if share[row, column] > 0.4 else "#000000"
             axis.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8.5)

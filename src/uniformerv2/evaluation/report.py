@@ -1,56 +1,62 @@
-"""The report of a test: one HTML page that needs nothing beside it, and its figures as PNG and SVG files.
+"""The report of a test, or of two side by side: one HTML page that needs nothing beside it, and its figures as files.
 
 ::
 
     FOLDER/report.html
     FOLDER/figures/confusion.png, confusion.svg, ...
 
-What was not kept (view scores, durations, a training log) leaves its section out.
+What was not kept (view scores, durations, a training log) leaves its section out. The page is made by the Jinja2
+templates in ``templates/``, which escape everything that comes from outside.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
+import shlex
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import numpy as np
 
 from uniformerv2.core.files import write_bytes
+from uniformerv2.core.messages import duration
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation import figures
-from uniformerv2.evaluation.breakdown import by_confidence, by_duration, by_num_views
-from uniformerv2.evaluation.curves import read_curves
-from uniformerv2.evaluation.figure_files import FigureFolder
-from uniformerv2.evaluation.report_classes import classes_section, confusion_section
-from uniformerv2.evaluation.report_examples import FrameStrips, example_sections
-from uniformerv2.evaluation.report_page import (
-    Cell,
-    Column,
-    Section,
-    card,
-    command,
-    counted,
-    details,
-    figure,
-    is_report,
-    page,
-    paragraph,
-    percent,
-    side_by_side,
-    table,
-    text,
-    tile,
+from uniformerv2.evaluation.breakdown import (
+    ClassResult,
+    Counts,
+    by_class,
+    by_confidence,
+    by_duration,
+    by_num_views,
+    classes_of_worst_pairs,
+    confusion_counts,
+    order_by_confusion,
+    worst_pairs,
 )
+from uniformerv2.evaluation.comparison import compare, in_words
+from uniformerv2.evaluation.curves import read_curves
+from uniformerv2.evaluation.figure_style import FigureFolder
+from uniformerv2.evaluation.gallery import FrameStrips, changed_videos, every_video
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
-from uniformerv2.evaluation.summary import Estimate, Summary, summarize
+from uniformerv2.evaluation.summary import Summary, differences, summarize
 
-__all__ = ["FrameStrips", "check_report_folder", "write_report"]
+__all__ = ["FrameStrips", "check_report_folder", "facts_of", "write_comparison", "write_report"]
 
+PACKAGE: Final = "uniformerv2"
 PAGE: Final = "report.html"
 FIGURES: Final = "figures"
 
-FAILURES: Final = 200
-"""Most that the page lists; the dump has all."""
+MARK: Final = b'<meta name="generator" content="uniformerv2">'
+"""Stands in the template: our own pages are recognised by it."""
+MARK_WITHIN: Final = 1000
+"""First bytes of a page that hold it."""
+
+TOP5_CLASSES: Final = 20
+"""With fewer classes top-5 is not shown: guessing alone would reach more than a quarter."""
 
 TITLES: Final = {
     "top1": "Top-1 accuracy",
@@ -61,8 +67,6 @@ TITLES: Final = {
     "loss": "Loss",
 }
 
-HEADLINES: Final = ("top1", "mean_ap", "top5", "mean_class_accuracy")
-
 
 def write_report(
     evaluation: Evaluation,
@@ -70,52 +74,131 @@ def write_report(
     *,
     strips: FrameStrips | None = None,
     curves: Sequence[str | Path] = (),
+    kept_epoch: int | None = None,
     commands: Sequence[str] = (),
     title: str = "Test report",
     summary: Summary | None = None,
+    facts: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+    model: str | None = None,
 ) -> Path:
     """Write ``report.html`` and its figures.
 
     Args:
         evaluation: The scores of the test. Its ``info`` becomes the card of model and data.
-        folder: Made where it is not there; an older report in it is replaced, see ``check_report_folder``.
-        strips: Frames of a video, see ``uniformerv2.inference.strips``; None shows examples without.
+        folder: Made where it does not exist; an older report in it is replaced, see ``check_report_folder``.
+        strips: Frames of a video, see ``uniformerv2.inference.strips``; None shows no previews.
         curves: The ``metrics.csv`` of a training, one for each time it was started, in order.
-        commands: That give these numbers again.
-        title: Of the page.
-        summary: Of the same scores, where it is there already; None makes it.
+        kept_epoch: The epoch that the model is of, from 1; marked in the curves.
+        commands: Commands that give these numbers again.
+        title: Title of the page.
+        summary: Of the same scores, where it exists already; None makes it.
+        facts: What stands above the numbers by name, such as date, version, processor and duration.
+        notes: Sentences that follow the summary, such as how the epoch was chosen.
+        model: What ``--model`` takes, for the box that says how to use it; None leaves the box out.
 
     Returns:
         The page.
 
     Raises:
-        ModuleNotFoundError: matplotlib is not installed.
+        ModuleNotFoundError: matplotlib or Jinja2 is not installed.
     """
-    drawings = FigureFolder(Path(folder) / FIGURES)
-    drawings.path.mkdir(parents=True, exist_ok=True)
-    drawings.clear()
+    drawings = _figure_folder(folder)
     summary = summary or summarize(evaluation)
-    sections = [
-        _results(summary),
-        _training(curves, len(evaluation.class_names), drawings),
-        confusion_section(evaluation, drawings),
-        classes_section(evaluation),
-        _calibration(evaluation, summary, drawings),
-        _conditions(evaluation, drawings),
-        *example_sections(evaluation, strips),
-        _failures(evaluation),
-        _card(evaluation),
-        _commands(commands),
-    ]
-    html = page(
-        title=title,
-        subtitle=_subtitle(evaluation, summary),
-        sections=[section for section in sections if section],
-        footer="The figures are files too: <code>figures/*.png</code> and <code>figures/*.svg</code> beside this page.",
-    )
-    path = Path(folder) / PAGE
-    write_bytes(path, html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
-    return path
+    names = evaluation.class_names
+    classes = sorted(by_class(evaluation), key=_goodness)
+    context = {
+        "title": title,
+        "facts": {**(facts or {}), **_protocol(evaluation)},
+        "notes": notes,
+        "usage": [] if model is None else _usage(model),
+        "summary": summary,
+        "numbers": _shown(summary.all_videos, len(names)),
+        "groups": _groups(summary),
+        "classes": classes,
+        "worst": next((each for each in classes if each.top1.total), None),
+        "chance": _chance(classes, len(evaluation.videos)),
+        "training": _training(curves, len(names), kept_epoch, drawings),
+        "kept_epoch": kept_epoch,
+        "confusion": _confusion(evaluation, drawings),
+        "calibration": _calibration(evaluation, drawings),
+        "views": _drawn(drawings, "views", figures.draw_views, by_num_views(evaluation), _measure(evaluation)),
+        "durations": _drawn(
+            drawings, "duration", figures.draw_durations, by_duration(evaluation), _measure(evaluation)
+        ),
+        "measure": _measure(evaluation),
+        "gallery": every_video(evaluation, strips),
+        "failed": [video for video in evaluation.videos if not video.is_readable],
+        "evaluation": evaluation,
+        "commands": commands,
+    }
+    return _write(folder, "report.html", names, context)
+
+
+def write_comparison(
+    before: Evaluation,
+    after: Evaluation,
+    folder: str | Path,
+    *,
+    names: Sequence[str] = ("A", "B"),
+    strips: FrameStrips | None = None,
+    commands: Sequence[str] = (),
+    facts: Mapping[str, str] | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Path:
+    """Write a page that puts two tests of the same videos side by side.
+
+    Args:
+        before: As ``comparison.align`` gives it.
+        after: As ``comparison.align`` gives it.
+        folder: As in ``write_report``.
+        names: What the two tests are called.
+        strips: Frames of a video; None shows no previews.
+        commands: Commands that give these numbers again.
+        facts: What stands above the numbers, by name.
+        num_resamples: Resamples of the bootstrap; 0 leaves the intervals out.
+        seed: Of the resamples.
+
+    Returns:
+        The page.
+    """
+    drawings, runs = _figure_folder(folder), (before, after)
+    summaries = [summarize(run, num_resamples=num_resamples, seed=seed) for run in runs]
+    found = compare(before, after)
+    counts = [by_class(run) for run in runs]
+    changes = differences(*runs, num_resamples=num_resamples, seed=seed)
+    if "top1" in changes:
+        changes["top1"] = found.difference  # exact, and there without resamples too
+    pairs = sorted(zip(*counts, strict=True), key=lambda pair: _goodness(pair[1]) - _goodness(pair[0]))
+    context = {
+        "title": f"{names[0]} and {names[1]}",
+        "runs": names,
+        "facts": {**(facts or {}), **_protocol(before)},
+        "comparison": found,
+        "sentences": in_words(found, names),
+        "numbers": [_shown(summary.all_videos, len(before.class_names)) for summary in summaries],
+        "differences": changes,
+        "classes": [pair for pair in pairs if pair[0].top1.total],
+        "confusions": [_confusion(run, drawings, name) for run, name in zip(runs, ("before", "after"), strict=True)],
+        "gallery": changed_videos(before, after, names, strips),
+        "evaluations": runs,
+        "commands": commands,
+    }
+    return _write(folder, "comparison.html", before.class_names, context)
+
+
+def facts_of(when: datetime, *, processor: str | None = None, seconds: float | None = None) -> dict[str, str]:
+    """What stands at the top of a report.
+
+    Args:
+        when: When the scores were made.
+        processor: What computed them.
+        seconds: How long that took.
+    """
+    facts = {"Date": f"{when:%Y-%m-%d %H:%M} UTC", "Version": f"uniformerv2 {importlib.metadata.version(PACKAGE)}"}
+    facts |= {"Processor": processor} if processor else {}
+    return facts | ({"Duration": duration(seconds)} if seconds is not None else {})
 
 
 def check_report_folder(folder: str | Path) -> Path:
@@ -130,15 +213,16 @@ def check_report_folder(folder: str | Path) -> Path:
 
     Raises:
         ValueError: It holds something else, or is a file.
-        ModuleNotFoundError: matplotlib is not installed.
+        ModuleNotFoundError: matplotlib or Jinja2 is not installed.
     """
     folder = Path(folder)
     require("matplotlib", extra="plot")
+    require("jinja2", extra="plot")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a report needs a folder: give another one.")
     others = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     is_begun = others == {FIGURES} and FigureFolder(folder / FIGURES).is_alone()
-    if others and not is_begun and not is_report(folder / PAGE):
+    if others and not is_begun and not _is_report(folder / PAGE):
         raise ValueError(
             f"{folder} holds something else than a report: give a folder that is empty or not there yet. Nothing in it "
             "was touched."
@@ -146,182 +230,192 @@ def check_report_folder(folder: str | Path) -> Path:
     return folder
 
 
-def _subtitle(evaluation: Evaluation, summary: Summary) -> str:
+def _is_report(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK in file.read(MARK_WITHIN)
+
+
+def _figure_folder(folder: str | Path) -> FigureFolder:
+    drawings = FigureFolder(Path(folder) / FIGURES)
+    drawings.path.mkdir(parents=True, exist_ok=True)
+    drawings.clear()
+    return drawings
+
+
+def _write(folder: str | Path, template: str, names: Sequence[str], context: Mapping[str, Any]) -> Path:
+    html = _environment().get_template(template).render(names=names, titles=TITLES, **context).lstrip()
+    path = Path(folder) / PAGE
+    write_bytes(path, html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
+    return path
+
+
+def _environment() -> Any:
+    jinja2 = require("jinja2", extra="plot")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("uniformerv2.evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    environment.filters.update(
+        percent=percent, measure=_in_its_unit, width=_width, counted=counted, seconds=figures.seconds
+    )
+    return environment
+
+
+def _printable(value: Any) -> Any:
+    """Text without control characters, which HTML forbids; what a template has made stays as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
+        return value
+    return "".join(letter if letter.isprintable() or letter in "\n\u00a0" else " " for letter in value)
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A part of 1 as percent, a dash for NaN.
+
+    >>> percent(0.875).split()
+    ['87.5', '%']
+    """
+    return "–" if math.isnan(value) else f"{100 * value:.{digits}f}\u00a0%"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts.
+
+    >>> counted(1, "video"), counted(1200, "video")
+    ('1 video', '1,200 videos')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _in_its_unit(value: float, name: str, sign: bool) -> str:
+    if name == "loss":
+        return f"{value:+.3f}" if sign else f"{value:.3f}"
+    return f"{100 * value:+.1f} points" if sign else percent(value)
+
+
+def _width(part: float) -> float:
+    return 0.0 if math.isnan(part) else 100 * min(max(part, 0.0), 1.0)
+
+
+def _usage(model: str) -> list[str]:
+    command = shlex.join(["uniformerv2", "predict", "VIDEO.mp4", "--model", model])
+    script = f'from uniformerv2 import Predictor\npredict = Predictor({model!r})\nprint(predict("VIDEO.mp4").top(3))'
+    return [command, script]
+
+
+def _protocol(evaluation: Evaluation) -> dict[str, str]:
     views = views_in_words(evaluation.num_clips, evaluation.num_crops).replace(" x ", " × ")
-    parts = [counted(summary.num_videos, "video"), f"{len(evaluation.class_names)} classes", f"{views} a video"]
-    if summary.num_unreadable:
-        parts.append(f"{summary.num_unreadable:,} could not be read")
-    if summary.num_labelled < summary.num_videos:
-        parts.append(f"{summary.num_videos - summary.num_labelled:,} without a label")
-    return " · ".join(parts)
+    counts = {"Videos": len(evaluation.videos), "Classes": len(evaluation.class_names)}
+    return {**{name: f"{count:,}" for name, count in counts.items()}, "Views per video": views}
 
 
-def _results(summary: Summary) -> Section:
-    numbers = summary.all_videos
-    if not numbers:
-        return Section("results", "Results", paragraph("No video has a label: there is nothing to measure."))
+def _measure(evaluation: Evaluation) -> str:
+    return "highest score is a label" if evaluation.is_multi_label else "top-1"
+
+
+def _shown(numbers: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """Without top-5 where it says little."""
+    return {name: number for name, number in numbers.items() if name != "top5" or num_classes >= TOP5_CLASSES}
+
+
+def _groups(summary: Summary) -> dict[str, Mapping[str, Any]]:
+    """The columns of the results."""
     views = f"{summary.num_views} views" if summary.num_views > 1 else "One view"
-    groups = [(views, numbers), ("One view", summary.one_view), (f"{views}, readable videos", summary.readable)]
-    groups = [(title, group) for title, group in groups if group]
-    rows = [[Cell(TITLES[name]), *(Cell(_estimate(name, group[name])) for _, group in groups)] for name in numbers]
-    heads = [Column("Measure"), *(Column(title, is_number=True) for title, _ in groups)]
-    shown = [(name, numbers[name]) for name in HEADLINES if name in numbers]
-    tiles = "".join(tile(TITLES[name], number.value, number.low, number.high) for name, number in shown)
-    has_intervals = not all(math.isnan(number.low) for number in numbers.values())
-    told = "In brackets: the 95 % interval." if has_intervals else "Without intervals, as asked."
-    body = f'<dl class="tiles">{tiles}</dl>' + table(heads, rows, caption=told)
-    notes = []
-    if summary.num_unreadable:
-        notes.append(f"What could not be read ({counted(summary.num_unreadable, 'video')}) counts as wrong.")
-    if has_intervals:
-        notes.append(
-            "The interval (bootstrap over the videos; Wilson at 0 and 100 %) is what other videos of the same kind and "
-            "number would give; it does not tell what another training run would."
-        )
-    return Section("results", "Results", body + (paragraph(" ".join(notes), kind="muted note") if notes else ""))
+    groups = {views: summary.all_videos}
+    if summary.one_view:
+        groups["One view"] = summary.one_view
+    if summary.readable:
+        groups[f"{views}, readable videos"] = summary.readable
+    return groups
 
 
-def _estimate(name: str, estimate: Estimate) -> str:
-    low, value, high = (
-        f"{number:.3f}" if name == "loss" else percent(number)
-        for number in (estimate.low, estimate.value, estimate.high)
-    )
-    return value if math.isnan(estimate.low) else f"{value} <small>({low} – {high})</small>"
+def _chance(classes: Sequence[ClassResult], num_videos: int) -> float:
+    """What the answer that is always the commonest class would reach."""
+    return max((each.top1.total for each in classes), default=0) / max(1, sum(each.top1.total for each in classes))
 
 
-def _training(logs: Sequence[str | Path], num_classes: int, drawings: FigureFolder) -> Section | None:
-    curves = read_curves([Path(log) for log in logs])
+def _goodness(result: ClassResult) -> float:
+    """Classes that do not occur come last."""
+    value = result.top1.value if math.isnan(result.average_precision) else result.average_precision
+    return math.inf if math.isnan(value) else value
+
+
+def _drawn(drawings: FigureFolder, name: str, draw: Any, values: Sequence[Any], *more: Any) -> dict[str, Any] | None:
+    """A figure and the numbers that it shows; None without numbers."""
+    return {"values": values, "drawing": drawings.save(name, draw, values, *more)} if values else None
+
+
+def _training(
+    logs: Sequence[str | Path], num_classes: int, kept_epoch: int | None, drawings: FigureFolder
+) -> list[dict[str, Any]]:
+    """The panels that the log has curves for."""
+    curves = dict(read_curves([Path(log) for log in logs]))
     if "train_loss_epoch" in curves:  # as the console tells it; single steps are in the log
-        curves = {**curves, "train_loss": curves["train_loss_epoch"]}
-        del curves["train_loss_epoch"]
-    if num_classes <= 5:  # all of them are among the five best
-        curves = {name: curve for name, curve in curves.items() if name != "val_top5"}
-    if not figures.num_panels(curves):
-        return None
-    last = ", ".join(f"{name.replace('_', ' ')} {values[-1]:.4g}" for name, (_, values) in sorted(curves.items()))
-    drawing = figure(
-        drawings.save("training", figures.draw_curves, curves),
-        alt=f"Training curves. Last values: {last}.",
-        caption="The training loss is the mean over an epoch, of augmented clips, and may lie above the validation "
-        "loss; validation is with one view a video. Where parts of the network have rates of their own (image ViT and "
-        "video blocks), the highest is drawn; the others are a constant part of it.",
-        max_width=330 * figures.num_panels(curves),
-    )
-    return Section("training", "Training", drawing)
+        curves["train_loss"] = curves.pop("train_loss_epoch")
+    if num_classes < TOP5_CLASSES:
+        curves.pop("val_top5", None)
+    return [
+        {
+            "drawing": drawings.save(f"training_{name}", figures.draw_curves, name, curves, kept_epoch),
+            "title": title,
+            "last": {known: curves[known][1][-1] for known in shown if known in curves},
+        }
+        for name, (title, shown) in figures.PANELS.items()
+        if any(known in curves for known in shown)
+    ]
 
 
-def _calibration(evaluation: Evaluation, summary: Summary, drawings: FigureFolder) -> Section | None:
-    bins = by_confidence(evaluation)
-    if not bins:
+def _confusion(evaluation: Evaluation, drawings: FigureFolder, suffix: str = "") -> dict[str, Any] | None:
+    """The matrix, its worst part enlarged where there are many classes, and the worst pairs."""
+    counts = confusion_counts(evaluation)
+    if evaluation.is_multi_label or len(counts) < 2 or not counts.sum():
         return None
-    error = summary.all_videos["calibration_error"]
+    order, pairs = order_by_confusion(counts), worst_pairs(counts)
+    totals, names = counts.sum(axis=1), evaluation.class_names
+
+    def draw(name: str, chosen: Sequence[int]) -> Any:
+        shown = [names[index] for index in chosen]
+        part = counts[np.ix_(chosen, chosen)]
+        return drawings.save(f"{name}_{suffix}".rstrip("_"), figures.draw_confusion, part, shown, totals[list(chosen)])
+
+    is_small = len(order) <= figures.LABELLED
+    worst = [] if is_small else classes_of_worst_pairs(pairs, order)
+    return {
+        "drawing": draw("confusion", order),
+        "max_width": min(860, 300 + 40 * len(order)) if is_small else 780,
+        "is_small": is_small,
+        "pairs": pairs,
+        "worst": worst,
+        "worst_drawing": draw("confusion_worst", worst) if worst else None,
+        "data": _cells(counts, order, names),
+        "taken_for": _commonest_mistakes(counts),
+    }
+
+
+def _cells(counts: Counts, order: list[int], names: Sequence[str]) -> dict[str, Any]:
+    """What the page's script knows of the matrix, as plain values."""
+    ordered = counts[np.ix_(order, order)]
+    return {
+        "names": [names[index] for index in order],
+        "numbers": order,
+        "totals": ordered.sum(axis=1).tolist(),
+        "cells": [[int(row), int(column), int(ordered[row, column])] for row, column in np.argwhere(ordered)],
+    }
+
+
+def _commonest_mistakes(counts: Counts) -> list[tuple[int, int]]:
+    """Of each class the class that it is most often taken for, and how often."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    return [(int(row.argmax()), int(row.max())) for row in wrong]
+
+
+def _calibration(evaluation: Evaluation, drawings: FigureFolder) -> dict[str, Any] | None:
     of = "decisions" if evaluation.is_multi_label else "videos"
-    drawing = figure(
-        drawings.save("calibration", figures.draw_calibration, bins, of),
-        alt=f"Reliability diagram with an expected calibration error of {percent(error.value)}; its numbers follow.",
-        caption="Each point: the mean confidence of a bin, and the part of its decisions that is right, with its 95 % "
-        "interval. Under the dashed line the network is too sure of itself, above it not sure enough. "
-        f"Below: how many {of} have this confidence.",
-        max_width=480,
-    )
-    rows = [
-        [
-            Cell(f"{percent(part.low, digits=0)} – {percent(part.high, digits=0)}"),
-            Cell(f"{part.rate.total:,}"),
-            Cell(percent(part.confidence)),
-            Cell(percent(part.rate.value)),
-        ]
-        for part in bins
-        if part.rate.total
-    ]
-    heads = [Column("Confidence"), *_numbers(of.capitalize(), "Mean confidence", "Right")]
-    lead = paragraph(
-        f"Expected calibration error: {percent(error.value)}. On average, confidence and accuracy lie so far apart."
-    )
-    numbers = table(heads, rows, caption="The numbers of the figure.")
-    return Section("calibration", "Calibration", lead + side_by_side([drawing, numbers]))
-
-
-def _conditions(evaluation: Evaluation, drawings: FigureFolder) -> Section | None:
-    measure = "highest score is a label" if evaluation.is_multi_label else "top-1"
-    parts = [
-        part for part in (_views(evaluation, measure, drawings), _durations(evaluation, measure, drawings)) if part
-    ]
-    return Section("conditions", "Views and duration", side_by_side(parts)) if parts else None
-
-
-def _views(evaluation: Evaluation, measure: str, drawings: FigureFolder) -> str:
-    counts = by_num_views(evaluation)
-    if not counts:
-        return ""
-    rows = [
-        [Cell(str(count.num_views)), *(Cell(percent(part)) for part in (count.mean, count.lowest, count.highest))]
-        for count in counts
-    ]
-    heads = [Column("Views", is_number=True), *_numbers("Mean", "Lowest", "Highest")]
-    return figure(
-        drawings.save("views", figures.draw_views, counts, measure),
-        alt=f"{measure} against the number of views: {percent(counts[0].mean)} with one view, "
-        f"{percent(counts[-1].mean)} with {counts[-1].num_views}.",
-        caption="Scores averaged over so many views. Line: mean over random choices of the views; band: from the "
-        "worst to the best of these choices.",
-        max_width=480,
-    ) + details("Numbers", table(heads, rows, caption=f"{measure} by number of views."))
-
-
-def _durations(evaluation: Evaluation, measure: str, drawings: FigureFolder) -> str:
-    groups = by_duration(evaluation)
-    if not groups:
-        return ""
-    rows = [
-        [
-            Cell(f"{figures.seconds(group.from_seconds)} – {figures.seconds(group.to_seconds)} s"),
-            Cell(f"{group.rate.total:,}"),
-            Cell(percent(group.rate.value)),
-            Cell(" – ".join(percent(bound) for bound in group.rate.interval)),
-        ]
-        for group in groups
-    ]
-    heads = [Column("Duration"), *_numbers("Videos", measure, "95 % interval")]
-    return figure(
-        drawings.save("duration", figures.draw_durations, groups, measure),
-        alt=f"{measure} of {len(groups)} groups of videos by duration; the numbers follow.",
-        caption="Videos sorted by duration, in groups of about equal number, with 95 % intervals. Classes differ in "
-        "duration, so a slope may be theirs.",
-        max_width=480,
-    ) + details("Numbers", table(heads, rows, caption=f"{measure} by duration."))
-
-
-def _failures(evaluation: Evaluation) -> Section | None:
-    failed = [video for video in evaluation.videos if not video.is_readable]
-    if not failed:
-        return None
-    rows = [[Cell(text(video.path)), Cell(text(video.error))] for video in failed[:FAILURES]]
-    caption = f"{len(failed):,} of {counted(len(evaluation.videos), 'video')}. None was replaced by another."
-    if len(failed) > FAILURES:
-        caption += f" The first {FAILURES} are listed."
-    heads = [Column("Video"), Column("Why it could not be read")]
-    return Section("failures", "Failures", table(heads, rows, caption=caption))
-
-
-def _card(evaluation: Evaluation) -> Section | None:
-    if not evaluation.info:
-        return None
-    single = {name: value for name, value in evaluation.info.items() if not isinstance(value, Mapping)}
-    nested = {name: value for name, value in evaluation.info.items() if isinstance(value, Mapping)}
-    parts = [card(single)] if single else []
-    for name, value in nested.items():
-        title = name.replace("_", " ").capitalize()
-        if name == "fingerprint":  # what decides the scores: for a comparison of two tests, not for reading
-            parts.append(details(title, card(value)))
-        else:
-            parts.append(f"<h3>{text(title)}</h3>{card(value)}")
-    return Section("card", "Model and data", "".join(parts))
-
-
-def _commands(commands: Sequence[str]) -> Section | None:
-    return Section("reproduce", "Reproduce", "".join(map(command, commands))) if commands else None
-
-
-def _numbers(*titles: str) -> list[Column]:
-    return [Column(title, is_number=True) for title in titles]
+    found = _drawn(drawings, "calibration", figures.draw_calibration, by_confidence(evaluation), of)
+    return found and {**found, "of": of}

@@ -1,4 +1,4 @@
-"""``summarize``: the headline numbers of a test with their intervals, for many views and for one."""
+"""``summarize``: the headline numbers of a test with their intervals; ``differences``: those between two tests."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from uniformerv2.evaluation.breakdown import Rate
-from uniformerv2.evaluation.metrics import ScoreTable, measure
+from uniformerv2.evaluation.metrics import Floats, ScoreTable, measure
 from uniformerv2.evaluation.scores import Evaluation
 
-__all__ = ["Estimate", "Summary", "summarize"]
+__all__ = ["Estimate", "Summary", "differences", "summarize"]
 
 CHUNK: Final = 5_000_000
 """Weights of resamples in memory at once."""
@@ -100,7 +100,37 @@ def summarize(evaluation: Evaluation, *, num_resamples: int = 1000, seed: int = 
     )
 
 
+def differences(
+    before: Evaluation, after: Evaluation, *, num_resamples: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """What the numbers of ``after`` are above those of ``before``; each resample draws the same videos for both.
+
+    Args:
+        before: As ``comparison.align`` gives it.
+        after: As ``comparison.align`` gives it.
+        num_resamples: 0 leaves the intervals out: they are NaN.
+        seed: Of the resamples.
+    """
+    old, new = (_resampled(ScoreTable.of(run), num_resamples, seed) for run in (before, after))
+    return {
+        name: Estimate(value - old[name][0], *_percentiles(drawn - old[name][1]))
+        for name, (value, drawn) in new.items()
+        if name in old
+    }
+
+
 def _estimate(table: ScoreTable, num_resamples: int, seed: int) -> dict[str, Estimate]:
+    found = {}
+    for name, (value, drawn) in _resampled(table, num_resamples, seed).items():
+        low, high = _percentiles(drawn)
+        if name in RATES and low == high == value:
+            low, high = Rate(round(value * len(table)), len(table)).interval
+        found[name] = Estimate(value, low, high)
+    return found
+
+
+def _resampled(table: ScoreTable, num_resamples: int, seed: int) -> dict[str, tuple[float, Floats]]:
+    """Each number of the videos as they are, and of every resample; the same seed draws the same videos."""
     values = measure(table)
     drawn: dict[str, list[Any]] = {name: [] for name in values}
     rng = np.random.default_rng(seed)
@@ -110,17 +140,16 @@ def _estimate(table: ScoreTable, num_resamples: int, seed: int) -> dict[str, Est
         weight = np.stack([_resample(len(table), rng) for _ in range(count)])
         for name, resampled in measure(table, weight).items():
             drawn[name].append(resampled)
-    found = {}
-    for name, value in values.items():
-        whole = np.concatenate(drawn[name]) if drawn[name] else np.array([np.nan])
-        known = whole[~np.isnan(whole)]  # a resample may have no readable video, or none of a class
-        low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
-        if name in RATES and low == high == value:
-            low, high = Rate(round(float(value) * len(table)), len(table)).interval
-        found[name] = Estimate(float(value), float(low), float(high))
-    return found
+    nothing = [np.array([np.nan])]
+    return {name: (float(value), np.concatenate(drawn[name] or nothing)) for name, value in values.items()}
 
 
-def _resample(num_videos: int, rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _percentiles(drawn: Floats) -> tuple[float, float]:
+    known = drawn[~np.isnan(drawn)]  # a resample may have no readable video, or none of a class
+    low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def _resample(num_videos: int, rng: np.random.Generator) -> Floats:
     """How often each video is drawn, [M]."""
     return np.bincount(rng.integers(num_videos, size=num_videos), minlength=num_videos).astype(np.float64)

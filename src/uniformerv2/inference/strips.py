@@ -1,4 +1,4 @@
-"""A few frames of a video, evenly spread: what a report shows of it."""
+"""Frames of a video, evenly spread: what a report plays of it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.evaluation.report_examples import FrameStrips
+from uniformerv2.evaluation.gallery import FrameStrips
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.media.decoding import VideoError, VideoReader
 
 __all__ = ["frame_strip", "strips_below", "strips_of"]
 
 
-def frame_strip(video: VideoScores, *, num_frames: int = 5) -> NDArray[np.uint8] | None:
+def frame_strip(video: VideoScores, *, num_frames: int = 12) -> NDArray[np.uint8] | None:
     """The middle frames of ``num_frames`` equal parts of a video, or of its segment of the file.
 
     ::

@@ -15,14 +15,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uniformerv2.core.files import write_text
-from uniformerv2.core.optional import require
-from uniformerv2.evaluation.figure_files import BLUE, MUTED, RED, FigureFolder
+from uniformerv2.evaluation.figure_style import BLUE, MUTED, RED, FigureFolder, new_axes
 from uniformerv2.lab.benchmark.tables import TextTable
 
 if TYPE_CHECKING:
@@ -128,10 +127,7 @@ def markdown(rows: Sequence[VariantRow], *, control: str, chance: float) -> str:
 
 def draw_variants(rows: Sequence[VariantRow], hits: Sequence[VariantHits], chance: float) -> Figure:
     """A line for each variant: the mean and its interval, a small ring for each seed; dashed where chance is."""
-    figure = require("matplotlib.figure", extra="plot").Figure(
-        figsize=(6.4, 1.1 + 0.42 * len(rows)), layout="constrained"
-    )
-    axis = figure.subplots()
+    figure, (axis,) = new_axes(6.4, 1.1 + 0.42 * len(rows))
     seeds = {variant.name: [100 * float(np.mean(one)) for one in variant.hits] for variant in hits}
     for place, row in enumerate(rows):
         if not row.num_seeds:
@@ -177,8 +173,7 @@ def write_results(
     writer.writeheader()
     for row in rows:
         writer.writerow({name: "" if value != value else value for name, value in asdict(row).items()})
-    name: Any = "results"  # no figure of a report
-    FigureFolder(folder).save(name, draw_variants, rows, hits, chance)
+    FigureFolder(folder).save("results", draw_variants, rows, hits, chance)
     found = markdown(rows, control=control, chance=chance)
     page = f"# {title}\n\n{about}\n\n{found}\n![top-1 of each variant](results.svg)\n"
     for suffix, text in (("csv", table.getvalue()), ("md", page)):

@@ -1,4 +1,4 @@
-"""Figures of reports, drawn with matplotlib from rows. Colours are Okabe and Ito's; shapes tell curves apart too."""
+"""Figures of benchmarks, drawn with matplotlib from rows; shapes tell curves apart too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from uniformerv2.core.files import write_whole
-from uniformerv2.core.optional import require
+from uniformerv2.evaluation.figure_style import BLUE, GREEN, INK, MUTED, RED, figure_style, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,29 +17,6 @@ __all__ = ["draw"]
 
 Row = Mapping[str, Any]
 
-BLUE, RED, GREEN, INK, MUTED, LINE = "#0072b2", "#d55e00", "#009e73", "#1b1f24", "#5c6670", "#d3d9df"
-
-_STYLE: Final = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "savefig.dpi": 140,
-}
 _CURVES: Final = {"frames": "frames", "size": "side of a frame, pixels", "stages": "fusion stages"}
 _BARS: Final = {
     "model": ("share_of_ceiling", "part of the GEMM ceiling of the same run"),
@@ -68,32 +45,24 @@ def draw(benchmark: str, rows: Sequence[Row], path: Path, *, source: str = "") -
         path: The file to write, of one of ``choices.FIGURE_SUFFIXES``; whole or not at all.
         source: Written into a PNG's metadata: what the figure was made from.
     """
-    matplotlib = require("matplotlib", extra="plot")
-    with matplotlib.rc_context(_STYLE):
+    with figure_style():
         figure = _draw_growth(rows) if benchmark == "growth" else _draw_bars(benchmark, rows)
         metadata = {"Source": source} if path.suffix == ".png" and source else None
         kind = path.suffix.removeprefix(".")
         write_whole(path, lambda temporary: figure.savefig(temporary, format=kind, metadata=metadata))
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    figure_class = require("matplotlib.figure", extra="plot").Figure
-    figure: Figure = figure_class(figsize=(width, height), layout="constrained")
-    return figure
-
-
 def _draw_growth(rows: Sequence[Row]) -> Figure:
     """Time above, memory below, a column for each thing that grows: in units of the smallest, beside the law."""
     sweeps = [name for name in _CURVES if any(row["sweep"] == name for row in rows)]
-    figure = _new_figure(3.1 * len(sweeps), 5.2)
-    axes = figure.subplots(2, len(sweeps), squeeze=False)
+    figure, axes = new_axes(3.1 * len(sweeps), 5.2, rows=2, columns=len(sweeps))
     for column, name in enumerate(sweeps):
         for line, (key, title) in enumerate((("time_ratio", "Time"), ("memory_ratio", "Memory"))):
-            axis = axes[line][column]
+            axis = axes[line * len(sweeps) + column]
             _draw_curves(axis, [row for row in rows if row["sweep"] == name], key)
             axis.set_title(f"{title}, smallest = 1" if column == 0 else "")
             axis.set_xlabel(_CURVES[name] if line else "")
-    handles, labels = axes[0][0].get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels))
     return figure
 
@@ -119,8 +88,7 @@ def _draw_bars(benchmark: str, rows: Sequence[Row]) -> Figure:
     key, label = _BARS[benchmark]
     names = [", ".join(str(row[name]) for name in _NAMES[benchmark] if name in row) for row in rows]
     values = [row[key] for row in rows]
-    figure = _new_figure(7.2, 0.9 + 0.3 * len(rows))
-    axis = figure.subplots()
+    figure, (axis,) = new_axes(7.2, 0.9 + 0.3 * len(rows))
     places = range(len(rows))
     axis.barh(places, values, height=0.66, color=BLUE)
     axis.set_yticks(places, names)

@@ -8,7 +8,6 @@ import importlib.metadata
 import math
 import os
 import platform
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 import torch
 
-from uniformerv2.core.devices import memory_bytes
+from uniformerv2.core.devices import memory_bytes, processor_name
 from uniformerv2.core.workers import available_cores, worker_context
 
 __all__ = [
@@ -182,23 +181,13 @@ def machine_of(device: torch.device) -> dict[str, Any]:
     instructions = [key for key in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "sve", "sve_bf16") if known.get(key)]
     memory = memory_bytes()
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "instructions": instructions,
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(memory / 2**30) if math.isfinite(memory) else None,
         "device": name,
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
-        return platform.processor() or platform.machine()
-    found = dict(re.findall(r"^(model name|cpu family)\s*:\s*(.+)$", cpuinfo.read_text(), flags=re.MULTILINE))
-    if "model name" not in found:
-        return platform.machine()
-    return found["model name"].strip() + (f", family {found['cpu family']}" if "cpu family" in found else "")
 
 
 def versions() -> dict[str, str]:

@@ -1,30 +1,34 @@
-"""Files of the report's figures: each as PNG and SVG, and as SVG for inside a page.
+"""How all figures look (reports, ablations, benchmarks), and the files of a report's figures.
 
-In the SVG inside the page the page's own colours (light or dark) take the place of those here.
+Colours are Okabe and Ito's, which colour-blind readers tell apart. In the SVG inside a page, the page's own colours
+(light or dark) replace them.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 from uniformerv2.core.files import write_bytes
 from uniformerv2.core.optional import require
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "MUTED", "RED", "FigureFolder", "FigureName"]
+__all__ = ["BLUE", "GREEN", "INK", "MUTED", "RED", "Drawing", "FigureFolder", "figure_style", "new_axes"]
 
-FigureName = Literal["training", "confusion", "confusion_worst", "calibration", "views", "duration"]
-
-_NAMES: Final = get_args(FigureName)
-"""Of all figures a report may have."""
+_NAMES: Final = (
+    *("training_loss", "training_validation", "training_rate", "calibration", "views", "duration"),
+    *(f"{name}{run}" for name in ("confusion", "confusion_worst") for run in ("", "_before", "_after")),
+)
+"""All figures that a report may have."""
 
 _SUFFIXES: Final = ("png", "svg")
 
@@ -73,6 +77,48 @@ _STYLE: Final[Mapping[str, Any]] = {
 }
 
 
+@contextmanager
+def figure_style(salt: str = "") -> Iterator[None]:
+    """Figures that are drawn and saved meanwhile look alike.
+
+    Args:
+        salt: What the ids inside an SVG are made from, so that the same figure is the same file.
+    """
+    with warnings.catch_warnings(), require("matplotlib", extra="plot").rc_context({**_STYLE, "svg.hashsalt": salt}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has it
+        yield
+
+
+def new_axes(
+    width: float, height: float, *, rows: int = 1, columns: int = 1, ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure and its axes, row by row.
+
+    Args:
+        width: Inches.
+        height: Inches.
+        rows: Axes below each other.
+        columns: Axes side by side.
+        ratios: Heights of the rows.
+    """
+    figure = require("matplotlib.figure", extra="plot").Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=ratios)
+    return figure, list(axes.flat)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure for inside a page.
+
+    Attributes:
+        view_box: The attribute of the ``<svg>`` element.
+        body: What the element holds, with the page's colours and type.
+    """
+
+    view_box: str
+    body: str
+
+
 @dataclass(frozen=True)
 class FigureFolder:
     """Where the figures of a report are written.
@@ -94,21 +140,16 @@ class FigureFolder:
         own = {f"{name}.{suffix}" for name in _NAMES for suffix in _SUFFIXES}
         return self.path.is_dir() and own.issuperset(entry.name for entry in self.path.iterdir())
 
-    def save(self, name: FigureName, draw: Callable[..., Figure], *arguments: Any) -> str:
+    def save(self, name: str, draw: Callable[..., Figure], *arguments: Any) -> Drawing:
         """Draw, and write ``name.svg`` and ``name.png``.
 
         Args:
             name: Without suffix; the ids inside the SVG start with it.
-            draw: Makes the figure; called in the report's style.
+            draw: Makes the figure; called in the common style.
             *arguments: For ``draw``.
-
-        Returns:
-            The SVG for inside a page, with the page's colours and type.
         """
-        matplotlib = require("matplotlib", extra="plot")
         files: dict[str, bytes] = {}
-        with warnings.catch_warnings(), matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-            warnings.filterwarnings("ignore", message="Glyph .* missing from")  # the browser has it
+        with figure_style(name):
             figure = draw(*arguments)
             for suffix in _SUFFIXES:
                 drawn = BytesIO()
@@ -120,14 +161,12 @@ class FigureFolder:
         return _for_page(files["svg"].decode(), name)
 
 
-def _for_page(svg: str, name: str) -> str:
-    """The bare ``<svg>``: ids of its own, no addresses, colours and type of the page."""
-    _, _, svg = svg.partition("<svg")
-    opening, _, rest = svg.partition(">")
-    box = re.search(r'viewBox="[^"]*"', opening)
-    svg = f"<svg {box.group() if box else ''}>{rest}"
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+def _for_page(svg: str, name: str) -> Drawing:
+    """What the ``<svg>`` holds, with ids of its own, no addresses, and the colours and type of the page."""
+    opening, _, body = svg.partition("<svg")[2].partition(">")
+    box = re.search(r'viewBox="([^"]*)"', opening)
+    body = re.sub(r'\bid="', f'id="{name}-', body.rpartition("</svg>")[0])
+    body = body.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     for colour, variable in _PAGE_COLOURS.items():
-        svg = svg.replace(colour, variable)
-    return re.sub(r"'DejaVu Sans'[^;\"<]*", "var(--sans)", svg)
+        body = body.replace(colour, variable)
+    return Drawing(box[1] if box else "0 0 1 1", re.sub(r"'DejaVu Sans'[^;\"<]*", "var(--sans)", body))
