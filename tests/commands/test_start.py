@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -198,6 +199,14 @@ def test_a_limit_holds_for_one_run_and_the_processes_that_it_starts(monkeypatch)
     assert seen == [(300, 70_000), (Limits().depth, Limits().width)]
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "dept=3")
     assert cli.main(["models"]) == 2
+
+
+def test_what_a_verb_loads_is_there():
+    loaded = {
+        getattr(importlib.import_module(f"uniformerv2.commands.{name}"), "LOADS", "") for name, _ in cli.VERBS.values()
+    }
+    assert all(importlib.util.find_spec(name) for name in loaded - {""})
+    assert len(loaded) > 5
 
 
 def test_what_takes_seconds_to_import_says_so(monkeypatch, capsys):
