@@ -296,18 +296,13 @@ def _measure(variant: Variant) -> Measured:
     return Measured(hits=tuple(hits), num_unreadable=num_unreadable, num_trainable=num_trainable)
 
 
-def _first_trained(settings: AblationSettings) -> int:
-    """Blocks that are computed once; 0 where the image ViT learns."""
-    if not settings.freeze_backbone:
-        return 0
-    depth = depth_of(settings)
-    return min(settings.numbered(settings.local_blocks, depth)) if settings.local_steps else depth
-
-
 def _cached_blocks(settings: AblationSettings) -> set[int] | None:
     """Blocks whose tokens a variant reads from a cache; None: it trains from videos."""
-    first, depth = _first_trained(settings), depth_of(settings)
-    if not first or settings.repeats > 1 or not settings.cache_views:
+    if not settings.freeze_backbone or settings.repeats > 1 or not settings.cache_views:
+        return None
+    depth = depth_of(settings)
+    first = min(settings.numbered(settings.local_blocks, depth)) if settings.local_steps else depth
+    if not first:
         return None
     read = {*stages_of(settings, depth), depth - 1}
     return {block for block in read if block < first} | {first - 1}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -176,11 +176,10 @@ def _maker(options: SimpleNamespace) -> Callable[..., Any]:
     return make
 
 
-def _works(options: SimpleNamespace) -> list[Work]:
-    return [
-        Work(kind, precision, options.batch_size, options.device, options.compile, options.checkpointing)
-        for kind, precision in product(options.kind, options.precision)
-    ]
+def _works(options: SimpleNamespace) -> Iterator[Work]:
+    for kind, precision in product(options.kind, options.precision):
+        _tell(f"{kind}, {precision}")
+        yield Work(kind, precision, options.batch_size, options.device, options.compile, options.checkpointing)
 
 
 def _tell(text: str) -> None:
@@ -200,11 +199,8 @@ def _model(options: SimpleNamespace) -> Measured:
         other = _imported(options.against)
         ours.append(Subject(other.__name__, partial(_remade, other, make)))
     peers, absent = peer_subjects() if options.peers else ([], {})
-    rows = []
-    for work in _works(options):
-        _tell(f"{work.kind}, {work.precision}")
-        rows += measure_networks([*ours, *peers], work, repeats=options.repeats)
-    return rows, absent
+    every = [*ours, *peers]
+    return [row for work in _works(options) for row in measure_networks(every, work, repeats=options.repeats)], absent
 
 
 def _remade(other: Callable[[Any], nn.Module], make: Callable[[], tuple[Any, TestClip]]) -> tuple[nn.Module, TestClip]:
@@ -232,18 +228,9 @@ def _growth(options: SimpleNamespace) -> Measured:
         depth = make()[0].config.depth
     if any(count > depth for count in options.stages):
         raise UsageError(f"--stages is {max(options.stages)}; the network has {depth} blocks.")
-    rows = []
-    for work in _works(options):
-        _tell(f"{work.kind}, {work.precision}")
-        rows += measure_growth(
-            make,
-            work,
-            frames=options.sweep_frames,
-            sizes=options.sizes,
-            stages=options.stages,
-            repeats=options.repeats,
-        )
-    return rows, {}
+    points = {"frames": options.sweep_frames, "sizes": options.sizes, "stages": options.stages}
+    measured = (measure_growth(make, work, **points, repeats=options.repeats) for work in _works(options))
+    return [row for rows in measured for row in rows], {}
 
 
 def _sets(options: SimpleNamespace) -> dict[str, str | Path]:
