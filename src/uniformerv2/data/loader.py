@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from uniformerv2.core.limits import Limits, get_limits
+from uniformerv2.core.messages import first_few
 from uniformerv2.core.workers import NEEDS_GUARD, available_cores, begin_worker, worker_context
 from uniformerv2.data.clips import TooManyFailuresError, VideoFailure
 from uniformerv2.data.dataset import VideoBatch, VideoDataset, collate
@@ -39,9 +40,6 @@ from uniformerv2.data.epoch_sampler import EpochSampler
 __all__ = ["EpochReport", "VideoLoader", "WorkerDiedError"]
 
 logger = logging.getLogger(__name__)
-
-SHOWN: Final = 10
-"""Failures that a message lists."""
 
 WATCH_FACTOR: Final = 10
 """A worker that gives nothing for so many times the time of one video is beyond the help of its own watch."""
@@ -69,10 +67,8 @@ class EpochReport:
 
     def __str__(self) -> str:
         """The count and the first ten files; people count epochs from 1."""
-        lines = [f"epoch {self.epoch + 1}: {self.num_failed} of {self.num_samples} samples could not be read"]
-        lines += [f"  {failure}" for failure in self.failures[:SHOWN]]
-        more = len(self.failures) - SHOWN
-        return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
+        head = f"epoch {self.epoch + 1}: {self.num_failed} of {self.num_samples} samples could not be read"
+        return "\n  ".join([head, first_few(self.failures, separator="\n  ")] if self.failures else [head])
 
 
 class VideoLoader:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniformerv2.core.files import write_text
+from uniformerv2.core.messages import SHOWN, first_few
 
 __all__ = [
     "AnnotationError",
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 _NOTHING: Final[dict[str, Any]] = {}
-_SHOWN: Final = 10
 MANY_CLASSES: Final = 1000
 RARELY: Final = 10
 """Class numbers without names that go to a thousand and beyond are believed where one in ten of them occurs."""
@@ -165,12 +165,9 @@ class FileCheck:
         """The count, the first ten, and where the rest is."""
         if not self.missing:
             return f"All {len(self.present)} records have their video."
-        lines = [f"{len(self.missing)} videos are missing; {len(self.present)} records are left:"]
-        lines += [f"  {path}" for path in self.missing[:_SHOWN]]
-        more = len(self.missing) - _SHOWN
-        if more > 0:
-            lines.append(f"  and {more} more" + (f", all in {self.written_to}" if self.written_to else ""))
-        return "\n".join(lines)
+        head = f"{len(self.missing)} videos are missing; {len(self.present)} records are left:"
+        where = f", all in {self.written_to}" if self.written_to else ""
+        return "\n  ".join([head, first_few(self.missing, separator="\n  ") + where])
 
 
 def check_files(records: Iterable[VideoRecord], *, missing_list: str | Path | None = None) -> FileCheck:
@@ -197,7 +194,7 @@ def check_files(records: Iterable[VideoRecord], *, missing_list: str | Path | No
             f"Not one of the {len(missing)} videos is there. The first was looked for at "
             f"{str(Path(missing[0]).absolute())!r}; give root=, the folder that the paths of the list start from."
         )
-    if missing_list is None or len(missing) <= _SHOWN:
+    if missing_list is None or len(missing) <= SHOWN:
         return FileCheck(present, missing)
     written = Path(missing_list)
     write_text(written, "".join(f"{missed}\n" for missed in missing))
