@@ -49,9 +49,9 @@ class Preparation:
     """What became of a list.
 
     Attributes:
-        videos: In the order of the list.
-        written: Lists and shards.
-        settings: As asked for.
+        videos: One row per video, in the order of the list.
+        written: Lists and shards that were written.
+        settings: How the videos were encoded.
     """
 
     videos: tuple[PreparedVideo, ...]
@@ -81,7 +81,7 @@ def check_list(
         manifest: Table to write; a run that was stopped leaves a journal beside it.
         resume: Look only at what is new or has changed since the manifest.
         num_workers: Processes; None: one per core.
-        timeout_seconds: For one video.
+        timeout_seconds: Time limit per video.
         on_row: Told each check as soon as it is there.
 
     Returns:
@@ -143,7 +143,7 @@ def prepare_list(
         settings: How to encode; None: the defaults.
         shards: Also pack the result into shards; ``max_bytes`` and ``max_count`` of ``write_shards``.
         num_workers: Processes; None: one per core.
-        timeout_seconds: For one video.
+        timeout_seconds: Time limit per video.
         on_row: Told each video as soon as it is done.
 
     Raises:
@@ -255,7 +255,7 @@ def _prepare_journal(
 
 
 def _listed(records: list[VideoRecord]) -> list[VideoRecord]:
-    """Those for the lists: not the stray files of a folder, which have no class where others have one."""
+    """The records for the lists: not the stray files of a folder, which have no class where others have one."""
     if all(record.label is None for record in records):
         return records
     stray = [record.path for record in records if record.label is None and record.split is None]
