@@ -25,9 +25,10 @@ from uniformerv2.autotrain.choose import (
     default_views,
     make_plan,
 )
+from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.measure import Trial, estimate, largest_batch_size
 from uniformerv2.autotrain.plan import Rates, TrainingPlan, TrainOptions, is_video_network
-from uniformerv2.autotrain.run import RunFolder, _choose
+from uniformerv2.autotrain.run import _choose
 from uniformerv2.autotrain.start import arm_image_vit, check_backbone, load_video_network, weights_to_fetch
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.augmentation import TrainAugmentation

@@ -26,9 +26,10 @@ from tests.model.flaky_server import NO_ONE, place_hub
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import load_model, save_model
 from uniformerv2.autotrain import session
+from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.measure import estimate
 from uniformerv2.autotrain.plan import TrainOptions
-from uniformerv2.autotrain.run import RunFolder, run_plan
+from uniformerv2.autotrain.run import run_plan
 from uniformerv2.autotrain.session import _read
 from uniformerv2.cli import main
 from uniformerv2.commands.train import add_arguments

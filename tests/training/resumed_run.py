@@ -12,8 +12,9 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 
 from tests.media import write_video
 from tests.training.fake_clips import tiny_network
+from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.plan import Rates, TrainingPlan
-from uniformerv2.autotrain.run import RunFolder, run_plan
+from uniformerv2.autotrain.run import run_plan
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.splits import Splits
 

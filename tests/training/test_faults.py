@@ -23,7 +23,7 @@ import torch
 from tests.training.fake_clips import tiny_network
 from tests.training.resumed_run import load, steps_of, write_videos
 from uniformerv2 import save_model
-from uniformerv2.autotrain.run import RunFolder
+from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.cli import main
 from uniformerv2.training.progress import TrainProgress
 from uniformerv2.training.resume import CheckpointWriteError, LastCheckpoint, WholeFileIO

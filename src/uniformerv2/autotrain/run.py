@@ -1,43 +1,27 @@
-"""Carry out a ``TrainingPlan`` with Lightning's Trainer; stop cleanly on a signal, and go on from there.
-
-::
-
-    OUT/run.json                    the plan, and the network before its first step, without weights
-    OUT/checkpoints/best.ckpt       highest validation accuracy
-    OUT/checkpoints/last.ckpt       where training goes on: last epoch, last minutes, or last step
-    OUT/logs/version_0/metrics.csv  a new version for each time it is resumed
-    OUT/tensorboard                 where TensorBoard is installed
-    OUT/features                    tokens of a frozen backbone, where they are cached; see ``feature_cache``
-    OUT/model                       the result
-    OUT/scores.pkl, OUT/report      of its test; see ``autotrain.session``
-"""
+"""Carry out a ``TrainingPlan`` with Lightning's Trainer; stop cleanly on a signal, and go on from there."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from uniformerv2.autotrain.plan import AugmentationName, TrainingPlan, TrainOptions, request_in_todays_words
+from uniformerv2.autotrain.folder import RunFolder
+from uniformerv2.autotrain.plan import AugmentationName, TrainingPlan, TrainOptions
 from uniformerv2.core.console import Progress
 from uniformerv2.core.devices import best_device, existing_device
-from uniformerv2.core.files import check_room, remove_leftovers
 from uniformerv2.core.optional import require
-from uniformerv2.core.run_paths import RunPaths
 from uniformerv2.data.augmentation import TrainAugmentation
-from uniformerv2.data.labels import whole_number
 from uniformerv2.data.splits import Splits
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.epoch_metrics import EpochLoss
@@ -45,17 +29,14 @@ from uniformerv2.training.feature_key import FeatureSettings
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.resume import (
-    NUM_CHECKPOINTS,
     SAVE_EVERY,
     ExactResume,
     LastCheckpoint,
     WholeFileIO,
-    checkpoint_bytes,
 )
 from uniformerv2.training.stopping import StopCleanly
-from uniformerv2.zoo.checkpoint import CONFIG, WEIGHTS, save_model
-from uniformerv2.zoo.files import read_json, write_json
-from uniformerv2.zoo.runs import fill, random_network
+from uniformerv2.zoo.checkpoint import save_model
+from uniformerv2.zoo.runs import fill
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
@@ -63,79 +44,13 @@ else:
     lightning = require("lightning.pytorch", extra="train")
 
 __all__ = [
-    *("RunFolder", "TrainingResult", "augmentation_of", "data_module", "device_of", "make_trainer", "quiet_lightning"),
+    *("TrainingResult", "augmentation_of", "data_module", "device_of", "make_trainer", "quiet_lightning"),
     "run_plan",
 ]
 
 LIGHT_AREA: Final = (0.4, 1.0)
 MAX_FAILED: Final = 0.1
 """Part of the training videos that may turn out unreadable; of few videos, one is more than the usual hundredth."""
-
-
-@dataclass(frozen=True)
-class RunFolder(RunPaths):
-    """The files of a run, written and read."""
-
-    def prepare(self) -> None:
-        """Find out now whether it can be written, and remove what a killed process had not finished.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.checkpoints):
-                pass
-        except OSError as error:
-            raise OSError(
-                f"{self.checkpoints} cannot be written ({error.strerror}): make it a folder that can, or give another "
-                "place with --out."
-            ) from error
-        for written in (self.record, self.model / CONFIG, self.model / WEIGHTS):
-            remove_leftovers(written.parent, written.name)
-
-    def check_room(self, network: UniFormerV2) -> None:
-        """Find out now whether the disk has room for the checkpoints and the model, not after an epoch.
-
-        Args:
-            network: To be trained.
-
-        Raises:
-            DiskFullError: It has not.
-        """
-        written = (self.best, self.last, self.model / WEIGHTS)
-        there = sum(path.stat().st_size for path in written if path.exists())
-        size = sum(weight.nbytes for weight in network.state_dict().values())
-        check_room(self.path, NUM_CHECKPOINTS * checkpoint_bytes(network) + size - there, what="This training")
-
-    def write(self, plan: TrainingPlan, network: UniFormerV2, request: Mapping[str, Any]) -> None:
-        """Note what will be done.
-
-        Args:
-            plan: All choices.
-            network: Before its first step.
-            request: What the user asked for.
-        """
-        content = {"plan": plan.to_dict(), "network": network.config.to_dict(), "info": asdict(network.info)}
-        write_json(self.record, {**content, "request": dict(request)})
-
-    def numbered_classes(self) -> tuple[str, ...] | None:
-        """The classes of the plan in its order, where whole numbers call them; else None.
-
-        Runs that were begun before such class folders were sorted as numbers have them sorted as text.
-        """
-        names = tuple(read_json(self.record)["plan"]["class_names"])
-        return names if all(whole_number(name) is not None for name in names) else None
-
-    def read(self) -> tuple[TrainingPlan, UniFormerV2, dict[str, Any]]:
-        """The plan, the network with random weights, the request."""
-        content = read_json(self.record)
-        info = CheckpointInfo(**{**content["info"], "class_names": tuple(content["info"]["class_names"])})
-        network = random_network(UniFormerV2Config.from_dict(content["network"]), info)
-        plan = TrainingPlan.from_dict(content["plan"])
-        if plan.freeze_backbone:
-            network.freeze_backbone()
-        return plan, network, request_in_todays_words(content["request"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import shlex
-import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -17,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from uniformerv2.autotrain.advice import more_epochs
 from uniformerv2.autotrain.choose import make_plan
-from uniformerv2.autotrain.measure import Estimate, estimate
+from uniformerv2.autotrain.folder import RunFolder
+from uniformerv2.autotrain.measure import Estimate, estimate, more_epochs
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
-from uniformerv2.autotrain.run import RunFolder, TrainingResult, augmentation_of, data_module, device_of, run_plan
+from uniformerv2.autotrain.run import TrainingResult, augmentation_of, data_module, device_of, run_plan
 from uniformerv2.autotrain.start import check_backbone, weights_to_fetch
 from uniformerv2.core.console import Progress
 from uniformerv2.core.devices import processor_name
@@ -33,7 +32,6 @@ from uniformerv2.data.named_videos import read_classes
 from uniformerv2.data.splits import Splits, read_splits, without_unreadable
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.curves import read_curves, still_falling
-from uniformerv2.evaluation.journal import journal_folder
 from uniformerv2.evaluation.report import facts_of, write_report
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
@@ -125,7 +123,7 @@ class Prepared:
                 folder.prepare()
                 folder.check_room(network)  # before features are cached
                 folder.write(plan, network, self.options.request())
-                _forget_test(folder)
+                folder.forget_test()
             shown = TrainProgress(plan.monitor)
             result = run_plan(
                 network,
@@ -137,7 +135,7 @@ class Prepared:
             )
             with stopping_at_once(STOPPED_IN_TEST):
                 summary, page = _test(network, splits, plan, folder, command or (), result, progress=progress)
-        falling = still_falling(read_curves(_logs(folder)))
+        falling = still_falling(read_curves(folder.logs))
         return Outcome(
             **{name: getattr(result, name) for name in TrainingResult.__dataclass_fields__},
             summary=summary,
@@ -277,12 +275,6 @@ def _on_disk(plan: TrainingPlan, network: UniFormerV2, splits: Splits) -> Traini
     return replace(plan, cache_views=0, warnings=(*plan.warnings, told))
 
 
-def _forget_test(folder: RunFolder) -> None:
-    """Remove the scores of an earlier training in this folder, which a new one could not go on with."""
-    folder.scores.unlink(missing_ok=True)
-    shutil.rmtree(journal_folder(folder.scores), ignore_errors=True)
-
-
 def _test(
     network: UniFormerV2,
     splits: Splits,
@@ -333,7 +325,7 @@ def _write(
         evaluation,
         folder.report,
         strips=strips_of(record.path for record in splits.test or splits.val),
-        curves=_logs(folder),
+        curves=folder.logs,
         commands=[shlex.join(command)] if command else [],
         title=f"Training on {Path(plan.data).name}",
         summary=summary,
@@ -357,10 +349,3 @@ def _training(plan: TrainingPlan) -> dict[str, str]:
     if not plan.freeze_backbone:
         chosen["learning_rate"] += f" (backbone), {rate * video_blocks_scale:.3g} (video blocks)"
     return {name: str(chosen[name]) for name in (*shown, "epochs", "augmentation", "precision", "seed", "num_train")}
-
-
-def _logs(folder: RunFolder) -> list[Path]:
-    """One for each time the training was started, in order."""
-    return sorted(
-        folder.path.glob("logs/version_*/metrics.csv"), key=lambda log: int(log.parent.name.removeprefix("version_"))
-    )

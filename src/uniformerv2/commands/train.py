@@ -104,7 +104,7 @@ def show(console: Console, prepared: Prepared) -> None:
     """
     from rich.table import Table
 
-    from uniformerv2.autotrain.advice import cheaper_way
+    from uniformerv2.autotrain.measure import cheaper_way
 
     plan = prepared.plan
     table = Table(box=None, show_header=False, padding=(0, 1))
