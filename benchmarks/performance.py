@@ -28,10 +28,9 @@ from typing import Final
 from PIL import Image
 
 from uniformerv2.data.list_files import write_lists
-from uniformerv2.lab.benchmark.figures import draw
 from uniformerv2.lab.benchmark.measures import BenchmarkReport
 from uniformerv2.lab.benchmark.reading import evenly_chosen
-from uniformerv2.lab.benchmark.tables import table_of
+from uniformerv2.lab.benchmark.render import draw, table_of
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results"

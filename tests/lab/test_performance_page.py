@@ -10,9 +10,8 @@ import pytest
 from PIL import Image
 
 from uniformerv2.cli import main
-from uniformerv2.lab.benchmark.figures import draw
 from uniformerv2.lab.benchmark.measures import BenchmarkReport
-from uniformerv2.lab.benchmark.tables import TABLES, table_of
+from uniformerv2.lab.benchmark.render import TABLES, draw, table_of
 
 
 def startup_report(**changes):

@@ -156,8 +156,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: An option outside what is allowed; nothing was measured.
     """
-    from uniformerv2.lab.benchmark.figures import draw
     from uniformerv2.lab.benchmark.measures import measure
+    from uniformerv2.lab.benchmark.render import draw
 
     if options.plot:
         require("matplotlib", extra="plot")
@@ -179,7 +179,7 @@ def _show(report: BenchmarkReport) -> None:
     from rich.table import Table
 
     from uniformerv2.core.console import make_console
-    from uniformerv2.lab.benchmark.tables import table_of
+    from uniformerv2.lab.benchmark.render import table_of
 
     console = make_console()
     texts = table_of(report.benchmark, report.rows)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from uniformerv2.core.files import write_text
 from uniformerv2.evaluation.figure_style import BLUE, MUTED, RED, FigureFolder, new_axes
-from uniformerv2.lab.benchmark.tables import TextTable
+from uniformerv2.lab.benchmark.render import TextTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
