@@ -20,7 +20,6 @@ import pytest
 from PIL import Image
 
 from uniformerv2.evaluation.breakdown import (
-    Rate,
     by_class,
     by_confidence,
     by_duration,
@@ -33,6 +32,7 @@ from uniformerv2.evaluation.breakdown import (
 from uniformerv2.evaluation.comparison import compare
 from uniformerv2.evaluation.curves import read_curves
 from uniformerv2.evaluation.gallery import every_video, make_preview, top_guesses
+from uniformerv2.evaluation.metrics import Rate
 from uniformerv2.evaluation.report import write_comparison, write_report
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
 from uniformerv2.evaluation.summary import differences, summarize

@@ -32,7 +32,8 @@ from uniformerv2.data.named_videos import read_classes
 from uniformerv2.data.splits import Splits, read_splits, without_unreadable
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.curves import read_curves, still_falling
-from uniformerv2.evaluation.report import facts_of, write_report
+from uniformerv2.evaluation.page import facts_of
+from uniformerv2.evaluation.report import write_report
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, summarize
 from uniformerv2.inference.predictor import Predictor

@@ -126,7 +126,8 @@ def _report(
 ) -> Path:
     """The page of one dump, of two side by side, or of an ensemble."""
     from uniformerv2.commands.score_table import commands_of, print_report
-    from uniformerv2.evaluation.report import facts_of, write_comparison
+    from uniformerv2.evaluation.page import facts_of
+    from uniformerv2.evaluation.report import write_comparison
 
     newest = max(path.stat().st_mtime for path in options.dumps)
     facts, strips = facts_of(datetime.fromtimestamp(newest, UTC)), _strips(options.root)

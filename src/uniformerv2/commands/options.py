@@ -222,7 +222,7 @@ def check_test_outputs(options: argparse.Namespace, *, view_scores: bool = False
             refuse_input(options.dump, option="--dump", inputs=inputs)
             check_dump_path(options.dump, view_scores=view_scores)
         if options.report is not None:
-            from uniformerv2.evaluation.report import check_report_folder
+            from uniformerv2.evaluation.page import check_report_folder
 
             try:
                 check_report_folder(options.report)

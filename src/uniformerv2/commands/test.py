@@ -215,7 +215,7 @@ def _show(
     console: Console, options: argparse.Namespace, evaluation: Evaluation, test: TestRun, seconds: float | None
 ) -> int:
     from uniformerv2.commands.score_table import list_failures, print_report, print_summary
-    from uniformerv2.evaluation.report import facts_of
+    from uniformerv2.evaluation.page import facts_of
     from uniformerv2.evaluation.summary import summarize
     from uniformerv2.inference.strips import strips_of
 

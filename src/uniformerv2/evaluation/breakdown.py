@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uniformerv2.core.limits import get_limits
-from uniformerv2.evaluation.metrics import NUM_BINS, ScoreTable, average_precision, confidence_bins, hits
+from uniformerv2.evaluation.metrics import NUM_BINS, Rate, ScoreTable, average_precision, confidence_bins, hits
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "ConfusedPair",
     "Counts",
     "DurationGroup",
-    "Rate",
     "ViewCount",
     "by_class",
     "by_confidence",
@@ -47,41 +46,6 @@ ORDERS: Final = 16
 
 GROUP: Final = 15
 """Fewest videos of a group of durations."""
-
-Z: Final = 1.959964
-"""Of the normal distribution, for 95 %."""
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A part of a number of videos.
-
-    Attributes:
-        count: Videos.
-        total: Of how many.
-    """
-
-    count: int
-    total: int
-
-    @property
-    def value(self) -> float:
-        """0 to 1; NaN of no videos."""
-        return self.count / self.total if self.total else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval, sensible for few videos too (E. B. Wilson, 1927); 0 to 1 of no videos.
-
-        >>> Rate(10, 10).interval[0] > 0.7
-        True
-        """
-        if not self.total:
-            return 0.0, 1.0
-        square = Z * Z / self.total
-        middle = (self.value + square / 2) / (1 + square)
-        half = Z / (1 + square) * math.sqrt(self.value * (1 - self.value) / self.total + square / (4 * self.total))
-        return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2.evaluation.breakdown import Rate, is_hit
+from uniformerv2.evaluation.breakdown import is_hit
+from uniformerv2.evaluation.metrics import Rate
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
 from uniformerv2.evaluation.summary import Estimate
 

@@ -8,6 +8,7 @@ Letters of this file: M videos, K classes, R resamples.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from uniformerv2.evaluation.scores import Evaluation
 
 __all__ = [
+    "Rate",
     "ScoreTable",
     "average_precision",
     "calibration_error",
@@ -35,6 +37,41 @@ NUM_BINS: Final = 15
 
 SMALLEST: Final = float(np.finfo(np.float32).tiny)
 """A probability that underflowed is taken to be this: the loss stays finite."""
+
+Z: Final = 1.959964
+"""Of the normal distribution, for 95 %."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A part of a number of videos.
+
+    Attributes:
+        count: Videos.
+        total: Of how many.
+    """
+
+    count: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """0 to 1; NaN of no videos."""
+        return self.count / self.total if self.total else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval, sensible for few videos too (E. B. Wilson, 1927); 0 to 1 of no videos.
+
+        >>> Rate(10, 10).interval[0] > 0.7
+        True
+        """
+        if not self.total:
+            return 0.0, 1.0
+        square = Z * Z / self.total
+        middle = (self.value + square / 2) / (1 + square)
+        half = Z / (1 + square) * math.sqrt(self.value * (1 - self.value) / self.total + square / (4 * self.total))
+        return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,19 +11,14 @@ templates in ``templates/``, which escape everything that comes from outside.
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from uniformerv2.core.files import write_bytes
-from uniformerv2.core.messages import duration
-from uniformerv2.core.optional import require
 from uniformerv2.evaluation import figures
 from uniformerv2.evaluation.breakdown import (
     ClassResult,
@@ -41,31 +36,14 @@ from uniformerv2.evaluation.comparison import compare, in_words
 from uniformerv2.evaluation.curves import read_curves
 from uniformerv2.evaluation.figure_style import FigureFolder
 from uniformerv2.evaluation.gallery import FrameStrips, changed_videos, every_video
+from uniformerv2.evaluation.page import figure_folder, write_page
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
 from uniformerv2.evaluation.summary import Summary, differences, summarize
 
-__all__ = ["FrameStrips", "check_report_folder", "facts_of", "write_comparison", "write_report"]
-
-PACKAGE: Final = "uniformerv2"
-PAGE: Final = "report.html"
-FIGURES: Final = "figures"
-
-MARK: Final = b'<meta name="generator" content="uniformerv2">'
-"""Stands in the template: our own pages are recognised by it."""
-MARK_WITHIN: Final = 1000
-"""First bytes of a page that hold it."""
+__all__ = ["FrameStrips", "write_comparison", "write_report"]
 
 TOP5_CLASSES: Final = 20
 """With fewer classes top-5 is not shown: guessing alone would reach more than a quarter."""
-
-TITLES: Final = {
-    "top1": "Top-1 accuracy",
-    "top5": "Top-5 accuracy",
-    "mean_class_accuracy": "Mean class accuracy",
-    "mean_ap": "Mean average precision",
-    "calibration_error": "Calibration error (ECE)",
-    "loss": "Loss",
-}
 
 
 def write_report(
@@ -86,7 +64,7 @@ def write_report(
 
     Args:
         evaluation: The scores of the test. Its ``info`` becomes the card of model and data.
-        folder: Made where it does not exist; an older report in it is replaced, see ``check_report_folder``.
+        folder: Made where it does not exist; an older report in it is replaced, see ``page.check_report_folder``.
         strips: Frames of a video, see ``uniformerv2.inference.strips``; None shows no previews.
         curves: The ``metrics.csv`` of a training, one for each time it was started, in order.
         kept_epoch: The epoch that the model is of, from 1; marked in the curves.
@@ -103,7 +81,7 @@ def write_report(
     Raises:
         ModuleNotFoundError: matplotlib or Jinja2 is not installed.
     """
-    drawings = _figure_folder(folder)
+    drawings = figure_folder(folder)
     summary = summary or summarize(evaluation)
     names = evaluation.class_names
     classes = sorted(by_class(evaluation), key=_goodness)
@@ -132,7 +110,7 @@ def write_report(
         "evaluation": evaluation,
         "commands": commands,
     }
-    return _write(folder, "report.html", names, context)
+    return write_page(folder, "report.html", names, context)
 
 
 def write_comparison(
@@ -163,7 +141,7 @@ def write_comparison(
     Returns:
         The page.
     """
-    drawings, runs = _figure_folder(folder), (before, after)
+    drawings, runs = figure_folder(folder), (before, after)
     summaries = [summarize(run, num_resamples=num_resamples, seed=seed) for run in runs]
     found = compare(before, after)
     counts = [by_class(run) for run in runs]
@@ -185,121 +163,7 @@ def write_comparison(
         "evaluations": runs,
         "commands": commands,
     }
-    return _write(folder, "comparison.html", before.class_names, context)
-
-
-def facts_of(when: datetime, *, processor: str | None = None, seconds: float | None = None) -> dict[str, str]:
-    """What stands at the top of a report.
-
-    Args:
-        when: When the scores were made.
-        processor: What computed them.
-        seconds: How long that took.
-    """
-    facts = {"Date": f"{when:%Y-%m-%d %H:%M} UTC", "Version": f"uniformerv2 {importlib.metadata.version(PACKAGE)}"}
-    facts |= {"Processor": processor} if processor else {}
-    return facts | ({"Duration": duration(seconds)} if seconds is not None else {})
-
-
-def check_report_folder(folder: str | Path) -> Path:
-    """Refuse now a folder where a report would mix with something else.
-
-    Args:
-        folder: For ``write_report``. It may be absent, empty, or hold an older report, which will be replaced, or the
-            figures of one that was interrupted.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: It holds something else, or is a file.
-        ModuleNotFoundError: matplotlib or Jinja2 is not installed.
-    """
-    folder = Path(folder)
-    require("matplotlib", extra="plot")
-    require("jinja2", extra="plot")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; a report needs a folder: give another one.")
-    others = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    is_begun = others == {FIGURES} and FigureFolder(folder / FIGURES).is_alone()
-    if others and not is_begun and not _is_report(folder / PAGE):
-        raise ValueError(
-            f"{folder} holds something else than a report: give a folder that is empty or not there yet. Nothing in it "
-            "was touched."
-        )
-    return folder
-
-
-def _is_report(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return MARK in file.read(MARK_WITHIN)
-
-
-def _figure_folder(folder: str | Path) -> FigureFolder:
-    drawings = FigureFolder(Path(folder) / FIGURES)
-    drawings.path.mkdir(parents=True, exist_ok=True)
-    drawings.clear()
-    return drawings
-
-
-def _write(folder: str | Path, template: str, names: Sequence[str], context: Mapping[str, Any]) -> Path:
-    html = _environment().get_template(template).render(names=names, titles=TITLES, **context).lstrip()
-    path = Path(folder) / PAGE
-    write_bytes(path, html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
-    return path
-
-
-def _environment() -> Any:
-    jinja2 = require("jinja2", extra="plot")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("uniformerv2.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    environment.filters.update(
-        percent=percent, measure=_in_its_unit, width=_width, counted=counted, seconds=figures.seconds
-    )
-    return environment
-
-
-def _printable(value: Any) -> Any:
-    """Text without control characters, which HTML forbids; what a template has made stays as it is."""
-    if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
-        return value
-    return "".join(letter if letter.isprintable() or letter in "\n\u00a0" else " " for letter in value)
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A part of 1 as percent, a dash for NaN.
-
-    >>> percent(0.875).split()
-    ['87.5', '%']
-    """
-    return "–" if math.isnan(value) else f"{100 * value:.{digits}f}\u00a0%"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and what it counts.
-
-    >>> counted(1, "video"), counted(1200, "video")
-    ('1 video', '1,200 videos')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _in_its_unit(value: float, name: str, sign: bool) -> str:
-    if name == "loss":
-        return f"{value:+.3f}" if sign else f"{value:.3f}"
-    return f"{100 * value:+.1f} points" if sign else percent(value)
-
-
-def _width(part: float) -> float:
-    return 0.0 if math.isnan(part) else 100 * min(max(part, 0.0), 1.0)
+    return write_page(folder, "comparison.html", before.class_names, context)
 
 
 def _usage(model: str) -> list[str]:

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from uniformerv2.evaluation.breakdown import Rate
-from uniformerv2.evaluation.metrics import Floats, ScoreTable, measure
+from uniformerv2.evaluation.metrics import Floats, Rate, ScoreTable, measure
 from uniformerv2.evaluation.scores import Evaluation
 
 __all__ = ["Estimate", "Summary", "differences", "summarize"]
