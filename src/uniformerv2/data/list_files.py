@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, fields, replace
+from dataclasses import astuple, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -113,12 +113,7 @@ def numbered_anew(records: Sequence[VideoRecord]) -> list[VideoRecord]:
         return list(records)
     numbers = sorted({number for record in records for number in record.labels})
     new = {number: place for place, number in enumerate(numbers)}
-
-    def label(record: VideoRecord) -> int | tuple[int, ...] | None:
-        found = tuple(new[number] for number in record.labels)
-        return found if isinstance(record.label, tuple) else next(iter(found), None)
-
-    return [replace(record, label=label(record)) for record in records]
+    return [record.relabelled([new[number] for number in record.labels]) for record in records]
 
 
 def _is_named(records: Iterable[VideoRecord]) -> bool:

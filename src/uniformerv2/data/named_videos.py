@@ -204,7 +204,7 @@ def in_head_order(records: Sequence[VideoRecord], head_names: Sequence[str]) -> 
     Raises:
         UsageError: A class of the list is none of the network's, or cannot be compared with them.
     """
-    names = {name: None for record in records for name in _names(record)}
+    names = {name: None for record in records for name in record.label_names}
     if not names:
         return _numbered(records, head_names)
     if not head_names:
@@ -221,7 +221,7 @@ def in_head_order(records: Sequence[VideoRecord], head_names: Sequence[str]) -> 
             "--only-classes, or say the names with --classes (of the list) and --head-classes (of the checkpoint)."
         )
     places = {name: number for name, number in numbers.items() if number is not None}
-    matched = [replace(record, label=_mapped(record, _names(record), places)) for record in records]
+    matched = [record.relabelled([places[name] for name in record.label_names]) for record in records]
     changed = any(new.label != old.label for new, old in zip(matched, records, strict=True))
     return matched, "classes are matched by name" + ", their order differs" * changed
 
@@ -232,7 +232,7 @@ def _numbered(records: Sequence[VideoRecord], head_names: Sequence[str]) -> tupl
     Raises:
         UsageError: A number is none of the network's classes.
     """
-    labels = {label for record in records for label in _numbers(record)}
+    labels = {label for record in records for label in record.labels}
     if not labels:
         return list(records), "the list has no labels"
     taken = "the list's class numbers are taken as the checkpoint's"
@@ -248,7 +248,7 @@ def _numbered(records: Sequence[VideoRecord], head_names: Sequence[str]) -> tupl
         ) from error
     if all(label == place for label, place in places.items()):
         return list(records), taken
-    matched = [replace(record, label=_mapped(record, _numbers(record), places)) for record in records]
+    matched = [record.relabelled([places[label] for label in record.labels]) for record in records]
     return matched, "class numbers are matched by the checkpoint's names, their order differs"
 
 
@@ -287,18 +287,8 @@ def _chosen(source: str, records: list[VideoRecord], split: str | None, *, takes
     return TestVideos(kept, source, words)
 
 
-def _numbers(record: VideoRecord) -> tuple[int, ...]:
-    label = record.label
-    return () if label is None else label if isinstance(label, tuple) else (label,)
-
-
 def _some(values: Sequence[object]) -> str:
     return ", ".join(map(repr, values[:SHOWN])) + (" ..." if len(values) > SHOWN else "")
-
-
-def _names(record: VideoRecord) -> tuple[str, ...]:
-    name = record.label_name
-    return () if name is None else name if isinstance(name, tuple) else (name,)
 
 
 def _number(name: str, known: ClassNames) -> int | None:
@@ -307,9 +297,3 @@ def _number(name: str, known: ClassNames) -> int | None:
     others += [old for old, new in RENAMED.items() if new in {name, *others}]
     found = (known.find(called) for called in (name, *others))
     return next((number for number in found if number is not None), None)
-
-
-def _mapped(record: VideoRecord, keys: Sequence[Any], places: Mapping[Any, int]) -> int | tuple[int, ...] | None:
-    """The label with the numbers that ``places`` gives its names, or its numbers."""
-    label = tuple(places[key] for key in keys)
-    return label if isinstance(record.label, tuple) else next(iter(label), None)

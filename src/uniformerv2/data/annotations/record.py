@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -83,6 +83,10 @@ class VideoRecord:
     def segment(self) -> tuple[float | None, float | None, int | None, int | None]:
         """Start and end in seconds, then first frame and one past the last; all None for a whole video."""
         return self.start_seconds, self.end_seconds, self.start_frame, self.end_frame
+
+    def relabelled(self, numbers: Sequence[int]) -> VideoRecord:
+        """The record with other class numbers, as many as it has; its names stay."""
+        return replace(self, label=tuple(numbers) if isinstance(self.label, tuple) else next(iter(numbers), None))
 
     def __repr__(self) -> str:
         """The fields that say something; a list of records stays readable."""
