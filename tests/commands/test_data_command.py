@@ -362,8 +362,8 @@ def test_a_stray_video_is_in_no_list(videos, tmp_path, capsys):
     make_video(videos / "intro.mp4")
     out = tmp_path / "out"
     assert main(["data", "prepare", str(videos), str(out)]) == 0
-    errors = capsys.readouterr().err
-    assert errors == f"In no class, and so in no list: 1 videos, for instance {videos / 'intro.mp4'}.\n"
+    first = capsys.readouterr().err.splitlines()[0]  # on a busy machine lines of progress follow
+    assert first == f"In no class, and so in no list: 1 videos, for instance {videos / 'intro.mp4'}."
     assert (out / "videos/intro.mp4").exists()
     assert not (out / "videos.csv").exists()
     assert Counter((r.split, r.label_name) for r in read_records(out)) == {
