@@ -92,7 +92,7 @@ def test_every_help_fits_two_screens_and_opens_with_an_example(columns, monkeypa
     for name, parser in parsers.items():
         lines = parser.format_help().splitlines()
         assert len(lines) <= 48, name
-        command = name if name != "completion" else "source <(uniformerv2 completion"
+        command = name if name != "completion" else 'eval "$(uniformerv2 completion'
         assert lines[4].startswith(("  uniformerv2 " + command, "  " + command)), name
         assert max(len(line) for line in lines[6:]) <= 100, name
 

@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     console = make_console()
     if not options.json:
         words = f"{options.model} loaded in {perf_counter() - start:.1f} s"
-        console.print(words, style="dim", markup=False)
+        make_console(stderr=True).print(words, style="dim", markup=False)
     for sentence in options.passed_over:
         sys.stderr.write(f"{harmless(sentence)}\n")
     failures = 0
