@@ -100,8 +100,10 @@ def test_every_verb_explains_itself(capsys, verb):
 
 
 def test_predict_prints_a_table(model, video):
-    printed = run("predict", video, "--model", model).stdout
-    assert str(video) in printed
+    done = run("predict", video, "--model", model)
+    printed = done.stdout
+    assert printed.startswith(f"{video}\n")  # ``| head -1`` gets it, no line about the run
+    assert f"{model} loaded in " in done.stderr
     assert printed.count("█") > 3
     assert "[skate]" in printed
     assert "1 view: decode" in printed
@@ -126,7 +128,7 @@ def test_predict_ends_quietly_when_nobody_reads_on(model, video, buffered, as_ta
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     process.stdout.close()
     lines = process.stderr.read().splitlines()
-    assert all(line.startswith("loading") for line in lines)
+    assert all(line.startswith("loading") or " loaded in " in line for line in lines)
     assert as_table or not lines
     process.stderr.close()
     assert process.wait() == 141

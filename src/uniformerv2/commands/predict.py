@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         table = csv.writer(file) if file else None
         if file and table:
             table.writerow(CSV_COLUMNS)
-        for video, result in zip(options.videos, predictor.stream(options.videos), strict=True):
+        for number, (video, result) in enumerate(zip(options.videos, predictor.stream(options.videos), strict=True)):
             failures += isinstance(result, VideoError)
             if file and table:
                 table.writerows(_rows(video, result, options))
@@ -105,6 +105,7 @@ def run(options: argparse.Namespace) -> int:
             if options.json:
                 write_line(_json_line(video, result, options))
             else:
+                console.print("\n" * (number > 0), end="")
                 _show(console, video, result, options)
     if failures:
         sys.stderr.write(f"{failures} of {len(options.videos)} videos could not be read.\n")
@@ -123,7 +124,7 @@ def _show(console: Console, video: Path, result: Prediction | VideoError, option
     from uniformerv2.inference.notes import notes_of
 
     if isinstance(result, Exception):
-        console.print(f"\n[red]{escape(str(result))}[/]")  # which names the file
+        console.print(f"[red]{escape(str(result))}[/]")  # which names the file
         return
     table = Table(box=None, show_header=False, padding=(0, 1))
     full, least = ("█", "▏") if console.encoding.startswith("utf") else ("#", ".")
@@ -131,7 +132,7 @@ def _show(console: Console, video: Path, result: Prediction | VideoError, option
         bar = full * round(item.score * BAR_WIDTH) if item.score * BAR_WIDTH >= 0.5 else least
         table.add_row(escape(item.name), f"{item.score:6.4f}", f"[cyan]{bar}[/]")
     timings, num_views = result.timings, len(result.view_scores)
-    console.print(f"\n[bold]{escape(str(video))}[/]")
+    console.print(f"[bold]{escape(str(video))}[/]")
     console.print(table)
     for note in notes_of(result, threshold=options.threshold):
         console.print(f"  [yellow]{escape(note)}[/]")
