@@ -139,7 +139,7 @@ def test_predict_says_what_a_reader_should_know(model, tmp_path, capsys):
     still = write_video(tmp_path / "still.mp4", num_frames=1)
     Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg")
     words = ("predict", still, tmp_path / "a.jpg", "--model", model, "--threshold", 0.99, "--csv", tmp_path / "t.csv")
-    picture, unsure = "It is a single picture", "No class is sure: the highest score, "
+    picture, unsure = "It has a single frame", "No class is sure: the highest score, "
     first, second = map(json.loads, call(capsys, *words, "--json", code=1).out.splitlines())
     assert first["is_sure"] is False
     assert [note.partition(":")[0] for note in first["notes"]] == ["No class is sure", picture]

@@ -511,11 +511,11 @@ def test_evaluate_compares_two_dumps(model, videos, tmp_path, capsys):
     printed = call(capsys, "evaluate", first, second, "--compare", "--resamples", 0)
     num_wrong = sum(int(video.scores.argmax()) != video.label for video in before.videos if video.is_readable)
     num_videos = len(before.videos)
-    assert f"second.pkl alone {num_wrong}, first.pkl alone 0" in printed.out
-    assert "McNemar's exact test: p = " in printed.out
+    assert f", {num_wrong} by second.pkl alone and 0 by first.pkl alone." in printed.out
+    assert "McNemar's exact test gives p = " in printed.out
     assert re.search(
-        rf"Accuracy of second\.pkl less that of first\.pkl: \+{100 * num_wrong / num_videos:.2f} points, "
-        r"95 % interval [+-][\d.]+ to \+[\d.]+\.",
+        rf"The accuracy of second\.pkl minus that of first\.pkl is \+{100 * num_wrong / num_videos:.2f} points \("
+        r"95 % interval [+-][\d.]+ to \+[\d.]+\)\.",
         printed.out,
     )
     assert (

@@ -49,7 +49,7 @@ def test_nothing_is_said_of_what_was_looked_at_well(num_clips, seconds):
 
 def test_few_frames():
     assert notes_of(made(frames=((0,) * 8,), seconds=60.0)) == (
-        "It is a single picture: the label is of what it shows, not of a movement.",
+        "It has a single frame: the label is of what that shows, not of a movement.",
     )
     (note,) = notes_of(made(frames=((0, 0, 0, 1, 1, 1, 2, 2),), seconds=0.3))
     assert note.startswith("It has 3 frames, fewer than the 8 of a clip")

@@ -101,7 +101,7 @@ def make_plan(
     choices = _Choices()
     choices.why["split"] = splits.rule
     has_gpu, num_train = device.type == "cuda", len(splits.train)
-    preset: Preset = choices.take("preset", options.preset, "scene", "most data are told apart by what is seen")
+    preset: Preset = choices.take("preset", options.preset, "scene", "what is seen tells most classes apart")
     start = _start(options, choices, preset=preset, has_gpu=has_gpu)
     is_armed_anew = start["model"] is None
     network = _network(options, splits, choices, preset=preset, has_gpu=has_gpu, fetch=fetch, **start)
@@ -120,7 +120,7 @@ def make_plan(
         )
     seen = max(1, min(batch_size, num_train))  # by a step
     rates = default_rates(seen, preset=preset, freeze_backbone=options.freeze_backbone, is_armed_anew=is_armed_anew)
-    why = "for a batch of 16, times the root of batch / 16"
+    why = "suits a batch of 16; grows with the square root of the batch"
     highest = choices.take("learning_rate", options.learning_rate, rates.learning_rate, why)
     epochs = choices.take("epochs", options.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
     augmentation = default_augmentation(num_train, epochs)
@@ -200,7 +200,7 @@ def _network(
     if backbone is not None:
         num_frames = default_num_frames(preset, has_gpu=has_gpu)
         num_stages = default_stages(preset, len(splits.train))
-        why = "as published" if num_stages is None else "few videos, which more of them overfit"
+        why = "as published" if num_stages is None else "one stage, as more would overfit so few videos"
         dropout = default_dropout(freeze_backbone=options.freeze_backbone, num_train=len(splits.train))
         why_dropout = "as published" if dropout is None else "few videos and a frozen backbone"
         size = 224 if has_gpu else 112

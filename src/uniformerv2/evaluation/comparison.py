@@ -169,12 +169,17 @@ def in_words(found: Comparison, names: Sequence[str]) -> list[str]:
     """
     first, second = names
     value, low, high = (100 * each for each in astuple(found.difference))
-    verdict = "more than chance would give (p < 0.05)" if found.p_value < 0.05 else "no more than chance may give"
+    verdict = (
+        "chance alone would seldom give such a difference (p < 0.05)"
+        if found.p_value < 0.05
+        else "such a difference may well be chance"
+    )
     return [
-        f"Of {found.num_videos} videos both have {found.both_right} right, neither {found.neither_right}; "
-        f"{second} alone {len(found.gained)}, {first} alone {len(found.lost)}.",
-        f"Accuracy of {second} less that of {first}: {value:+.2f} points, 95 % interval {low:+.1f} to {high:+.1f}.",
-        f"McNemar's exact test: p = {found.p_value:.3g}, {verdict}.",
+        f"Of {found.num_videos} videos, {found.both_right} are recognised by both, {found.neither_right} by neither, "
+        f"{len(found.gained)} by {second} alone and {len(found.lost)} by {first} alone.",
+        f"The accuracy of {second} minus that of {first} is {value:+.2f} points "
+        f"(95 % interval {low:+.1f} to {high:+.1f}).",
+        f"McNemar's exact test gives p = {found.p_value:.3g}: {verdict}.",
     ]
 
 

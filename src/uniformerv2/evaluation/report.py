@@ -45,6 +45,9 @@ __all__ = ["FrameStrips", "write_comparison", "write_report"]
 TOP5_CLASSES: Final = 20
 """With fewer classes top-5 is not shown: guessing alone would reach more than a quarter."""
 
+FEW_VIDEOS: Final = 20
+"""With fewer videos the page says how much of the accuracy each one is."""
+
 
 def write_report(
     evaluation: Evaluation,
@@ -91,6 +94,7 @@ def write_report(
         "notes": notes,
         "usage": [] if model is None else _usage(model),
         "summary": summary,
+        "few_videos": FEW_VIDEOS,
         "numbers": _shown(summary.all_videos, len(names)),
         "groups": _groups(summary),
         "classes": classes,

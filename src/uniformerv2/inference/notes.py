@@ -34,7 +34,7 @@ def notes_of(prediction: Prediction, *, threshold: float | None = None) -> tuple
     clips = prediction.frame_indices
     num_seen, num_frames = len({frame for clip in clips for frame in clip}), len(clips[0])
     if num_seen == 1:
-        notes.append("It is a single picture: the label is of what it shows, not of a movement.")
+        notes.append("It has a single frame: the label is of what that shows, not of a movement.")
     elif num_seen < num_frames:
         notes.append(f"It has {num_seen} frames, fewer than the {num_frames} of a clip: some are looked at repeatedly.")
     seconds = prediction.duration_seconds or 0.0

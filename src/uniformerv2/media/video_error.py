@@ -63,14 +63,14 @@ VideoErrorKind = Literal[
 _ADVICE: dict[VideoErrorKind, str] = {
     "missing": "Check the path, and the folder it is joined to.",
     "unreadable": "Check its permissions and the disk.",
-    "empty": "Fetch it again, or take it off the list.",
-    "not a video": "Take it off the list, or convert it: ffmpeg -i IN OUT.mp4",
-    "no video": "Take it off the list.",
+    "empty": "Fetch it again, or leave it out.",
+    "not a video": "Leave it out; a video in another format can be converted: ffmpeg -i IN OUT.mp4",
+    "no video": "Leave it out, or give the file that has the pictures.",
     "truncated": "Fetch it again; ffmpeg -i IN -c copy OUT keeps what is there, where anything can be read.",
     "encrypted": "Decrypt it first; no key is asked for here.",
     "unsupported": "Convert it: ffmpeg -i IN -c:v libx264 OUT.mp4",
     "corrupt": "Fetch it again, or re-encode what can be read: ffmpeg -i IN OUT.mp4",
-    "too large": "Take it off the list, or make it smaller: ffmpeg -i IN -vf scale=-2:480 OUT.mp4",
+    "too large": "Leave it out, or make it smaller: ffmpeg -i IN -vf scale=-2:480 OUT.mp4",
     "timeout": "Fetch it again or re-encode it (ffmpeg -i IN OUT.mp4), or allow more: --limit seconds_per_video=N",
     "no score": "Try --precision fp32; where that changes nothing, the weights are damaged.",
 }

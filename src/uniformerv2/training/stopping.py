@@ -161,7 +161,10 @@ class StopCleanly(lightning.Callback):
         if self.signal_number:
             raise KeyboardInterrupt
         self.signal_number = number
-        sys.stderr.write("\nStopping after this step; a second signal stops at once, and loses the last minutes.\n")
+        again = "Ctrl-C" if number == signal.SIGINT else "signal"
+        sys.stderr.write(
+            f"\nStopping after this step. A second {again} stops at once and loses what the last checkpoint lacks.\n"
+        )
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class _InterruptedTransferError(Exception):
 
 
 class _RefusedTransferError(Exception):
-    """The server does not give this file, or is not to be found; asking again would not help."""
+    """The server does not give this file, or cannot be found; asking again would not help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +269,7 @@ def _transfer(url: str, part: _Part, timeout_seconds: float, *, deadline: float,
         _raise_where_cut(watch)
         reason = getattr(error, "reason", error)
         if isinstance(reason, socket.gaierror) and not start:  # later it may be a short gap, and worth a wait
-            raise _RefusedTransferError(f"is not to be found, perhaps for lack of a network ({reason})") from error
+            raise _RefusedTransferError(f"cannot be found; perhaps there is no network ({reason})") from error
         raise _InterruptedTransferError(str(reason) or type(error).__name__) from error
     _raise_where_cut(watch)
     size = part.path.stat().st_size

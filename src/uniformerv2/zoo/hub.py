@@ -67,7 +67,9 @@ def _download_from_hub(repository: str, names: Sequence[str], cache_dir: Path | 
     except errors.HfHubHTTPError:
         pass  # an answer: the hub's own function knows whether it is worth asking again
     except errors.HTTPError as error:
-        raise ConnectionError(f"no network, or no way through it: {str(error) or type(error).__name__}") from error
+        raise ConnectionError(
+            f"there is no network, or it does not reach the hub: {str(error) or type(error).__name__}"
+        ) from error
     if found is not None and found.size:
         get_limits().check("download_bytes", found.size, what=f"{name} of {found.size:,} bytes")
     try:
