@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from uniformerv2.core.files import NO_ROOM, DiskFullError, check_room, lock_folder
 from uniformerv2.core.workers import Lost, available_cores, run_isolated
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from uniformerv2.media.decoding import VideoReader
 
 __all__ = [
-    "ENCODER",
     "PREPARATION",
     "PrepareSettings",
     "PreparedVideo",
@@ -40,8 +39,6 @@ __all__ = [
     "refuse_to_replace",
     "still_prepared",
 ]
-
-ENCODER: Final = "libx264"
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,7 @@ class PrepareSettings:
     fps: float | None = None
     gop_length: int = 8
     crf: int = 23
+    encoder: ClassVar[Literal["libx264"]] = "libx264"
 
     def __post_init__(self) -> None:
         if self.short_side < 16 or self.short_side % 2:
@@ -72,7 +70,7 @@ class PrepareSettings:
 
     def __str__(self) -> str:
         rate = "own rate" if self.fps is None else f"{self.fps:g} fps"
-        return f"short side {self.short_side}, {rate}, GOP {self.gop_length}, {ENCODER} crf {self.crf}"
+        return f"short side {self.short_side}, {rate}, GOP {self.gop_length}, {self.encoder} crf {self.crf}"
 
 
 PREPARATION: Final = "A preparation of videos"
@@ -162,8 +160,10 @@ def prepare_videos(
     records = [record for record in records if "://" not in record.path]
     if settings.fps is not None and any(record.start_frame or record.end_frame for record in records):
         raise ValueError("The segments are told in frames, whose numbers another frame rate changes: leave fps away.")
-    if ENCODER not in av.codecs_available:
-        raise ValueError(f"This build of PyAV has no {ENCODER}: pip install --force-reinstall av (its wheels have it).")
+    if settings.encoder not in av.codecs_available:
+        raise ValueError(
+            f"This build of PyAV has no {settings.encoder}: pip install --force-reinstall av (its wheels have it)."
+        )
     targets = new_files(records, out, base=base)
     refuse_to_replace(targets)
     known = {source: each for source, each in (known or {}).items() if each.output == str(targets.get(source))}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import av
 import numpy as np
@@ -24,9 +24,11 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from uniformerv2.data.prepare import ENCODER, PreparedVideo, PrepareSettings
 from uniformerv2.media.decoding import VideoError, VideoInfo, VideoReader, open_video
 from uniformerv2.media.video_file import VideoFile
+
+if TYPE_CHECKING:
+    from uniformerv2.data.prepare import PreparedVideo, PrepareSettings
 
 __all__ = ["SparseDecoding", "measure_sparse_decoding", "reencode"]
 
@@ -105,7 +107,7 @@ def reencode(video: VideoReader, part: Path, settings: PrepareSettings) -> int:
 def _stream(container: OutputContainer, timing: _Timing, settings: PrepareSettings) -> VideoStream:
     # fastdecode: no deblocking and no arithmetic coding, twice as fast to decode for 5 % more bytes.
     options = {"crf": str(settings.crf), "preset": "veryfast", "tune": "fastdecode", "bf": "0", "sc_threshold": "0"}
-    stream: VideoStream = container.add_stream(ENCODER, rate=timing.rate, options=options)
+    stream: VideoStream = container.add_stream(settings.encoder, rate=timing.rate, options=options)
     context = stream.codec_context
     context.pix_fmt = "yuv420p"
     context.gop_size = settings.gop_length
