@@ -9,6 +9,10 @@ help:  ## Show this list
 
 demo: .venv/installed  ## Classify a bundled clip with the bundled model
 	$(BIN)/uniformerv2 predict examples/archery.mp4 --model models/demo
+	@echo
+	@echo "To train on videos of your own, one folder for each class:"
+	@echo "  . .venv/bin/activate && pip install -c constraints.txt '.[train]'"
+	@echo "  uniformerv2 train my_videos --dry-run"
 
 test: .venv/installed-dev  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

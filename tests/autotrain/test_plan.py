@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import lightning.pytorch as lightning
 import pytest
 import timm
 import torch
@@ -28,7 +29,7 @@ from uniformerv2.autotrain.choose import (
 from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.measure import Trial, estimate, largest_batch_size
 from uniformerv2.autotrain.plan import Rates, TrainingPlan, TrainOptions, is_video_network
-from uniformerv2.autotrain.run import _choose
+from uniformerv2.autotrain.run import _choose, _keep_best, make_trainer
 from uniformerv2.autotrain.start import arm_image_vit, check_backbone, load_video_network, weights_to_fetch
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.augmentation import TrainAugmentation
@@ -431,14 +432,49 @@ def test_run_folder_brings_back_plan_and_architecture(tmp_path, checkpoint):
     plan, network = TestMakePlan().make(checkpoint, freeze_backbone=True)
     folder = RunFolder(tmp_path / "run")
     folder.write(plan, network, {"epochs": None})
-    again, rebuilt, request = folder.read()
+    again, rebuilt = folder.read()
     assert again == plan
-    assert request == {"epochs": None}
+    assert folder.request() == {"epochs": None}
     assert rebuilt.config == network.config
     assert rebuilt.info.preprocessing == network.info.preprocessing
     assert [weight.requires_grad for weight in rebuilt.parameters()] == [
         weight.requires_grad for weight in network.parameters()
     ]
+
+
+class Scripted(lightning.LightningModule):
+    """Learns nothing; its validation accuracy is given, epoch by epoch."""
+
+    def __init__(self, accuracies):
+        super().__init__()
+        self.weight, self.accuracies = torch.nn.Parameter(torch.zeros(1)), accuracies
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def training_step(self, batch, _):
+        loss = (self.weight * batch).sum()
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, _):
+        self.log("val_top1", self.accuracies[self.current_epoch])
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*isinstance.treespec, LeafSpec")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Checkpoint directory")
+def test_of_equally_good_epochs_the_latest_is_kept(tmp_path, checkpoint):
+    """Five validation videos allow six accuracies; the first epoch that reached one has learnt least."""
+    plan, _ = TestMakePlan().make(checkpoint)
+    folder, module = RunFolder(tmp_path), Scripted([0.2, 0.8, 0.6, 0.8, 0.4])
+    batches = torch.utils.data.DataLoader(torch.ones(2))
+    device, callbacks = torch.device("cpu"), [_keep_best(plan, folder)]
+    trainer = make_trainer(
+        tmp_path, epochs=5, precision="32-true", device=device, callbacks=callbacks, logger=False, log_every_n_steps=1
+    )
+    trainer.fit(module, batches, batches)
+    assert torch.load(folder.best, weights_only=True)["epoch"] == 3
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["best.ckpt"]
 
 
 @pytest.mark.parametrize(("last", "kept"), [(0.8, "last"), (0.75, "best")])

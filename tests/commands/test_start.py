@@ -32,6 +32,7 @@ WRONG = {
     ("predict", "gone.mp4", "--model", DEMO): "There is no file or folder gone.mp4",
     ("predict", CLIP, "--model", DEMO, "--topk", "0"): "--topk must be at least 1, got 0",
     ("train", "gone"): "There is no file or folder gone",
+    ("train", str(ROOT / "benchmarks")): "holds no videos in class folders",
     ("train", ".", "--dropout", "2"): "--dropout must be at least 0 and below 1, got 2.0",
     ("fit", "--config", "gone.yaml"): "There is no file gone.yaml",
     ("validate", "--confg", "a.yaml"): "Did you mean --config?",
@@ -218,6 +219,20 @@ def test_what_takes_seconds_to_import_says_so(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
     assert cli.main(words) == 0
     assert capsys.readouterr().err == "loading ...\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("train", "videos"), ("fit", "--trainer.max_epochs", "1"), ("ablate", "table6", "--data", "videos")]
+)
+def test_a_package_that_is_not_installed_is_told_before_anything_heavy(words, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "videos" / "bus").mkdir(parents=True)
+    (tmp_path / "videos" / "bus" / "1.mp4").touch()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torchmetrics" else find(name))
+    assert cli.main(list(words)) == 1
+    advice = "pip install 'uniformerv2[train]', or in a clone: pip install -c constraints.txt '.[train]'"
+    assert capsys.readouterr().err == f"uniformerv2 {words[0]}: torchmetrics is needed here: {advice}\n"
 
 
 def test_limits_and_debug_do_not_reach_lightning(monkeypatch):

@@ -91,15 +91,19 @@ class RunFolder(RunPaths):
         names = tuple(read_json(self.record)["plan"]["class_names"])
         return names if all(whole_number(name) is not None for name in names) else None
 
-    def read(self) -> tuple[TrainingPlan, UniFormerV2, dict[str, Any]]:
-        """The plan, the network with random weights, the request."""
+    def read(self) -> tuple[TrainingPlan, UniFormerV2]:
+        """The plan, and the network with random weights."""
         content = read_json(self.record)
         info = CheckpointInfo(**{**content["info"], "class_names": tuple(content["info"]["class_names"])})
         network = random_network(UniFormerV2Config.from_dict(content["network"]), info)
         plan = TrainingPlan.from_dict(content["plan"])
         if plan.freeze_backbone:
             network.freeze_backbone()
-        return plan, network, request_in_todays_words(content["request"])
+        return plan, network
+
+    def request(self) -> dict[str, Any]:
+        """What the user decided when the training was begun."""
+        return request_in_todays_words(read_json(self.record)["request"])
 
     @property
     def logs(self) -> list[Path]:

@@ -249,8 +249,17 @@ def _classifier(network: UniFormerV2, plan: TrainingPlan) -> VideoClassifier:
     )
 
 
+class _BestCheckpoint(lightning.callbacks.ModelCheckpoint):
+    """Keeps the best epoch; of equally good ones, which few validation videos often have, the latest."""
+
+    def check_monitor_top_k(self, trainer: lightning.Trainer, current: torch.Tensor | None = None) -> bool:
+        """Whether this epoch is kept: also where it is as good as the one before, as it has learnt longer."""
+        is_as_good = current is not None and self.best_model_score is not None and current == self.best_model_score
+        return super().check_monitor_top_k(trainer, current) or bool(is_as_good)
+
+
 def _keep_best(plan: TrainingPlan, folder: RunFolder) -> Any:
-    return lightning.callbacks.ModelCheckpoint(
+    return _BestCheckpoint(
         folder.checkpoints,
         filename="best",
         monitor=plan.monitor,

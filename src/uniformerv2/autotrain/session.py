@@ -182,8 +182,11 @@ def prepare(options: TrainOptions, *, dry_run: bool = False, progress: bool = Tr
     if options.backbone is not None:
         check_backbone(options.backbone)
     folder = RunFolder(options.folder.path)
+    is_resumed = options.resume and folder.last.exists()
+    if is_resumed and (changed := options.changes(folder.request())):
+        raise UsageError(f"--resume goes on with the same command; changed: {', '.join(changed)}.")
     splits, told = _readable(_read(options, folder), options, progress=progress)
-    if options.resume and folder.last.exists():
+    if is_resumed:
         return _take_up(options, folder, splits)
     device = device_of(options)
     with Progress("load the network", None, has_bar=False, is_quiet=not progress):  # a download has its own
@@ -235,11 +238,9 @@ def _take_up(options: TrainOptions, folder: RunFolder, splits: Splits) -> Prepar
     """What a stopped run had planned.
 
     Raises:
-        UsageError: The command or the data are not the same.
+        UsageError: The data are not the same.
     """
-    plan, network, request = folder.read()
-    if changed := options.changes(request):
-        raise UsageError(f"--resume goes on with the same command; changed: {', '.join(changed)}.")
+    plan, network = folder.read()
     if (plan.num_train, plan.num_val, plan.class_names) != (len(splits.train), len(splits.val), splits.class_names):
         raise UsageError(
             f"--resume goes on with the same videos: there were {plan.num_train} to train and {plan.num_val} to "
@@ -349,4 +350,7 @@ def _training(plan: TrainingPlan) -> dict[str, str]:
     chosen["learning_rate"] = f"{rate:.3g}"
     if not plan.freeze_backbone:
         chosen["learning_rate"] += f" (backbone), {rate * video_blocks_scale:.3g} (video blocks)"
-    return {name: str(chosen[name]) for name in (*shown, "epochs", "augmentation", "precision", "seed", "num_train")}
+    return {
+        name: str(chosen[name])
+        for name in (*shown, "epochs", "augmentation", "label_smoothing", "precision", "seed", "num_train")
+    }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uniformerv2.commands.options import add_dry_run, add_json, check_at_least, check_exists, refuse_input
 from uniformerv2.core.messages import UsageError, duration, usage_errors
-from uniformerv2.core.optional import require
+from uniformerv2.core.optional import check_installed, require
 from uniformerv2.training.recipes import list_suites, suite_path
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UsageError: There is no such suite, no such data or weights, or a number is out of range.
     """
+    check_installed("lightning", "torchmetrics", extra="train")
     check_exists(options.data)
     if options.out is not None:
         refuse_input(options.out, option="--out", inputs=(options.data,))

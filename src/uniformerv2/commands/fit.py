@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from uniformerv2.core.messages import UsageError, did_you_mean, usage_errors
+from uniformerv2.core.optional import check_installed
 from uniformerv2.training.recipes import recipe_path
 
 __all__ = ["add_arguments", "check", "run", "with_recipe_files"]
@@ -55,6 +56,7 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UsageError: There is no such recipe or file, or an option that nothing is called like.
     """
+    check_installed("lightning", "torchmetrics", extra="train")
     with_recipe_files(options.rest)
     for word in options.rest:
         opening = word.partition("=")[0].partition(".")[0]

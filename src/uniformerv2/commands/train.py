@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
 from uniformerv2.commands.options import add_dry_run, add_json
 from uniformerv2.core.files import free_bytes
-from uniformerv2.core.messages import duration, first_few, time_range
+from uniformerv2.core.messages import duration, first_few, time_range, usage_errors
+from uniformerv2.core.optional import check_installed
 from uniformerv2.core.options import options_of
 from uniformerv2.core.terminal import harmless
+from uniformerv2.data.annotations.auto import detect_format
+from uniformerv2.data.annotations.folder import folder_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,9 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what the words alone show to be wrong; ``options.train`` becomes the ``TrainOptions``."""
+    """Refuse what can be told in a moment; ``options.train`` becomes the ``TrainOptions``.
+
+    Raises:
+        UsageError: The words are wrong, the folder to write is taken, or a folder holds no videos in class folders.
+        ModuleNotFoundError: A package that training needs is not installed.
+    """
     options.train = TrainOptions(**{item.name: getattr(options, item.name) for item in fields(TrainOptions)})
+    check_installed("lightning", "torchmetrics", extra="train")
     options.train.check(dry_run=options.dry_run)
+    if Path(options.train.data).is_dir() and detect_format(options.train.data) == "folder":
+        with usage_errors():
+            next(folder_rows(options.train.data))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -140,6 +152,8 @@ def _choice_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
         if title := item.metadata["row"]:
             value = words.get(item.name, str(getattr(plan, item.name)))
             rows.append((title, value, plan.why.get(item.name, "")))
+        if title == "dropout":
+            rows.append(("label smoothing", f"{plan.label_smoothing:g}", "as published"))
         if title == "preset":
             rows.append(("start from", plan.start + weights, plan.why.get("start", "")))
             rows += [("to be fetched", prepared.to_fetch, "")] if prepared.to_fetch else []
