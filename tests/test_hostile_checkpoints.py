@@ -299,6 +299,15 @@ def test_only_near_names_are_suggested(name):
 def test_an_unknown_image_vit_is_told_with_those_of_its_name():
     with pytest.raises(ValueError, match=r"^timm has no model called 'vit_smal'\. Near are vit_small_\w+, "):
         arm("vit_smal", num_classes=2)
+    with pytest.raises(ValueError, match=r"^timm has no model called .*225'\. Did you mean 'vit_tiny_patch16_224'"):
+        arm("vit_tiny_patch16_225", num_classes=2)
+
+
+def test_a_picture_is_told_not_to_be_a_checkpoint(tmp_path):
+    picture = tmp_path / "pic.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match=r"pic\.png is damaged or no checkpoint \(safetensors, PyTorch\), and has the"):
+        read_checkpoint(picture)
 
 
 def test_a_foreign_file_follows_the_size_too(tmp_path, shared):

@@ -12,6 +12,11 @@ from tests.data.clips_on_disk import write_clip
 from uniformerv2.cli import main
 
 pytest.importorskip("lightning.pytorch")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
+]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "your_own_videos.md"
 
@@ -25,7 +30,7 @@ def test_documented_examples_run(tmp_path, monkeypatch, capsys):
     [listed] = [block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if block.startswith("path,")]
     Path("clips.csv").write_text(listed, encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     commands = re.findall(r"```console\nuniformerv2 (.*)\n```", text)
     assert [main(shlex.split(command)) for command in commands] == [0, 0]
     assert len(list(Path("prepared").rglob("*.mp4"))) == 10

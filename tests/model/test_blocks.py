@@ -455,6 +455,7 @@ def embedding():
     [
         ((2, 4, 3, 12), r"\[B, T, 3, height, width\], got \(2, 4, 3, 12\)"),
         ((2, 3, 4, 12, 16), r"video.transpose\(1, 2\)"),
+        ((4, 3, 12, 16), r"The batch dimension is missing: video\.unsqueeze\(0\)"),
         ((2, 5, 3, 12, 16), "frames must be a multiple of 2, got 5; the nearest is 4"),
         ((2, 4, 3, 15, 16), "rows must be a multiple of 4, got 15; the nearest is 16"),
         ((2, 4, 3, 12, 1), "columns must be a multiple of 4, got 1; the nearest is 4"),

@@ -135,6 +135,8 @@ def test_other_sizes_and_lengths():
     model = make(MOTION)
     for size in ({"height": 40, "width": 24}, {"frames": 2}, {"frames": 10}, {"batch": 1}):
         assert model(clip(**size)).shape == (size.get("batch", 2), 5)
+    with pytest.raises(ValueError, match=r"floating-point pixels, got torch\.uint8\. Preprocessing\.normalize"):
+        model(clip().to(torch.uint8))
     with pytest.raises(ValueError, match="frames must be a multiple of 2, got 3"):
         model(clip(frames=3))
     with pytest.raises(ValueError, match="columns must be a multiple of 8, got 30; the nearest is 32"):

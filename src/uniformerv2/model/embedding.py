@@ -111,13 +111,19 @@ class VideoEmbedding(nn.Module):
             video: [B, T, 3, height, width].
 
         Raises:
-            ValueError: Not a batch of videos, or a size that tubelets do not tile; the message names the nearest one
-                that they do.
+            ValueError: Not a batch of videos, not floating-point, or a size that tubelets do not tile; the message
+                names what to do, or the nearest size.
         """
-        if video.ndim != 5 or video.shape[2] != self.weight.shape[1]:
+        colours = self.weight.shape[1]
+        if video.ndim != 5 or video.shape[2] != colours:
+            way = "A batch in the order [B, C, T, H, W] becomes one by video.transpose(1, 2)."
+            if video.ndim == 4:
+                way = "The batch dimension is missing: video.unsqueeze(0) makes a batch of one video [T, C, H, W]."
+            raise ValueError(f"A batch of videos is [B, T, {colours}, height, width], got {tuple(video.shape)}. {way}")
+        if not video.is_floating_point():
             raise ValueError(
-                f"A batch of videos is [B, T, {self.weight.shape[1]}, height, width], got {tuple(video.shape)}. "
-                "A batch in the order [B, C, T, H, W] becomes one by video.transpose(1, 2)."
+                f"The network takes normalised floating-point pixels, got {video.dtype}. "
+                "Preprocessing.normalize(video) makes them from pixels of 0 to 255; Predictor does it itself."
             )
         patch = self.weight.shape[-2:]
         wanted = (self.stride, *patch)

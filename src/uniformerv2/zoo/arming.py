@@ -17,7 +17,7 @@ import timm
 import torch
 from torch import nn
 
-from uniformerv2.core.messages import first_few
+from uniformerv2.core.messages import did_you_mean, first_few
 from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.image_vits import TimmViT, build_vit, check_supported, take_apart
 from uniformerv2.model.uniformerv2 import UniFormerV2
@@ -235,7 +235,8 @@ def _named(name: str, *, pretrained: bool, backbone_args: Mapping[str, Any]) -> 
     if ":" not in name and not pretrained and not timm.is_model(name.partition(".")[0]):
         stem = name.partition(".")[0]
         near = (timm.list_models(f"{stem}*") or timm.list_models(f"*{stem}*"))[:3]
-        raise ValueError(f"timm has no model called {name!r}." + (f" Near are {', '.join(near)}." if near else ""))
+        hint = f" Near are {', '.join(near)}." if near else did_you_mean(stem, timm.list_models())
+        raise ValueError(f"timm has no model called {name!r}.{hint}")
     overlay = TimmWeights.of(name).overlay() if pretrained and ":" not in name else None
     return timm.create_model(
         name, pretrained=pretrained, num_classes=0, pretrained_cfg_overlay=overlay, **backbone_args

@@ -170,6 +170,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} holds more than tensors and plain values{what}, which only code of its own could read. {REMEDY}"
         ) from error
+    except SafetensorError as error:
+        detail = f": {error}" if path.suffix == ".safetensors" else ", and has the form of neither"
+        raise ValueError(f"{path} is damaged or no checkpoint (safetensors, PyTorch){detail}.") from error
     except Exception as error:  # what a damaged pickle raises has no end: KeyError, IndexError, AssertionError, ...
         detail = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{path} is damaged or no checkpoint (safetensors, PyTorch): {detail}") from error
