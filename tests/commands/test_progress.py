@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import time
 from types import SimpleNamespace
 
@@ -47,7 +48,50 @@ def test_the_rate_is_of_what_follows_the_first(clock, capsys):
             progress.advance(is_bad=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "check: 11 of 40, 6 s so far"
-    assert lines[-1] == "check: 15 of 40, 2.0 a second, 4 bad, about 12 s left"
+    assert lines[-1] == "check: 15 of 40, 2.0 a second, 4 bad, about 15 s left"
+
+
+def test_slow_ones_are_told_in_seconds_each_and_what_is_left_shrinks(clock, capsys):
+    """Three of 24 s each; then nothing for 18 s, and for longer than each took."""
+    with Progress("test", 6, every_seconds=0.0) as progress:
+        for _ in range(4):
+            clock.now += 24
+            progress.advance()
+        said = []
+        for wait in (18, 6, 24):
+            clock.now += wait
+            said.append(progress._line())
+    lines = [*capsys.readouterr().err.splitlines(), *said]
+    assert lines == [
+        "test: 1 of 6, 24 s so far",
+        "test: 2 of 6, 48 s so far",
+        "test: 3 of 6, 24 s each, about 80 s left",
+        "test: 4 of 6, 24 s each, about 50 s left",
+        "test: 4 of 6, 24 s each, about 30 s left",
+        "test: 4 of 6, 24 s each, about 25 s left",
+        "test: 4 of 6, 30 s each, about 30 s left",
+    ]
+
+
+def test_a_terminal_has_one_line_that_is_written_anew(clock, capsys, monkeypatch):
+    """And that is gone at the end."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Progress("loading", None, has_bar=False) as progress:
+        for _ in range(35):
+            clock.now += 0.1
+            progress._ticker.tick()
+    clear = "\r\x1b[2K"
+    assert capsys.readouterr().err == f"{clear}loading: 2 s so far\r{clear}loading: 3 s so far\r{clear}"
+
+
+def test_a_terminal_that_moves_no_cursor_has_lines(clock, capsys, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Progress("check", 3, every_seconds=0.0) as progress:
+        clock.now += 1
+        progress.advance()
+    assert capsys.readouterr().err == "check: 1 of 3, 1 s so far\n"
 
 
 def test_lines_are_two_seconds_apart_at_first_and_half_a_minute_at_most(clock, capsys):
@@ -106,13 +150,35 @@ class TestTimeLeft:
         assert left.seconds(steps=0, epochs=7, steps_per_epoch=4) == 7 * 8
         assert left.seconds(steps=2, epochs=6, steps_per_epoch=4) == 2 * 1 + 2 + 6 * 8
 
+    def test_steps_that_come_in_twos_are_averaged(self):
+        """Two processes read: after each wait of 5 s two steps are done, and their median would be the short one."""
+        left, now = TimeLeft(), 0.0
+        left.epoch_begins(now)
+        for step in range(9):
+            now += 9.8 if step % 4 == 0 else 0.1
+            left.step_done(now)
+        assert left.seconds(steps=12, epochs=0, steps_per_epoch=21) == pytest.approx(12 * (2 * 9.8 + 6 * 0.1) / 8)
+
+    def test_an_epoch_has_its_start_its_validation_and_its_checkpoint(self):
+        """From the second epoch's first step on, though only one epoch is over: 8 s, 3 steps of 1 s, 2 s, 3 s."""
+        left = TimeLeft()
+        left.epoch_begins(0.0)
+        for now in (30.0, 31.0, 32.0, 33.0):
+            left.step_done(now)
+        left.epoch_done(35.0, is_whole=True)
+        left.epoch_begins(38.0)
+        assert left.seconds(steps=4, epochs=8, steps_per_epoch=4) == 9 * (4 + 2 + 3)
+        left.step_done(46.0)
+        assert left.seconds(steps=3, epochs=8, steps_per_epoch=4) == (3 + 2 + 3) + 8 * (8 + 3 + 2 + 3)
+
     def test_epochs_of_one_step(self):
+        """Of 8 s, and 2 s more for the checkpoint."""
         left = TimeLeft()
         for now in (0.0, 10.0):
             left.epoch_begins(now)
             left.step_done(now + 6)
             left.epoch_done(now + 8, is_whole=True)
-        assert left.seconds(steps=0, epochs=5, steps_per_epoch=1) == 5 * 8
+        assert left.seconds(steps=0, epochs=5, steps_per_epoch=1) == 5 * (8 + 2)
 
     def test_after_one_epoch_its_steps_are_the_measure(self):
         """And not what started in it: 100 s, then three steps of 1 s and a validation of 2 s."""
@@ -125,12 +191,26 @@ class TestTimeLeft:
         assert left.seconds_per_epoch == 105
 
 
-def test_on_a_terminal_something_moves_before_the_first_step():
+def test_on_a_terminal_something_moves_before_the_first_step(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     shown, file = TrainProgress("val_top1"), io.StringIO()
     shown._console = Console(file=file, force_terminal=True, width=100)
     shown.setup(None, None, "fit")
     shown.on_exception()
     assert "training starts ..." in file.getvalue()
+
+
+def test_what_is_left_shrinks_while_a_step_takes_long(clock, monkeypatch):
+    monkeypatch.setattr(train_progress, "time", clock)
+    shown = TrainProgress("val_top1")
+    shown._total = 9
+    trainer = SimpleNamespace(current_epoch=0, max_epochs=3, global_step=2)
+    shown._show(trainer, "loss 1.0", left=62.0)
+    assert shown._now() == "epoch 1 of 3, loss 1.0, about 70 s left"
+    clock.now += 30
+    assert shown._now() == "epoch 1 of 3, loss 1.0, about 35 s left"
+    clock.now += 40
+    assert shown._now() == "epoch 1 of 3, loss 1.0"
 
 
 def test_a_training_tells_the_mean_of_the_epoch(capsys, clock, monkeypatch):

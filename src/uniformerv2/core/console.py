@@ -1,11 +1,13 @@
 """Where a command prints: consoles that a name cannot control, and how far a long run is.
 
-Progress is a moving bar on a terminal and lines elsewhere, both on stderr, and is never silent for long.
+Progress is a moving bar on a terminal, or one line that is written anew where something else may draw a bar, and lines
+elsewhere; all on stderr, and never silent for long.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import threading
 import time
@@ -14,21 +16,34 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress import Progress as Bar
 from rich.segment import Segment
 from rich.text import Text
 
-from uniformerv2.core.messages import duration
+from uniformerv2.core.messages import duration, pace, time_left
 from uniformerv2.core.terminal import harmless
 
-__all__ = ["EVERY_SECONDS", "Progress", "Ticker", "make_console", "write_line"]
+__all__ = ["EVERY_SECONDS", "Progress", "Ticker", "WordsColumn", "can_draw", "make_console", "write_line"]
 
 EVERY_SECONDS: Final = 2.0
 MOST_SECONDS: Final = 30.0
 SHARE: Final = 30
 """Between two lines lie 2 seconds in the first minute, later a thirtieth of what has passed, half a minute at most."""
 LOOK_SECONDS: Final = 0.1
+IN_PLACE_SECONDS: Final = 1.0
+"""Between two writings of a terminal's line."""
+CLEAR: Final = "\r\x1b[2K"
+LEAST_MEASURED: Final = 2
+"""So many must be done after the first before a rate is told."""
 ONE_RUN_SECONDS: Final = 10.0
 """What was said no longer ago was said by the stage before, and its silence counts."""
 
@@ -75,8 +90,31 @@ def write_line(text: str) -> None:
     sys.stdout.flush()
 
 
+def can_draw(console: Console) -> bool:
+    """Whether a bar can be drawn: on a terminal that moves its cursor."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+class WordsColumn(ProgressColumn):
+    """Words of a bar that are asked for at each drawing, as a time that is left goes on to shrink.
+
+    Args:
+        words: What is to be said now.
+    """
+
+    def __init__(self, words: Callable[[], str]) -> None:
+        super().__init__()
+        self._words = words
+
+    def render(self, task: Task) -> Text:
+        """The words of now."""
+        return Text(self._words())
+
+
 class Ticker:
     """Writes a line whenever none was written for a while, from a thread of its own, as one step may take long.
+
+    On a terminal the line takes the place of the one before, and goes at the end.
 
     Args:
         line: What is to be said now.
@@ -91,11 +129,13 @@ class Ticker:
         self._start = self._spoke = time.monotonic()
         self._lock = threading.Lock()
         self._end = threading.Event()
+        self._is_in_place = self._is_written = False
         self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
 
     def start(self) -> None:
         """Begin to write lines."""
         now = self._start = time.monotonic()
+        self._is_in_place = sys.stderr.isatty() and can_draw(Console(stderr=True))
         self._spoke = Ticker._last_said if now - Ticker._last_said < ONE_RUN_SECONDS else now
         self._thread.start()
 
@@ -104,6 +144,11 @@ class Ticker:
         self._end.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
+        with self._lock:
+            if self._is_written:
+                self._is_written = False
+                sys.stderr.write(CLEAR)
+                sys.stderr.flush()
 
     def said(self) -> None:
         """Note that something was written."""
@@ -114,8 +159,17 @@ class Ticker:
         with self._lock:
             now = time.monotonic()
             gap = max(self._every_seconds, min(MOST_SECONDS, (now - self._start) / SHARE))
-            if now - self._spoke >= gap and not self._end.is_set():
-                self.said()
+            if self._is_written:
+                gap = min(gap, IN_PLACE_SECONDS)
+            if now - self._spoke < gap or self._end.is_set():
+                return
+            self.said()
+            if self._is_in_place:  # the cursor stays in front: what else is written takes the line
+                columns = shutil.get_terminal_size().columns
+                sys.stderr.write(f"{CLEAR}{self._line()[: columns - 1]}\r")
+                sys.stderr.flush()
+                self._is_written = True
+            else:
                 sys.stderr.write(f"{self._line()}\n")
 
     def _run(self) -> None:
@@ -131,7 +185,7 @@ class Progress:
         total: How many there are; None where there is nothing to count.
         done: How many of these were done in an earlier run; they do not count for the rate.
         every_seconds: Between two lines at first, where stderr is no terminal.
-        has_bar: False: lines on a terminal too, where something else may draw a bar meanwhile.
+        has_bar: False: a line on a terminal, where something else may draw a bar meanwhile.
         is_quiet: Show nothing.
     """
 
@@ -152,23 +206,25 @@ class Progress:
         self._num_bad = 0
         self._start = time.monotonic()
         self._first: tuple[float, int] | None = None
+        self._last = self._start
         self._ticker = Ticker(self._line, every_seconds=every_seconds)
         self._bar: Bar | None = None
         console = Console(stderr=True)
-        if has_bar and console.is_terminal and not is_quiet:
+        if has_bar and can_draw(console) and not is_quiet:
             columns: tuple[Any, ...] = (SpinnerColumn(), TextColumn("{task.description}"))
             if total is not None:
-                columns += (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+                columns += (BarColumn(), MofNCompleteColumn(), WordsColumn(self._rate))
             self._bar = Bar(*columns, TimeElapsedColumn(), console=console, transient=True)
-            self._task = self._bar.add_task(what, total=total, completed=done, rate="")
+            self._task = self._bar.add_task(what, total=total, completed=done)
 
     def advance(self, count: int = 1, *, is_bad: bool = False) -> None:
         """So many more are done."""
         self._done += count
         self._num_bad += is_bad
-        self._first = self._first or (time.monotonic(), self._done)
+        self._last = time.monotonic()
+        self._first = self._first or (self._last, self._done)
         if self._bar is not None:
-            self._bar.update(self._task, advance=count, rate=self._rate())
+            self._bar.update(self._task, advance=count)
         elif not self._is_quiet:
             self._ticker.tick()
 
@@ -179,13 +235,22 @@ class Progress:
         return f"{self._what}: {self._done} of {self._total}, {rate}"
 
     def _rate(self) -> str:
-        """From the first that was done on: before it lies what is done once, such as to start processes."""
+        """From the first that was done on: before it lies what is done once, such as to start processes.
+
+        What is left shrinks while the next one is under way, and grows where that one takes longer than the others::
+
+            first            last        now
+              |----|----|------|----------|          (last - first) / 3 each, or (now - first) / 4 where that is more
+        """
         when, count = self._first or (0.0, self._done)
         bad = [f"{self._num_bad} bad"] if self._num_bad else []
-        if self._done == count or self._total is None:
+        num = self._done - count
+        if num < LEAST_MEASURED or self._total is None:
             return ", ".join(bad)
-        rate = (self._done - count) / max(time.monotonic() - when, 1e-9)
-        return ", ".join([f"{rate:.1f} a second", *bad, f"about {duration((self._total - self._done) / rate)} left"])
+        now, more = time.monotonic(), self._total - self._done
+        each = max((self._last - when) / num, (now - when) / (num + 1), 1e-9)
+        left = [(more - 1) * each + max(0.0, each - (now - self._last))] if more > 0 else []
+        return ", ".join([pace(each), *bad, *map(time_left, left)])
 
     def __enter__(self) -> Self:
         if self._bar is not None:

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Final
 
-__all__ = ["UsageError", "did_you_mean", "duration", "first_few", "time_range", "usage_errors"]
+__all__ = ["UsageError", "did_you_mean", "duration", "first_few", "pace", "time_left", "time_range", "usage_errors"]
 
 SHOWN: Final = 10
 QUICKER: Final = 0.85
 SLOWER: Final = 1.3
 """How far off an estimate usually is: other programs slow a training down more often than they quicken it."""
+COARSE: Final = ((10, 1), (60, 5), (120, 10), (600, 30), (7200, 60))
+"""A time left below so many seconds is rounded to so many; a longer one to six minutes."""
 ROUND: Final = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
@@ -66,6 +68,27 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def time_left(seconds: float) -> str:
+    """What a run will take yet, rounded up, as coarse as such an estimate is.
+
+    >>> time_left(3.2), time_left(42), time_left(86), time_left(200), time_left(9000)
+    ('about 4 s left', 'about 45 s left', 'about 90 s left', 'about 3.5 min left', 'about 2.5 h left')
+    """
+    step = next((step for below, step in COARSE if seconds <= below), 360)
+    return f"about {duration(max(1, math.ceil(seconds / step) * step))} left"
+
+
+def pace(seconds_each: float) -> str:
+    """How fast things are done: a rate, or for slow ones the time that each takes.
+
+    >>> pace(0.004), pace(0.5), pace(1.6), pace(24.2)
+    ('250 a second', '2.0 a second', '1.6 s each', '24 s each')
+    """
+    if seconds_each < 1:
+        return f"{1 / seconds_each:.{0 if seconds_each < 0.1 else 1}f} a second"
+    return f"{seconds_each:.1f} s each" if seconds_each < 10 else f"{duration(seconds_each)} each"
 
 
 def time_range(seconds: float) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from uniformerv2.core.console import EVERY_SECONDS, Ticker, make_console
-from uniformerv2.core.messages import duration
+from uniformerv2.core.console import EVERY_SECONDS, Ticker, WordsColumn, can_draw, make_console
+from uniformerv2.core.messages import duration, time_left
 from uniformerv2.core.optional import require
 from uniformerv2.training.epoch_metrics import EpochLoss
 
@@ -22,7 +22,7 @@ else:
 __all__ = ["TimeLeft", "TrainProgress"]
 
 RECENT: Final = 50
-"""Steps, and epochs, whose median is taken for the next one."""
+"""Steps whose mean, and epochs whose median is taken for the next one."""
 
 
 class TimeLeft:
@@ -30,10 +30,12 @@ class TimeLeft:
 
     ::
 
-        epoch  |start| step | step | ... | validation |
-                first   these: median     the last one's
+        epoch  |start| step | step | ... | validation | checkpoint | next epoch
+                first   these: mean        the last one's
 
-    The first step of an epoch starts what reads videos and is no measure for the others; an epoch is measured with it.
+    The first step of an epoch starts what reads videos and is no measure for the others; an epoch is measured with it,
+    and before two epochs were, with that of the second one, as the first warms up. Steps are averaged: where processes
+    read videos, several steps follow each other at once and the next one waits for all of them.
 
     Attributes:
         count: Steps of this epoch that were seen.
@@ -42,18 +44,24 @@ class TimeLeft:
     def __init__(self) -> None:
         self._steps: deque[float] = deque(maxlen=RECENT)
         self._epochs: deque[float] = deque(maxlen=RECENT)
-        self._validation = 0.0
+        self._num_epochs = 0
+        self._start = self._validation = self._checkpoint = 0.0
         self._epoch_start = self._mark = 0.0
+        self._done: float | None = None
         self.count = 0
 
     def epoch_begins(self, now: float) -> None:
         """No step is done."""
+        if self._done is not None:
+            self._checkpoint, self._done = now - self._done, None
         self._epoch_start, self.count = now, 0
 
     def step_done(self, now: float) -> None:
         """Another one."""
         if self.count:
             self._steps.append(now - self._mark)
+        elif self._num_epochs:
+            self._start = now - self._epoch_start
         self._mark, self.count = now, self.count + 1
 
     def epoch_done(self, now: float, *, is_whole: bool) -> float:
@@ -63,7 +71,8 @@ class TimeLeft:
             now: Seconds of a clock.
             is_whole: All of its steps were seen.
         """
-        self._validation = now - self._mark
+        self._validation, self._done = now - self._mark, now
+        self._num_epochs += 1
         seconds = now - self._epoch_start
         if is_whole:
             self._epochs.append(seconds)
@@ -85,11 +94,12 @@ class TimeLeft:
         """
         if not self._steps and not self._epochs:
             return None
-        step = median(self._steps) if self._steps else median(self._epochs) / steps_per_epoch
+        step = fmean(self._steps) if self._steps else median(self._epochs) / steps_per_epoch
         is_steady = len(self._epochs) > 1 or not self._steps  # what reads videos starts in the first epoch
         epoch = self.seconds_per_epoch if is_steady else None
-        epoch = epoch or steps_per_epoch * step + self._validation
-        return (steps * step + self._validation if steps else 0.0) + epochs * epoch
+        epoch = epoch or max(self._start, step) + (steps_per_epoch - 1) * step + self._validation
+        this = steps * step + self._validation + self._checkpoint if steps else 0.0
+        return this + epochs * (epoch + self._checkpoint)
 
 
 class TrainProgress(lightning.Callback):
@@ -107,21 +117,22 @@ class TrainProgress(lightning.Callback):
         self.monitor = monitor
         self._console = make_console(stderr=True)
         self._bar: Progress | None = None
-        self._ticker = Ticker(lambda: self._words, every_seconds=every_seconds)
-        self._words = "training starts ..."
+        self._ticker = Ticker(lambda: f"{self._place}{self._now()}", every_seconds=every_seconds)
+        self._place, self._words = "", "training starts ..."
+        self._end: float | None = None
         self.left = TimeLeft()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Something is to be seen from now on."""
         if stage != "fit":
             return
-        if not self._console.is_terminal:
+        if not can_draw(self._console):
             self._ticker.start()
             return
         columns: tuple[Any, ...] = (SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
-        columns += (TextColumn("{task.fields[words]}"), TimeElapsedColumn())
+        columns += (WordsColumn(self._now), TimeElapsedColumn())
         self._bar = Progress(*columns, console=self._console, transient=True)
-        self._task = self._bar.add_task("train", total=None, words=self._words)
+        self._task = self._bar.add_task("train", total=None)
         self._bar.start()
 
     def on_train_start(self, trainer: Any, *_: Any) -> None:
@@ -145,7 +156,7 @@ class TrainProgress(lightning.Callback):
         accuracy = trainer.callback_metrics.get(self.monitor)
         measured = [] if accuracy is None else [f"{self.monitor} {float(accuracy):.4f}"]
         left = self._time_left(trainer, steps=trainer.num_training_batches - batch_idx - 1)
-        self._show(trainer, *self._loss(trainer), *measured, *left)
+        self._show(trainer, *self._loss(trainer), *measured, left=left)
 
     def on_validation_start(self, trainer: Any, *_: Any) -> None:
         """A pass over the validation videos."""
@@ -165,8 +176,9 @@ class TrainProgress(lightning.Callback):
             f"val loss {float(measured['val_loss']):.3f}",
             f"{self.monitor} {float(measured[self.monitor]):.4f}",
             duration(seconds),
-            *self._time_left(trainer, steps=0),
         ]
+        if left := self._time_left(trainer, steps=0):
+            words.append(time_left(left))
         self._console.print(f"{self._epoch(trainer)}: {', '.join(words)}", markup=False)
 
     def on_train_end(self, *_: Any) -> None:
@@ -185,16 +197,23 @@ class TrainProgress(lightning.Callback):
         means = [callback.mean for callback in trainer.callbacks if isinstance(callback, EpochLoss)]
         return [f"loss {mean:.3f}" for mean in means if mean is not None]
 
-    def _time_left(self, trainer: Any, *, steps: int) -> list[str]:
+    def _time_left(self, trainer: Any, *, steps: int) -> float | None:
         epochs = trainer.max_epochs - trainer.current_epoch - 1
-        left = self.left.seconds(steps=steps, epochs=epochs, steps_per_epoch=trainer.num_training_batches)
-        return [f"about {duration(left)} left"] if left else []
+        return self.left.seconds(steps=steps, epochs=epochs, steps_per_epoch=trainer.num_training_batches)
 
-    def _show(self, trainer: Any, *parts: str) -> None:
-        words = ", ".join((self._epoch(trainer), *parts))
-        self._words = f"step {trainer.global_step} of {self._total}: {words}"
+    def _show(self, trainer: Any, *parts: str, left: float | None = None) -> None:
+        """Keep what is to be said, and when the end is expected."""
+        self._place = f"step {trainer.global_step} of {self._total}: "
+        self._words = ", ".join((self._epoch(trainer), *parts))
+        self._end = None if left is None else time.monotonic() + left
         if self._bar is not None:
-            self._bar.update(self._task, completed=trainer.global_step, words=words)
+            self._bar.update(self._task, completed=trainer.global_step)
+
+    def _now(self) -> str:
+        """The words, with a time that shrinks while a step takes long, and that is left out once it has passed."""
+        end = self._end
+        left = 0.0 if end is None else end - time.monotonic()
+        return f"{self._words}, {time_left(left)}" if left > 0 else self._words
 
     def _stop(self) -> None:
         self._ticker.stop()
