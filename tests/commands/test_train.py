@@ -126,6 +126,8 @@ def test_folder_to_model_to_prediction(videos, words, tmp_path, capsys):
         "Loss over the epochs",
         "The dashed line marks the epoch that was kept",
         "These videos chose the epoch too",
+        "the 2 validation videos",
+        "These are few videos",
         "Use this model",
         f"Kept: {result['chosen']}",
         "uniformerv2 train",

@@ -395,6 +395,12 @@ def test_unreadable_and_unlabelled_videos_are_in_no_confusion():
     assert confusion_counts(replace(evaluation, videos=(*evaluation.videos[:2], *videos))).sum() == 9
 
 
+@pytest.mark.parametrize(("num_videos", "is_told"), [(16, True), (20, False)])
+def test_of_few_videos_the_page_says_what_each_one_counts(tmp_path, num_videos, is_told):
+    page = write_report(make(num_videos=num_videos), tmp_path).read_text(encoding="utf-8")
+    assert ("These are few videos: each is 6\u00a0% of the accuracy" in page) == is_told
+
+
 def test_of_few_classes_top5_is_nowhere(tmp_path):
     log = tmp_path / "metrics.csv"
     log.write_text("epoch,step,val_top1,val_top5,learning_rate\n0,9,0.5,1.0,1e-3\n1,19,0.75,1.0,5e-4\n")

@@ -332,7 +332,7 @@ def _write(
         title=f"Training on {Path(plan.data).name}",
         summary=summary,
         kept_epoch=result.epoch,
-        facts=facts_of(datetime.now(UTC), processor=processor_name()),
+        facts={**facts_of(datetime.now(UTC), processor=processor_name()), "Tested on": tested_on},
         notes=[
             f"Kept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.",
             "The validation videos chose the epoch; none of them is among these." if plan.num_test else CHOSE_TOO,

@@ -38,6 +38,7 @@ __all__ = ["add_arguments", "check", "run"]
 
 EXAMPLE: Final = "uniformerv2 predict clip.mp4 more/ --model models/demo --json"
 LOADS: Final = "uniformerv2.inference.predictor"
+EXIT_CODES: Final = "The exit code is 0, 1 where any video could not be read, and 2 for a wrong call."
 BAR_WIDTH: Final = 30
 CSV_COLUMNS: Final = ("video", "rank", "class", "index", "score", "error", "is_sure", "notes")
 """``is_sure`` is empty without ``--threshold``."""
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write path, rank, class and score as CSV")
     add_views(add_model(parser))
     add_model_overrides(parser)
+    parser.epilog = f"{EXIT_CODES}\n{parser.epilog}"
 
 
 def check(options: argparse.Namespace) -> None:

@@ -50,7 +50,7 @@ class Comparison:
         neither_right: Right in none.
         gained: Right in the second only.
         lost: Right in the first only.
-        difference: Accuracy of the second less that of the first, see ``paired_difference``.
+        difference: Accuracy of the second minus that of the first, see ``paired_difference``.
         p_value: McNemar's exact test: how likely so uneven a change is, where neither is better.
     """
 
