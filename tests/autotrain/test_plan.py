@@ -329,7 +329,9 @@ class TestStart:
             assert is_video_network(name)
             with pytest.raises(ValueError, match=f"is a video network: give --model {re.escape(name)}"):
                 check_backbone(name)
-        with pytest.raises(ValueError, match=r"'vit_tiny_patch61_224' is no image ViT of timm; such are: "):
+        with pytest.raises(
+            ValueError, match=r"'vit_tiny_patch61_224' is no image ViT of timm; such are: .*Did you mean 'vit_"
+        ):
             check_backbone("vit_tiny_patch61_224")
 
     def test_image_vit_from_a_file(self, tmp_path):

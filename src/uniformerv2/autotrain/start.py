@@ -10,7 +10,7 @@ from typing import Any
 import timm
 
 from uniformerv2.autotrain.plan import Preset, is_video_network
-from uniformerv2.core.messages import UsageError
+from uniformerv2.core.messages import UsageError, did_you_mean
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.optim import IMAGE_VIT
@@ -39,10 +39,13 @@ def check_backbone(name: str) -> None:
     if is_video_network(name):
         raise UsageError(f"--backbone names an image ViT of timm, and {name} is a video network: give --model {name}.")
     if not timm.is_model(name.partition(".")[0]):
-        near = timm.list_models(f"*{name.partition('.')[0]}*")[:3] or ["vit_small_patch14_dinov2.lvd142m"]
+        stem = name.partition(".")[0]
+        near = timm.list_models(f"*{stem}*")[:3]
+        such = near or ["vit_small_patch14_dinov2.lvd142m"]
+        hint = "" if near else did_you_mean(stem, timm.list_models())
         raise UsageError(
-            f"{name!r} is no image ViT of timm; such are: {', '.join(near)}. A video network to start from (folder, "
-            "checkpoint, name of the zoo, see 'uniformerv2 models') is given with --model."
+            f"{name!r} is no image ViT of timm; such are: {', '.join(such)}.{hint} A video network to start from "
+            "(folder, checkpoint, name of the zoo, see 'uniformerv2 models') is given with --model."
         )
 
 
