@@ -171,6 +171,22 @@ class TestTimeLeft:
         left.step_done(46.0)
         assert left.seconds(steps=3, epochs=8, steps_per_epoch=4) == (3 + 2 + 3) + 8 * (8 + 3 + 2 + 3)
 
+    def test_a_machine_that_becomes_slower_is_followed(self):
+        """100 steps of 1 s, then 20 of 4 s; epochs of 5 s, then of 20 s."""
+        left, now = TimeLeft(), 0.0
+        left.epoch_begins(now)
+        for step in range(121):
+            now += 1 if step <= 100 else 4
+            left.step_done(now)
+        assert left.seconds(steps=10, epochs=0, steps_per_epoch=131) == 10 * 4
+        left = TimeLeft()
+        for seconds in [30, *[5] * 6, *[20] * 3]:
+            left.epoch_begins(now)
+            now += seconds
+            left.step_done(now)
+            left.epoch_done(now, is_whole=True)
+        assert left.seconds(steps=0, epochs=5, steps_per_epoch=1) == 5 * 20
+
     def test_epochs_of_one_step(self):
         """Of 8 s, and 2 s more for the checkpoint."""
         left = TimeLeft()

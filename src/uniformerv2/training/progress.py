@@ -21,8 +21,10 @@ else:
 
 __all__ = ["TimeLeft", "TrainProgress"]
 
-RECENT: Final = 50
-"""Steps whose mean, and epochs whose median is taken for the next one."""
+RECENT_STEPS: Final = 20
+"""Steps whose mean is taken for the next one: more than the processes that read, few enough to follow a machine."""
+RECENT_EPOCHS: Final = 3
+"""Epochs whose median is taken for the next one."""
 
 
 class TimeLeft:
@@ -42,8 +44,8 @@ class TimeLeft:
     """
 
     def __init__(self) -> None:
-        self._steps: deque[float] = deque(maxlen=RECENT)
-        self._epochs: deque[float] = deque(maxlen=RECENT)
+        self._steps: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._epochs: list[float] = []
         self._num_epochs = 0
         self._start = self._validation = self._checkpoint = 0.0
         self._epoch_start = self._mark = 0.0
@@ -81,8 +83,8 @@ class TimeLeft:
     @property
     def seconds_per_epoch(self) -> float | None:
         """Its validation included; None where none was seen as a whole."""
-        later = list(self._epochs)[1:] or list(self._epochs)  # the first one warms up
-        return median(later) if later else None
+        later = self._epochs[1:] or self._epochs  # the first one warms up
+        return median(later[-RECENT_EPOCHS:]) if later else None
 
     def seconds(self, *, steps: int, epochs: int, steps_per_epoch: int) -> float | None:
         """What is left; None where nothing is known yet.
