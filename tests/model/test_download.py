@@ -279,7 +279,7 @@ def test_a_host_that_is_not_to_be_found_is_told_at_once(monkeypatch):
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(DownloadError, match=r"not to be found, perhaps for lack of a network.*Place the file at"):
+    with pytest.raises(DownloadError, match=r"cannot be found; perhaps there is no network.*Place the file at"):
         fetch("http://weights.example/a.pth")
     assert hosts == ["weights.example"]
 

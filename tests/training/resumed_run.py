@@ -107,7 +107,7 @@ def train_on(out: str, videos: str, *, epochs: int, save_every: float = 0.0, num
     folder, splits = RunFolder(Path(out)), splits_of(Path(videos))
     resume = folder.last.exists()
     if resume:
-        plan, network, _ = folder.read()
+        plan, network = folder.read()
     else:
         plan = plan_of(folder.path, splits, epochs=epochs, num_workers=num_workers)
         noisy = {"global_dropout": (0.3,), "classifier_dropout": 0.3, "drop_path_rate": 0.3}
