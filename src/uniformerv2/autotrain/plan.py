@@ -178,7 +178,7 @@ class TrainOptions:
         """Options that were others when a training was begun, in words.
 
         Args:
-            request: Of then, see ``request_in_todays_words``.
+            request: What the user decided when the training was begun, see ``request_in_todays_words``.
         """
         before = {item.name: item.default for item in fields(TrainOptions)} | dict(request)
         now = self.request()
@@ -241,7 +241,7 @@ class TrainingPlan(TrainOptions):
         num_test: Videos; 0: the validation videos are tested on.
         rates: How fast each part learns.
         flip: Probability that a training clip is mirrored.
-        label_smoothing: Of the loss.
+        label_smoothing: Part of the target that is spread over all classes; 0 to 1.
         is_multi_label: Videos have several classes.
         why: Name of a field -> why it has its value, where the user did not choose it.
         warnings: Sentences.

@@ -298,7 +298,7 @@ class _Choice:
 def _last_score(
     trainer: lightning.Trainer, classifier: VideoClassifier, data: VideoDataModule, plan: TrainingPlan
 ) -> float:
-    """Of the network after the last epoch; measured anew where that epoch was over before it was resumed."""
+    """The score after the last epoch; measured anew where that epoch was over before the training was resumed."""
     if plan.monitor not in trainer.callback_metrics:
         trainer.validate(classifier, datamodule=data, verbose=False)
     return float(trainer.callback_metrics[plan.monitor])

@@ -86,7 +86,7 @@ def script(shell: str, parsers: Mapping[str, argparse.ArgumentParser]) -> str:
 
     Args:
         shell: "bash", "zsh" or "fish".
-        parsers: Of each verb.
+        parsers: The parser of each verb.
     """
     places = dict(_places(parsers))
     if shell == "fish":
