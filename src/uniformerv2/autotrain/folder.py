@@ -17,7 +17,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ from uniformerv2.zoo.runs import random_network
 __all__ = ["RunFolder"]
 
 
-@dataclass(frozen=True)
 class RunFolder(RunPaths):
     """The files of a run, written and read."""
 

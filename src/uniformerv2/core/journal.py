@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from uniformerv2.core.files import telling_full_disk, write_bytes
@@ -86,9 +85,7 @@ class Journal:
             self._file.truncate(size)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with telling_full_disk(self.path):
             self._file.close()  # which writes again what could not be written
 

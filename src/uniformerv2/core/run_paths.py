@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from uniformerv2.core.files import lock_folder, refuse_held
@@ -11,60 +10,36 @@ from uniformerv2.core.files import lock_folder, refuse_held
 __all__ = ["RunPaths"]
 
 
-@dataclass(frozen=True)
 class RunPaths:
     """The names of a run's files.
 
+    Args:
+        path: The folder.
+
     Attributes:
         path: The folder.
+        record: The plan and the architecture.
+        config: What ``fit`` was told, as Lightning saves it.
+        checkpoints: The folder of ``best`` and ``last``.
+        best: Highest validation accuracy.
+        last: Last epoch or step.
+        features: The folder of cached features, where the user names no other.
+        model: The folder of the result.
+        scores: The dump of the final test.
+        report: The folder of the page on the final test.
     """
 
-    path: Path
-
-    @property
-    def record(self) -> Path:
-        """The plan and the architecture."""
-        return self.path / "run.json"
-
-    @property
-    def config(self) -> Path:
-        """What ``fit`` was told, as Lightning saves it."""
-        return self.path / "config.yaml"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of ``best`` and ``last``."""
-        return self.path / "checkpoints"
-
-    @property
-    def best(self) -> Path:
-        """Highest validation accuracy."""
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """Last epoch or step."""
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def features(self) -> Path:
-        """The folder of cached features, where the user names no other."""
-        return self.path / "features"
-
-    @property
-    def model(self) -> Path:
-        """The folder of the result."""
-        return self.path / "model"
-
-    @property
-    def scores(self) -> Path:
-        """The dump of the final test."""
-        return self.path / "scores.pkl"
-
-    @property
-    def report(self) -> Path:
-        """The folder of the page on the final test."""
-        return self.path / "report"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record = path / "run.json"
+        self.config = path / "config.yaml"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.ckpt"
+        self.last = self.checkpoints / "last.ckpt"
+        self.features = path / "features"
+        self.model = path / "model"
+        self.scores = path / "scores.pkl"
+        self.report = path / "report"
 
     def held(self) -> AbstractContextManager[None]:
         """The folder for this process alone, until the end of a ``with`` statement; see ``lock_folder``."""

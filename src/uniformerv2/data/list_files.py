@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from uniformerv2.core.files import write_text, write_whole
@@ -171,7 +170,7 @@ Row = TypeVar("Row")  # a dataclass with fields of type str, int, float and bool
 _SUFFIXES: Final = (".csv", ".parquet")
 
 
-class ManifestJournal(Generic[Row]):
+class ManifestJournal(Journal, Generic[Row]):
     """The rows of a run, safe on disk as soon as they are added. They are written from ``with`` on.
 
     Args:
@@ -188,21 +187,19 @@ class ManifestJournal(Generic[Row]):
 
     def __init__(self, manifest: str | Path, row_type: type[Row], *, resume: bool) -> None:
         self.manifest = _checked(Path(manifest))
-        self.path = journal_path(self.manifest)
-        self._journal = Journal(self.path, list(_columns(row_type)))
+        super().__init__(journal_path(self.manifest), list(_columns(row_type)))
         self.rows: list[Row] = []
         if resume and self.path.exists():
-            if (found := self._journal.found_head()) not in (self._journal.head, None):
+            if (found := self.found_head()) not in (self.head, None):
                 raise ValueError(_other_columns(self.path, found))
-            num_columns = len(self._journal.head)
-            self.rows = [row_type(*values) for values in self._journal.entries() if len(values) == num_columns]
+            self.rows = [row_type(*values) for values in self.entries() if len(values) == len(self.head)]
         elif self.manifest.exists():
             there = read_manifest(self.manifest, row_type)
             self.rows = there if resume else []
 
-    def add(self, row: Row) -> None:
+    def add(self, entry: Row) -> None:
         """Append one row."""
-        self._journal.add(_cells(row))
+        super().add(_cells(entry))
 
     def finish(self, rows: Sequence[Row]) -> None:
         """Write the manifest and remove the journal."""
@@ -210,14 +207,8 @@ class ManifestJournal(Generic[Row]):
         self.path.unlink()
 
     def __enter__(self) -> Self:
-        self._journal.restart(map(_cells, self.rows))
-        self._journal.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._journal.__exit__(kind, error, traceback)
+        self.restart(map(_cells, self.rows))
+        return super().__enter__()
 
 
 def journal_path(manifest: Path) -> Path:

@@ -172,6 +172,20 @@ def write_shards(
     if not plan:
         first = f" The first was looked for at {str(Path(missing[0]).absolute())!r}." if missing else ""
         raise FileNotFoundError(f"Not one of {len(records)} videos is there.{first}")
+    text = _index_text(records, sizes, plan, missing)
+    folder = Path(out)
+    index = ShardIndex.from_json(text, where=str(folder / INDEX))
+    _claim(folder, text, index)
+    for shard, part in zip(index.shards, plan, strict=True):
+        if not (folder / shard.name).exists():
+            _write_shard(folder / shard.name, {number: records[number] for number in part})
+    return index
+
+
+def _index_text(
+    records: Sequence[VideoRecord], sizes: dict[int, int | None], plan: list[list[int]], missing: list[str]
+) -> str:
+    """What ``index.json`` will hold; where each video begins in its tar is known before it is written."""
     described = _json([[(number, sizes[number], _described(records[number])) for number in part] for part in plan])
     shards: list[dict[str, Any]] = []
     videos: dict[int, dict[str, Any]] = {}
@@ -185,14 +199,7 @@ def write_shards(
             end += sum(tarfile.BLOCKSIZE + _padded(length) for length in (size, len(_known(number, record))))
     fingerprint = blake2b(described.encode(), digest_size=16).hexdigest()
     found = {"shards": shards, "fingerprint": fingerprint, "missing": missing}
-    text = _json({**found, "videos": [videos[number] for number in sorted(videos)]})
-    folder = Path(out)
-    index = ShardIndex.from_json(text, where=str(folder / INDEX))
-    _claim(folder, text, index)
-    for shard, part in zip(index.shards, plan, strict=True):
-        if not (folder / shard.name).exists():
-            _write_shard(folder / shard.name, {number: records[number] for number in part})
-    return index
+    return _json({**found, "videos": [videos[number] for number in sorted(videos)]})
 
 
 def _size(record: VideoRecord) -> int | None:

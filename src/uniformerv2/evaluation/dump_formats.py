@@ -16,8 +16,7 @@ from typing import IO, Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2.core.declared import check_parquet
-from uniformerv2.core.limits import get_limits
+from uniformerv2.core.limits import check_parquet, get_limits
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation.safe_pickle import read_pickle
 from uniformerv2.evaluation.scores import SEGMENT

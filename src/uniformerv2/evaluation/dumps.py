@@ -164,7 +164,7 @@ def _video(row: Row, head: Head) -> VideoScores:
     if scores is None or scores.ndim != 1 or not scores.size:
         raise ValueError(f"the scores of {path} are no list of numbers")
     return VideoScores(
-        index=_whole(row["index"], f"the index of {path}"),
+        index=_number(row["index"], int, f"the index of {path}"),
         path=path,
         id=row["id"],
         label=_label(row["label"], head, path),
@@ -175,13 +175,9 @@ def _video(row: Row, head: Head) -> VideoScores:
         **{
             name: _number(row[name], kind, f"{name} of {path}")
             for name, kind in NUMBERS.items()
-            if _is_there(row, name)
+            if row.get(name) is not None
         },
     )
-
-
-def _is_there(row: Row, name: str) -> bool:
-    return row.get(name) is not None
 
 
 def _label(label: Any, head: Head, path: str) -> int | tuple[int, ...]:
@@ -192,7 +188,7 @@ def _label(label: Any, head: Head, path: str) -> int | tuple[int, ...]:
     """
     if not isinstance(label, list | None):
         raise ValueError(f"the label of {path} is no list of class numbers")
-    found = () if label is None else tuple(_whole(item, f"the label of {path}") for item in label)
+    found = () if label is None else tuple(_number(item, int, f"the label of {path}") for item in label)
     if head["is_multi_label"]:
         return -1 if label is None else found
     return found[0] if len(found) == 1 else found or -1
@@ -208,38 +204,22 @@ def _scores(values: Any, what: str) -> NDArray[np.float32] | None:
 
 
 def _number(value: Any, kind: type, what: str) -> Any:
-    """A finite number of this type.
+    """A number of this type, of any type that numbers have in a file.
 
     Args:
         value: What a file holds.
-        kind: ``int`` or ``float``.
+        kind: ``int``, a whole one, or ``float``, a finite one.
         what: Its name, for the message.
 
     Raises:
         ValueError: It is none.
     """
-    if kind is int:
-        return _whole(value, what)
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer) or not isfinite(value):
-        raise ValueError(f"{what} is {_shown(value)}, no finite number")
-    return float(value)
+    is_number = isinstance(value, int | float | np.floating | np.integer) and not isinstance(value, bool)
+    if not is_number or (value % 1 if kind is int else not isfinite(value)):
+        raise ValueError(f"{what} is {_shown(value)}, no {'whole' if kind is int else 'finite'} number")
+    return kind(value)
 
 
 def _shown(value: Any) -> str:
     """A short value as it is, any other by its type: a list may be long, or hold itself."""
     return repr(value)[:60] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-
-
-def _whole(value: Any, what: str) -> int:
-    """A whole number, of any type that numbers have in a file.
-
-    Args:
-        value: What a file holds.
-        what: Its name, for the message.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer) or value % 1:
-        raise ValueError(f"{what} is {_shown(value)}, no whole number")
-    return int(value)

@@ -15,8 +15,8 @@ import base64
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -96,24 +96,17 @@ class ScoreJournal:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise ValueError(f"Another process is writing to {self.path}: the same test is running.") from error
-        try:
-            self._own.__enter__()
-        except OSError:
-            self._lock.release()
-            raise
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._lock)
+            except Timeout as error:
+                raise ValueError(f"Another process is writing to {self.path}: the same test is running.") from error
+            held.enter_context(self._own)
+            self._held = held.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self._own.__exit__(kind, error, traceback)
-        finally:
-            self._lock.release()
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     def _journals(self) -> list[Journal]:
         return [Journal(path, self.fingerprint) for path in sorted(self.folder.glob("*.jsonl"))]

@@ -22,7 +22,6 @@ Source:
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from fnmatch import fnmatchcase
@@ -30,7 +29,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal, get_args, get_type_hints
 
 from uniformerv2.zoo.download import cached_path, fetch
 from uniformerv2.zoo.hub import fetch_from_hub
@@ -249,27 +248,16 @@ def _zoo() -> dict[str, ModelCard]:
 
 
 def _read_card(row: dict[str, str]) -> ModelCard:
-    """One line of the table; an empty field is an unknown."""
+    """One line of the table, whose columns are the fields of ``ModelCard``."""
+    hub = row.pop("huggingface_file")
+    hints = get_type_hints(ModelCard)
+    values = {name: _read_field(text, hints[name]) for name, text in row.items()}
+    return ModelCard(**values, huggingface=(HUB_REPOSITORY, hub) if hub else None)
 
-    def optional(column: str, convert: Callable[[str], Any] = str) -> Any:
-        return convert(row[column]) if row[column] else None
 
-    return ModelCard(
-        name=row["name"],
-        source=cast(Source, row["source"]),
-        architecture=row["architecture"],
-        dataset=row["dataset"],
-        pretraining=row["pretraining"],
-        num_frames=int(row["num_frames"]),
-        image_size=int(row["image_size"]),
-        num_crops=optional("num_crops", int),
-        num_clips=optional("num_clips", int),
-        top1=optional("top1", float),
-        top5=optional("top5", float),
-        labels=optional("labels"),
-        recipe=row["recipe"],
-        sha256_prefix=optional("sha256_prefix"),
-        huggingface=(HUB_REPOSITORY, row["huggingface_file"]) if row["huggingface_file"] else None,
-        url=row["url"],
-        note=row["note"],
-    )
+def _read_field(text: str, hint: Any) -> Any:
+    """Of the type that the field has; an empty one is an unknown where that may be."""
+    kinds = get_args(hint) or (hint,)
+    if not text and type(None) in kinds:
+        return None
+    return next((kind for kind in (int, float) if kind in kinds), str)(text)

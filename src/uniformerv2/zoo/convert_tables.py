@@ -122,17 +122,31 @@ def _local_rows(step: int) -> Iterator[Row]:
         yield Row(f"{theirs}.{layer}.*", f"{ours}.{name}.*", _as_matrix, when)
 
 
+_HF_QKV = "attention.attention.(query|key|value).*"
+_BLOCKS = (
+    ("blocks.#.", "blocks.#.", "transformer.resblocks.#.", "encoder.layers.#.", *3 * ("encoder.layer.#.",)),
+    ("spatial.norm.*", "norm1.*", "ln_1.*", "layer_norm1.*", "norm1.*", "norm1.*", "layernorm_before.*"),
+    ("spatial.fn.qkv.*", "attn.qkv.*", "attn.in_proj_*", "self_attn.(q|k|v)_proj.*", *3 * (_HF_QKV,)),
+    ("spatial.fn.proj.*", "attn.proj.*", "attn.out_proj.*", "self_attn.out_proj.*", *3 * ("attention.output.dense.*",)),
+    ("ffn.norm.*", "norm2.*", "ln_2.*", "layer_norm2.*", "norm2.*", "norm2.*", "layernorm_after.*"),
+    ("ffn.fn.fc1.*", "mlp.fc1.*", "mlp.c_fc.*", "mlp.fc1.*", "mlp.fc1.*", "mlp.weights_in.*", "intermediate.dense.*"),
+    ("ffn.fn.fc2.*", "mlp.fc2.*", "mlp.c_proj.*", "mlp.fc2.*", "mlp.fc2.*", "mlp.weights_out.*", "output.dense.*"),
+)
+"""A block of an image ViT, a line each part of it: where blocks stand, then the parts; a column each way to name it."""
+_OURS, _TIMM, _CLIP, _HF_CLIP, _HF_DINOV2, _HF_SWIGLU, _HF_VIT = zip(*_BLOCKS, strict=True)
+
+
+def _block_rows(theirs: tuple[str, ...], ours: tuple[str, ...] = _TIMM) -> Iterator[Row]:
+    parts = zip(theirs[1:], ours[1:], strict=True)
+    return (Row(theirs[0] + source, ours[0] + target) for source, target in parts)
+
+
 _UNIFORMER_ROWS = (
     Row("conv1.weight", "embedding.weight"),
     Row("class_embedding", "embedding.prefix_tokens", _as_row),
     Row("positional_embedding", "embedding.positions"),
     Row("ln_pre.*", "embedding.norm.*"),
-    Row("transformer.resblocks.#.ln_1.*", "blocks.#.spatial.norm.*"),
-    Row("transformer.resblocks.#.attn.in_proj_*", "blocks.#.spatial.fn.qkv.*"),
-    Row("transformer.resblocks.#.attn.out_proj.*", "blocks.#.spatial.fn.proj.*"),
-    Row("transformer.resblocks.#.ln_2.*", "blocks.#.ffn.norm.*"),
-    Row("transformer.resblocks.#.mlp.c_fc.*", "blocks.#.ffn.fn.fc1.*"),
-    Row("transformer.resblocks.#.mlp.c_proj.*", "blocks.#.ffn.fn.fc2.*"),
+    *_block_rows(_CLIP, _OURS),
     *_local_rows(1),
     *_local_rows(2),
     Row("transformer.temporal_cls_token", "fusion.video_token", _as_row),
@@ -164,12 +178,7 @@ _CLIP_TO_TIMM = (
     Row("class_embedding", "cls_token", lambda token: token.reshape(1, 1, -1)),
     Row("positional_embedding", "pos_embed", _add_batch),
     Row("ln_pre.*", "norm_pre.*"),
-    Row("transformer.resblocks.#.ln_1.*", "blocks.#.norm1.*"),
-    Row("transformer.resblocks.#.attn.in_proj_*", "blocks.#.attn.qkv.*"),
-    Row("transformer.resblocks.#.attn.out_proj.*", "blocks.#.attn.proj.*"),
-    Row("transformer.resblocks.#.ln_2.*", "blocks.#.norm2.*"),
-    Row("transformer.resblocks.#.mlp.c_fc.*", "blocks.#.mlp.fc1.*"),
-    Row("transformer.resblocks.#.mlp.c_proj.*", "blocks.#.mlp.fc2.*"),
+    *_block_rows(_CLIP),
     Row("ln_post.*", "norm.*", when="ln_post."),
 )
 _HF_CLIP_TO_TIMM = (
@@ -177,44 +186,20 @@ _HF_CLIP_TO_TIMM = (
     Row("embeddings.class_embedding", "cls_token", lambda token: token.reshape(1, 1, -1)),
     Row("embeddings.position_embedding.weight", "pos_embed", _add_batch),
     Row("pre_layrnorm.*", "norm_pre.*"),  # spelt so in every published file
-    Row("encoder.layers.#.layer_norm1.*", "blocks.#.norm1.*"),
-    Row("encoder.layers.#.self_attn.(q|k|v)_proj.*", "blocks.#.attn.qkv.*"),
-    Row("encoder.layers.#.self_attn.out_proj.*", "blocks.#.attn.proj.*"),
-    Row("encoder.layers.#.layer_norm2.*", "blocks.#.norm2.*"),
-    Row("encoder.layers.#.mlp.fc1.*", "blocks.#.mlp.fc1.*"),
-    Row("encoder.layers.#.mlp.fc2.*", "blocks.#.mlp.fc2.*"),
+    *_block_rows(_HF_CLIP),
     Row("post_layernorm.*", "norm.*", when="post_layernorm."),
 )
 _HF_EMBEDDINGS_TO_TIMM = (
     Row("embeddings.patch_embeddings.projection.*", "patch_embed.proj.*"),
     Row("embeddings.cls_token", "cls_token"),
     Row("embeddings.position_embeddings", "pos_embed"),
-    Row("encoder.layer.#.attention.attention.(query|key|value).*", "blocks.#.attn.qkv.*"),
-    Row("encoder.layer.#.attention.output.dense.*", "blocks.#.attn.proj.*"),
     Row("layernorm.*", "norm.*", when="layernorm."),
 )
 _HF_DINOV2_TO_TIMM = (
     *_HF_EMBEDDINGS_TO_TIMM,
     Row("embeddings.register_tokens", "reg_token", when="register_tokens"),
-    Row("encoder.layer.#.norm1.*", "blocks.#.norm1.*"),
     Row("encoder.layer.#.layer_scale1.lambda1", "blocks.#.ls1.gamma"),
-    Row("encoder.layer.#.norm2.*", "blocks.#.norm2.*"),
     Row("encoder.layer.#.layer_scale2.lambda1", "blocks.#.ls2.gamma"),
-)
-_MLP_TO_TIMM = (
-    Row("encoder.layer.#.mlp.fc1.*", "blocks.#.mlp.fc1.*"),
-    Row("encoder.layer.#.mlp.fc2.*", "blocks.#.mlp.fc2.*"),
-)
-_SWIGLU_TO_TIMM = (  # DINOv2's ViT-g
-    Row("encoder.layer.#.mlp.weights_in.*", "blocks.#.mlp.fc1.*"),
-    Row("encoder.layer.#.mlp.weights_out.*", "blocks.#.mlp.fc2.*"),
-)
-_HF_VIT_TO_TIMM = (
-    *_HF_EMBEDDINGS_TO_TIMM,
-    Row("encoder.layer.#.layernorm_before.*", "blocks.#.norm1.*"),
-    Row("encoder.layer.#.layernorm_after.*", "blocks.#.norm2.*"),
-    Row("encoder.layer.#.intermediate.dense.*", "blocks.#.mlp.fc1.*"),
-    Row("encoder.layer.#.output.dense.*", "blocks.#.mlp.fc2.*"),
 )
 TIMM_CLIP_TO_NATIVE = Table(
     "timm_clip",
@@ -224,12 +209,7 @@ TIMM_CLIP_TO_NATIVE = Table(
         Row("cls_token", "embedding.prefix_tokens", _strip_batch),
         Row("pos_embed", "embedding.positions", _strip_batch),
         Row("norm_pre.*", "embedding.norm.*"),
-        Row("blocks.#.norm1.*", "blocks.#.spatial.norm.*"),
-        Row("blocks.#.attn.qkv.*", "blocks.#.spatial.fn.qkv.*"),
-        Row("blocks.#.attn.proj.*", "blocks.#.spatial.fn.proj.*"),
-        Row("blocks.#.norm2.*", "blocks.#.ffn.norm.*"),
-        Row("blocks.#.mlp.fc1.*", "blocks.#.ffn.fn.fc1.*"),
-        Row("blocks.#.mlp.fc2.*", "blocks.#.ffn.fn.fc2.*"),
+        *_block_rows(_TIMM, _OURS),
     ),
     dropped=r"(norm|head)\.(weight|bias)",
 )
@@ -255,20 +235,20 @@ TABLES = (
         outside=_HF_CLIP_TEXT,
     ),
     Table("clip", r"class_embedding|ln_pre\..+", _CLIP_TO_TIMM, dropped="proj", outside=_CLIP_TEXT),
-    *(
+    *(  # the first is DINOv2's ViT-g
         Table(
             "hf_dinov2",
             rf"encoder\.layer\.\d+\.{signature}",
-            _HF_DINOV2_TO_TIMM + mlp,
+            (*_HF_DINOV2_TO_TIMM, *_block_rows(names)),
             dropped=r"embeddings\.mask_token",
             outside=_HF_HEADS,
         )
-        for signature, mlp in ((r"mlp\.weights_.+", _SWIGLU_TO_TIMM), (r"layer_scale\d\.lambda1", _MLP_TO_TIMM))
+        for signature, names in ((r"mlp\.weights_.+", _HF_SWIGLU), (r"layer_scale\d\.lambda1", _HF_DINOV2))
     ),
     Table(
         "hf_vit",
         r"encoder\.layer\.\d+\.layernorm_(before|after)\..+",
-        _HF_VIT_TO_TIMM,
+        (*_HF_EMBEDDINGS_TO_TIMM, *_block_rows(_HF_VIT)),
         dropped=r"embeddings\.mask_token|pooler\..+",
         outside=_HF_HEADS,
     ),

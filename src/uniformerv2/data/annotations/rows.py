@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from uniformerv2.core.declared import ITEM_BYTES, RECORD_BYTES, read_bytes
-from uniformerv2.core.limits import get_limits
+from uniformerv2.core.limits import ITEM_BYTES, RECORD_BYTES, get_limits, read_bytes
 from uniformerv2.data.annotations.record import AnnotationError, VideoRecord, no_extra
 from uniformerv2.data.labels import ClassNames, LabelSpace, class_names_of, in_order, whole_number
 

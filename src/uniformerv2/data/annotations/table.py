@@ -9,8 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from uniformerv2.core.declared import check_items, check_parquet
-from uniformerv2.core.limits import get_limits
+from uniformerv2.core.limits import check_items, check_parquet, get_limits
 from uniformerv2.core.optional import require
 from uniformerv2.data.annotations.record import AnnotationError
 from uniformerv2.data.annotations.rows import Row, is_number, read_text, standard_split
