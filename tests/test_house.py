@@ -188,10 +188,22 @@ def test_floors_are_not_below_known_fixes(name, fixed):
     assert not any(need.specifier.contains(below, prereleases=True) for need in found)
 
 
+def checked_at_the_door():
+    """Room -> the packages that its ``__init__.py`` checks for, and their extra."""
+    rooms = {}
+    for path in SOURCE.rglob("__init__.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check_installed":
+                rooms[path.parent] = {name.value for name in node.args}, node.keywords[0].value.value
+    return rooms
+
+
 def imports():
-    """Of every module: package -> whether it is imported directly; and what ``require`` imports, with its extra."""
-    direct, required = {}, set()
+    """Of every module: package -> whether it is imported directly; and what is checked before, with its extra."""
+    rooms = checked_at_the_door()
+    direct, required = {}, {(name, extra) for names, extra in rooms.values() for name in names}
     for path in SOURCE.rglob("*.py"):
+        has, _ = rooms.get(path.parent, ((), ""))
         tree = ast.parse(path.read_text("utf-8"))
         typed = {
             id(node)
@@ -211,7 +223,8 @@ def imports():
                 required.add((module.value.partition(".")[0], extra.value.value))
             for name in names:
                 top = name.partition(".")[0]
-                if top not in sys.stdlib_module_names and top != "uniformerv2" and id(node) not in typed:
+                is_own = top in sys.stdlib_module_names or top == "uniformerv2" or top in has
+                if not is_own and id(node) not in typed:
                     direct.setdefault(CALLED.get(top, top).replace("_", "-"), path)
     return direct, required
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tests.data.clips_on_disk import write_folder
 from uniformerv2.cli import main
 from uniformerv2.lab.ablation import read_suite
-from uniformerv2.training.recipes import list_suites
+from uniformerv2.recipes import list_suites
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),

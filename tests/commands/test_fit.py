@@ -20,9 +20,9 @@ from uniformerv2 import UniFormerV2Config, load_model, save_model
 from uniformerv2.cli import main
 from uniformerv2.commands.fit import with_recipe_files
 from uniformerv2.core.messages import UsageError
+from uniformerv2.recipes import recipe_path
 from uniformerv2.training.optim import Optimization
 from uniformerv2.training.recipe_cli import check_untaken
-from uniformerv2.training.recipes import recipe_path
 from uniformerv2.zoo.runs import random_network
 
 pytestmark = [

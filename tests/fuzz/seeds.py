@@ -15,7 +15,7 @@ from tests.parity.goldens import official_state
 from uniformerv2 import UniFormerV2, UniFormerV2Config, save_model
 from uniformerv2.evaluation.dumps import write_dump
 from uniformerv2.model.config import CheckpointInfo
-from uniformerv2.training.recipes import list_recipes, list_suites, recipe_path, suite_path
+from uniformerv2.recipes import list_recipes, list_suites, recipe_path, suite_path
 
 CONFIG = UniFormerV2Config(
     image_size=32,

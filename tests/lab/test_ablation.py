@@ -24,7 +24,7 @@ from uniformerv2.lab.ablation_grid import Grid
 from uniformerv2.lab.ablation_parts import average_frames, build_network
 from uniformerv2.lab.ablation_run import prepare, run_variant, shared_tokens
 from uniformerv2.lab.ablation_task import read_task, source_of
-from uniformerv2.training.recipes import list_suites
+from uniformerv2.recipes import list_suites
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
@@ -418,10 +418,10 @@ def test_a_full_disk_is_no_failure_of_a_variant(carried_out, monkeypatch, tmp_pa
     grid, _ = carried_out
     grid = replace(grid, out=tmp_path)
 
-    def full(*arguments):
+    def full(*arguments, **options):
         raise DiskFullError("full")
 
-    monkeypatch.setattr(Grid, "_measured", full)
+    monkeypatch.setattr(Grid, "prepared", full)
     with pytest.raises(DiskFullError):
         next(grid.carry_out())
     assert not list(tmp_path.rglob("*.json"))

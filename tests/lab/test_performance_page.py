@@ -7,17 +7,25 @@ from dataclasses import replace
 
 import benchmarks.performance as performance
 import pytest
+import torch
 from PIL import Image
 
 from uniformerv2.cli import main
+from uniformerv2.lab.benchmark.machine import machine_of, versions
 from uniformerv2.lab.benchmark.measures import BenchmarkReport
 from uniformerv2.lab.benchmark.render import TABLES, draw, table_of
 
 
 def startup_report(**changes):
     rows = [{"what": "python", "seconds": 0.02, "seconds_low": 0.01, "seconds_high": 0.03}, {"what": "x", "seconds": 1}]
-    report = BenchmarkReport.of_now(
-        "startup", rows, settings={"repeats": 3}, absent={"y": "why"}, device="cpu", load=0.25
+    report = BenchmarkReport(
+        benchmark="startup",
+        rows=tuple(rows),
+        settings={"repeats": 3},
+        absent={"y": "why"},
+        date="2026-11-27",
+        machine={**machine_of(torch.device("cpu")), "load_before": 0.2},
+        versions=versions(),
     )
     return replace(report, **changes)
 

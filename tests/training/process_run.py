@@ -18,10 +18,10 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from tests.training.fake_clips import tiny_network
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.training.build import ShardedVideoClassifier, whole_network
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.optim import Optimization
+from uniformerv2.training.recipe_cli import ShardedVideoClassifier, whole_network
 
 
 class Losses(Callback):

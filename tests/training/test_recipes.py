@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 from tests.training.fake_clips import tiny_config
 from uniformerv2 import UniFormerV2, UniFormerV2Config, model_card, save_model
 from uniformerv2.data.labels import label_map
-from uniformerv2.training.build import build_classifier, build_network
+from uniformerv2.recipes import list_recipes, recipe_path
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.optim import parameter_groups
-from uniformerv2.training.recipes import list_recipes, recipe_path
+from uniformerv2.training.recipe_cli import build_classifier, build_network
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uniformerv2.commands.options import add_dry_run, add_json, check_at_least, check_exists, refuse_input
 from uniformerv2.core.messages import UsageError, duration, usage_errors
 from uniformerv2.core.optional import check_installed, require
-from uniformerv2.training.recipes import list_suites, suite_path
+from uniformerv2.recipes import list_suites, suite_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,8 +34,6 @@ OF_BASE: Final = ("backbone", "backbone_weights", "freeze_backbone", "epochs", "
 """Options that are settings of every variant."""
 PRETRAINED, RANDOM = "pretrained", "random"
 """Words for ``--backbone-weights`` that are no file."""
-EVERY_SECONDS: Final = 10.0
-"""Between two lines on the cache."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,9 +152,7 @@ def _seeds(given: Sequence[int]) -> tuple[int, ...]:
 
 def _carry_out(grid: Grid) -> list[RunResult]:
     """With a line on stderr for each run."""
-    from uniformerv2.autotrain.run import quiet_lightning
     from uniformerv2.core.console import make_console
-    from uniformerv2.training.progress import TrainProgress
 
     console = make_console(stderr=True)
     runs = grid.runs
@@ -165,33 +161,19 @@ def _carry_out(grid: Grid) -> list[RunResult]:
         console.print(f"{len(runs) - left} of {len(runs)} runs are done already.")
     results: list[RunResult] = []
     began: list[float] = []
-    clips: list[int] = []
-    spoke = [time.monotonic()]
 
     def announce(one: Run) -> None:
         began.append(time.monotonic())
-        clips.clear()
-        spoke.append(time.monotonic())
         console.print(f"{one.variant}, seed {one.seed}: run {len(results) + 1} of {len(runs)} ...", markup=False)
 
-    def show_cache(count: int) -> None:
-        clips.append(count)
-        if time.monotonic() - spoke[-1] >= EVERY_SECONDS:
-            spoke.append(time.monotonic())
-            console.print(f"tokens of the frozen image ViT: {sum(clips)} clips")
-
-    with quiet_lightning():
-        running = grid.carry_out(
-            callbacks=lambda one: [TrainProgress("val_top1")], on_start=announce, on_clips=show_cache
-        )
-        for result in running:
-            results.append(result)
-            words = result.error or f"top-1 {100 * result.top1:.1f} %"
-            waits = [grid.done(one) is None for one in runs[len(results) :]]
-            mean = (time.monotonic() - began[0]) / len(began) if began else 0.0
-            after = f"; about {duration(sum(waits) * mean)} left" if any(waits) else ""
-            told = f"{result.variant}, seed {result.seed}: {words}, {duration(result.seconds)}{after}"
-            console.print(told, markup=False)
+    for result in grid.carry_out(on_start=announce, progress=True):
+        results.append(result)
+        words = result.error or f"top-1 {100 * result.top1:.1f} %"
+        waits = [grid.done(one) is None for one in runs[len(results) :]]
+        mean = (time.monotonic() - began[0]) / len(began) if began else 0.0
+        after = f"; about {duration(sum(waits) * mean)} left" if any(waits) else ""
+        told = f"{result.variant}, seed {result.seed}: {words}, {duration(result.seconds)}{after}"
+        console.print(told, markup=False)
     return results
 
 

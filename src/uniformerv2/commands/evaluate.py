@@ -110,7 +110,9 @@ def run(options: argparse.Namespace) -> int:
         write_dump(options.dump, together)
         console.print(f"Scores: {options.dump}", markup=False)
     if options.report is not None:
-        content["report"] = str(_report(options, console, parts, names, together, list(summaries.values())[-1]))
+        page = _report(options, parts, names, together, list(summaries.values())[-1])
+        console.print(f"Report: {page}", markup=False)
+        content["report"] = str(page)
     if options.json:
         sys.stdout.write(json.dumps(as_json({**content, "unreadable": unreadable(together)})) + os.linesep)
     return 0
@@ -118,37 +120,26 @@ def run(options: argparse.Namespace) -> int:
 
 def _report(
     options: argparse.Namespace,
-    console: Console,
     parts: Sequence[Evaluation],
     names: Sequence[str],
     together: Evaluation,
     summary: Summary,
 ) -> Path:
     """The page of one dump, of two side by side, or of an ensemble."""
-    from uniformerv2.commands.score_table import commands_of, print_report
+    from uniformerv2.commands.score_table import commands_of
     from uniformerv2.evaluation.page import facts_of
-    from uniformerv2.evaluation.report import write_comparison
+    from uniformerv2.evaluation.report import write_comparison, write_report
 
     newest = max(path.stat().st_mtime for path in options.dumps)
-    facts, strips = facts_of(datetime.fromtimestamp(newest, UTC)), _strips(options.root)
-    if len(parts) != 2 or options.ensemble_weights:
-        title = f"Test: {names[0]}" if len(names) == 1 else f"Ensemble of {', '.join(names)}"
-        model = parts[0].info.get("checkpoint") if len(parts) == 1 else None
-        model = str(model) if model else None
-        return print_report(console, options, together, summary, title=title, strips=strips, facts=facts, model=model)
-    page = write_comparison(
-        parts[0],
-        parts[1],
-        options.report,
-        names=names,
-        strips=strips,
-        commands=commands_of(parts, options),
-        facts=facts,
-        num_resamples=options.resamples,
-        seed=options.seed,
-    )
-    console.print(f"Report: {page}", markup=False)
-    return page
+    known: dict[str, Any] = {"facts": facts_of(datetime.fromtimestamp(newest, UTC)), "strips": _strips(options.root)}
+    if len(parts) == 2 and not options.ensemble_weights:
+        bootstrap = {"num_resamples": options.resamples, "seed": options.seed}
+        known |= {"names": names, "commands": commands_of(parts, options), **bootstrap}
+        return write_comparison(parts[0], parts[1], options.report, **known)
+    known["title"] = f"Test: {names[0]}" if len(names) == 1 else f"Ensemble of {', '.join(names)}"
+    if len(parts) == 1 and (model := parts[0].info.get("checkpoint")):
+        known["model"] = str(model)
+    return write_report(together, options.report, summary=summary, commands=commands_of([together], options), **known)
 
 
 def _strips(root: Path | None) -> FrameStrips | None:

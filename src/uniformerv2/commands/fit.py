@@ -12,7 +12,7 @@ from typing import Final
 
 from uniformerv2.core.messages import UsageError, did_you_mean, usage_errors
 from uniformerv2.core.optional import check_installed
-from uniformerv2.training.recipes import recipe_path
+from uniformerv2.recipes import recipe_path
 
 __all__ = ["add_arguments", "check", "run", "with_recipe_files"]
 

@@ -1,4 +1,4 @@
-"""What ``uniformerv2 test`` and ``evaluate`` show alike: the numbers as a table for people, failures, the report."""
+"""What ``uniformerv2 test`` and ``evaluate`` show alike: the numbers as a table for people, and failures."""
 
 from __future__ import annotations
 
@@ -6,25 +6,15 @@ import argparse
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-from uniformerv2.evaluation.gallery import FrameStrips
-from uniformerv2.evaluation.report import write_report
 from uniformerv2.evaluation.scores import Evaluation
 from uniformerv2.evaluation.summary import Estimate, Summary
 
-__all__ = [
-    "as_json",
-    "commands_of",
-    "list_failures",
-    "print_report",
-    "print_summary",
-    "unreadable",
-]
+__all__ = ["as_json", "commands_of", "list_failures", "print_summary", "unreadable"]
 
 TITLES: Final = {
     "top1": "top-1",
@@ -67,46 +57,6 @@ def print_summary(console: Console, summaries: Mapping[str, Summary]) -> None:
     console.print(table)
     if any(not math.isnan(found.low) for _, column in columns for found in column.values()):
         console.print("In brackets: 95 % intervals, bootstrap over the videos (at 0 and 100 %: Wilson).", style="dim")
-
-
-def print_report(
-    console: Console,
-    options: argparse.Namespace,
-    evaluation: Evaluation,
-    summary: Summary,
-    *,
-    title: str,
-    strips: FrameStrips | None,
-    facts: Mapping[str, str],
-    model: str | None = None,
-) -> Path:
-    """Write the page that ``--report`` asks for, and say where it is.
-
-    Args:
-        console: Where to say it.
-        options: ``report`` and the ``words`` that were typed.
-        evaluation: The scores.
-        summary: Their numbers.
-        title: Of the page.
-        strips: Frames of the videos that may be shown; None: of none.
-        facts: When, with what and how long, by name.
-        model: What ``--model`` takes to use the same model.
-
-    Returns:
-        The page.
-    """
-    page = write_report(
-        evaluation,
-        options.report,
-        strips=strips,
-        commands=commands_of([evaluation], options),
-        title=title,
-        summary=summary,
-        facts=facts,
-        model=model,
-    )
-    console.print(f"Report: {page}", markup=False)
-    return page
 
 
 def commands_of(evaluations: Sequence[Evaluation], options: argparse.Namespace) -> list[str]:

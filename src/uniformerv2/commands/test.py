@@ -30,7 +30,7 @@ from uniformerv2.commands.options import (
     model_overrides,
 )
 from uniformerv2.core.messages import UsageError, usage_errors
-from uniformerv2.training.recipes import read_recipe, recipe_path
+from uniformerv2.recipes import read_recipe, recipe_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -214,8 +214,9 @@ def _processor(test: TestRun) -> str:
 def _show(
     console: Console, options: argparse.Namespace, evaluation: Evaluation, test: TestRun, seconds: float | None
 ) -> int:
-    from uniformerv2.commands.score_table import list_failures, print_report, print_summary
+    from uniformerv2.commands.score_table import commands_of, list_failures, print_summary
     from uniformerv2.evaluation.page import facts_of
+    from uniformerv2.evaluation.report import write_report
     from uniformerv2.evaluation.summary import summarize
     from uniformerv2.inference.strips import strips_of
 
@@ -231,11 +232,17 @@ def _show(
     page = None
     if options.report is not None:
         assert test.tested is not None  # prepare_test has read them
-        title = f"Test on {Path(test.tested.source).name}"
-        strips = strips_of(record.path for record in test.tested.records)
-        facts = facts_of(datetime.now(UTC), processor=_processor(test), seconds=seconds)
-        model = str(options.model)
-        page = print_report(console, options, evaluation, summary, title=title, strips=strips, facts=facts, model=model)
+        page = write_report(
+            evaluation,
+            options.report,
+            title=f"Test on {Path(test.tested.source).name}",
+            summary=summary,
+            strips=strips_of(record.path for record in test.tested.records),
+            facts=facts_of(datetime.now(UTC), processor=_processor(test), seconds=seconds),
+            commands=commands_of([evaluation], options),
+            model=str(options.model),
+        )
+        console.print(f"Report: {page}", markup=False)
     if options.json:
         sys.stdout.write(json.dumps(_content(options, evaluation, summary, page)) + os.linesep)
     return 1 if summary.num_unreadable == summary.num_videos else 0

@@ -102,13 +102,7 @@ def write_report(
         "chance": _chance(classes, len(evaluation.videos)),
         "training": _training(curves, len(names), kept_epoch, drawings),
         "kept_epoch": kept_epoch,
-        "confusion": _confusion(evaluation, drawings),
-        "calibration": _calibration(evaluation, drawings),
-        "views": _drawn(drawings, "views", figures.draw_views, by_num_views(evaluation), _measure(evaluation)),
-        "durations": _drawn(
-            drawings, "duration", figures.draw_durations, by_duration(evaluation), _measure(evaluation)
-        ),
-        "measure": _measure(evaluation),
+        **_broken_down(evaluation, drawings),
         "gallery": every_video(evaluation, strips),
         "failed": [video for video in evaluation.videos if not video.is_readable],
         "evaluation": evaluation,
@@ -182,10 +176,6 @@ def _protocol(evaluation: Evaluation) -> dict[str, str]:
     return {**{name: f"{count:,}" for name, count in counts.items()}, "Views per video": views}
 
 
-def _measure(evaluation: Evaluation) -> str:
-    return "highest score is a label" if evaluation.is_multi_label else "top-1"
-
-
 def _shown(numbers: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
     """Without top-5 where it says little."""
     return {name: number for name, number in numbers.items() if name != "top5" or num_classes >= TOP5_CLASSES}
@@ -238,6 +228,20 @@ def _training(
     ]
 
 
+def _broken_down(evaluation: Evaluation, drawings: FigureFolder) -> dict[str, Any]:
+    """By pair of classes, by confidence, by number of views and by duration, with the figures."""
+    measure = "highest score is a label" if evaluation.is_multi_label else "top-1"
+    of = "decisions" if evaluation.is_multi_label else "videos"
+    calibration = _drawn(drawings, "calibration", figures.draw_calibration, by_confidence(evaluation), of)
+    return {
+        "confusion": _confusion(evaluation, drawings),
+        "calibration": calibration and {**calibration, "of": of},
+        "views": _drawn(drawings, "views", figures.draw_views, by_num_views(evaluation), measure),
+        "durations": _drawn(drawings, "duration", figures.draw_durations, by_duration(evaluation), measure),
+        "measure": measure,
+    }
+
+
 def _confusion(evaluation: Evaluation, drawings: FigureFolder, suffix: str = "") -> dict[str, Any] | None:
     """The matrix, its worst part enlarged where there are many classes, and the worst pairs."""
     counts = confusion_counts(evaluation)
@@ -281,9 +285,3 @@ def _commonest_mistakes(counts: Counts) -> list[tuple[int, int]]:
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     return [(int(row.argmax()), int(row.max())) for row in wrong]
-
-
-def _calibration(evaluation: Evaluation, drawings: FigureFolder) -> dict[str, Any] | None:
-    of = "decisions" if evaluation.is_multi_label else "videos"
-    found = _drawn(drawings, "calibration", figures.draw_calibration, by_confidence(evaluation), of)
-    return found and {**found, "of": of}

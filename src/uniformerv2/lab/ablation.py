@@ -25,7 +25,7 @@ import yaml
 from uniformerv2.core.messages import did_you_mean
 from uniformerv2.data.transforms import Sampling
 from uniformerv2.model.config import FusionName
-from uniformerv2.training.recipes import suite_path
+from uniformerv2.recipes import suite_path
 
 __all__ = ["PRETRAINED", "RANDOM", "AblationSettings", "Suite", "read_suite"]
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 import torch
 
 from uniformerv2.autotrain.measure import ROUGHLY, ROUGHLY_READ, Trial, reading_seconds
+from uniformerv2.autotrain.run import quiet_lightning
 from uniformerv2.core.devices import best_device
 from uniformerv2.core.files import DiskFullError, lock_folder
 from uniformerv2.data.annotations import records_digest
@@ -144,14 +145,14 @@ class Grid:
         *,
         callbacks: Callable[[Run], Sequence[Any]] = lambda run: (),
         on_start: Callable[[Run], None] = lambda run: None,
-        on_clips: Callable[[int], None] = lambda count: None,
+        progress: bool = False,
     ) -> Iterator[RunResult]:
         """Run what is not done yet; a run that fails is noted, and the others go on.
 
         Args:
             callbacks: Makes Lightning callbacks for each run.
             on_start: Told which run begins.
-            on_clips: See ``run_variant``.
+            progress: Show on stderr how far each run is.
 
         Yields:
             The result of each run, also of those that were done before.
@@ -159,12 +160,12 @@ class Grid:
         Raises:
             FolderInUseError: Another process runs a suite in this folder.
         """
-        with lock_folder(self.out, what="An ablation"):
+        with lock_folder(self.out, what="An ablation"), quiet_lightning():
             for run in self.runs:
                 done = self.done(run)
                 if done is None:
                     on_start(run)
-                    done = self._carried_out(run, callbacks(run), on_clips)
+                    done = self._carried_out(run, callbacks(run), progress=progress)
                 yield done
 
     def prepared(self, suite: Suite, variant: str, *, seed: int, num_workers: int) -> Variant:
@@ -186,11 +187,12 @@ class Grid:
             num_workers=num_workers,
         )
 
-    def _carried_out(self, run: Run, callbacks: Sequence[Any], on_clips: Callable[[int], None]) -> RunResult:
+    def _carried_out(self, run: Run, callbacks: Sequence[Any], *, progress: bool) -> RunResult:
         start = time.monotonic()
         measured, error, trace = None, None, None
         try:
-            measured = self._measured(run, callbacks, on_clips)
+            variant = self.prepared(self.suite, run.variant, seed=run.seed, num_workers=self.num_workers)
+            measured = run_variant(variant, seed=run.seed, folder=self.out, callbacks=callbacks, progress=progress)
         except DiskFullError:  # no fault of the variant
             raise
         except Exception as problem:
@@ -200,10 +202,6 @@ class Grid:
         top1 = {} if measured is None else {"top1": result.top1}
         write_json(self.path(run), {**asdict(result), **about, **top1})
         return result
-
-    def _measured(self, run: Run, callbacks: Sequence[Any], on_clips: Callable[[int], None]) -> Measured:
-        prepared = self.prepared(self.suite, run.variant, seed=run.seed, num_workers=self.num_workers)
-        return run_variant(prepared, seed=run.seed, folder=self.out, callbacks=callbacks, on_clips=on_clips)
 
     def _key(self, variant: str, seed: int, videos: str) -> str:
         settings = self.suite.settings(variant)

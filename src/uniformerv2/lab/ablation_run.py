@@ -14,7 +14,7 @@ Letters: B clips of a batch, S cached blocks, T' time steps, N tokens a step, C 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from uniformerv2.autotrain.choose import default_dropout, default_rates
 from uniformerv2.autotrain.run import MAX_FAILED, augmentation_of, make_trainer
+from uniformerv2.core.console import Progress
 from uniformerv2.core.devices import best_device
 from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import TrainAugmentation
@@ -42,6 +43,7 @@ from uniformerv2.training.feature_key import FeatureSettings
 from uniformerv2.training.frozen import CachedDataModule, TokenClassifier
 from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.optim import Optimization
+from uniformerv2.training.progress import TrainProgress
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
@@ -184,7 +186,7 @@ def run_variant(
     seed: int,
     folder: Path,
     callbacks: Sequence[lightning.Callback] = (),
-    on_clips: Callable[[int], None] = lambda count: None,
+    progress: bool = False,
 ) -> Measured:
     """Fill the cache if there is one, train, measure.
 
@@ -192,22 +194,23 @@ def run_variant(
         variant: From ``prepare``.
         seed: Decides dropout and stochastic depth.
         folder: Where Lightning may write.
-        callbacks: For instance to show how far it is.
-        on_clips: Told for how many more clips the tokens are there.
+        callbacks: For Lightning.
+        progress: Show on stderr how far it is.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
         SystemExit: Another signal.
     """
     if variant.source is not None and isinstance(variant.data, CachedDataModule):
-        variant.data.fill_cache(variant.source, on_clips=on_clips)
+        with Progress("cache features", variant.data.num_clips, is_quiet=not progress) as bar:
+            variant.data.fill_cache(variant.source, on_clips=bar.advance)
     lightning.seed_everything(seed, verbose=False)
     trainer = make_trainer(
         folder,
         epochs=variant.settings.epochs,
         precision=variant.precision,
         device=best_device(),
-        callbacks=callbacks,
+        callbacks=[*([TrainProgress("val_top1")] if progress else []), *callbacks],
         limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,

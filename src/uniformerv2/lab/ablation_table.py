@@ -9,11 +9,9 @@ Letters: R resamples, S seeds of a variant, G sources, M validation samples.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uniformerv2.core.files import write_text
+from uniformerv2.data.list_files import csv_text
 from uniformerv2.evaluation.figure_style import BLUE, MUTED, RED, FigureFolder, new_axes
 from uniformerv2.lab.benchmark.render import TextTable
 
@@ -168,15 +167,12 @@ def write_results(
         The Markdown file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, [item.name for item in fields(VariantRow)], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: "" if value != value else value for name, value in asdict(row).items()})
+    cells = [["" if value != value else value for value in astuple(row)] for row in rows]
+    table = csv_text([item.name for item in fields(VariantRow)], cells)
     FigureFolder(folder).save("results", draw_variants, rows, hits, chance)
     found = markdown(rows, control=control, chance=chance)
     page = f"# {title}\n\n{about}\n\n{found}\n![top-1 of each variant](results.svg)\n"
-    for suffix, text in (("csv", table.getvalue()), ("md", page)):
+    for suffix, text in (("csv", table), ("md", page)):
         write_text(folder / f"results.{suffix}", text)
     return folder / "results.md"
 

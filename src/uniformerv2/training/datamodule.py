@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from uniformerv2.core.optional import require
+import lightning.pytorch as lightning
+
 from uniformerv2.data.annotations import VideoRecord, class_names, read_records
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset, balanced_weights
@@ -23,11 +23,6 @@ from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.splits import Split, by_split, check_labelled
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.media.decoding import Decoder
-
-if TYPE_CHECKING:
-    import lightning.pytorch as lightning
-else:
-    lightning = require("lightning.pytorch", extra="train")
 
 __all__ = ["VideoDataModule"]
 

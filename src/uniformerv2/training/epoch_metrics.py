@@ -8,22 +8,13 @@ Letters of this file: B videos of a batch, K classes, M videos of the whole set.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import lightning.pytorch as lightning
 import torch
+import torchmetrics
 from torch import Tensor
 from torch.nn import functional as F
-
-from uniformerv2.core.optional import require
-
-if TYPE_CHECKING:
-    import torchmetrics
-else:
-    torchmetrics = require("torchmetrics", extra="train")
-if TYPE_CHECKING:
-    import lightning.pytorch as lightning
-else:
-    lightning = require("lightning.pytorch", extra="train")
 
 __all__ = ["EpochLoss", "MultiLabelMetrics", "SingleLabelMetrics"]
 

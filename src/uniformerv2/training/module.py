@@ -9,14 +9,14 @@ import math
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
+import lightning.pytorch as lightning
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import BatchMixing
 from uniformerv2.data.dataset import VideoBatch, VideoDataset
 from uniformerv2.data.labels import check_names, check_saved_names
@@ -28,11 +28,6 @@ from uniformerv2.training.optim import Optimization, parameter_groups, regroup
 from uniformerv2.zoo.checkpoint import load_model
 from uniformerv2.zoo.files import naming, read_checkpoint
 from uniformerv2.zoo.runs import SAVED_NAMES, SAVED_NETWORK, SAVED_SETTINGS, is_of_training, network_of_training
-
-if TYPE_CHECKING:
-    import lightning.pytorch as lightning
-else:
-    lightning = require("lightning.pytorch", extra="train")
 
 __all__ = ["LossName", "NonFiniteLossError", "VideoClassifier"]
 

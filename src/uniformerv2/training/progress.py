@@ -5,19 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import lightning.pytorch as lightning
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from uniformerv2.core.console import EVERY_SECONDS, Ticker, WordsColumn, can_draw, make_console
 from uniformerv2.core.messages import duration, time_left
-from uniformerv2.core.optional import require
 from uniformerv2.training.epoch_metrics import EpochLoss
-
-if TYPE_CHECKING:
-    import lightning.pytorch as lightning
-else:
-    lightning = require("lightning.pytorch", extra="train")
 
 __all__ = ["TimeLeft", "TrainProgress"]
 

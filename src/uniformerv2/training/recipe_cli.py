@@ -1,4 +1,4 @@
-"""LightningCLI for recipes: what ``uniformerv2 fit`` and ``validate`` run.
+"""LightningCLI for recipes: what ``uniformerv2 fit`` and ``validate`` run, and the network of their ``model`` section.
 
 run_recipe("fit", ["--config", "recipe.yaml", "--data.train", "train.csv", "--data.val", "val.csv"])
 """
@@ -9,29 +9,27 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from uniformerv2.core.devices import best_device
 from uniformerv2.core.messages import UsageError
-from uniformerv2.core.optional import require
+from uniformerv2.model.config import UniFormerV2Config
 from uniformerv2.model.precision import computes_bf16
-from uniformerv2.training.build import build_classifier, whole_network
+from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.epoch_metrics import EpochLoss
+from uniformerv2.training.module import VideoClassifier
 from uniformerv2.training.resume import ExactResume, HoldFolder, LastCheckpoint, WholeFileIO
-from uniformerv2.zoo.checkpoint import save_model
+from uniformerv2.zoo.checkpoint import load_model, save_model
+from uniformerv2.zoo.runs import random_network
 
-if TYPE_CHECKING:
-    from lightning.pytorch.cli import LightningCLI
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-    rank_zero_only: Any  # knows the number of this process
-else:
-    rank_zero_only = require("lightning.pytorch.utilities.rank_zero", extra="train").rank_zero_only
-    SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
-    LightningCLI = require("lightning.pytorch.cli", extra="train").LightningCLI
-
-__all__ = ["RecipeCLI", "check_untaken", "run_recipe"]
+__all__ = ["RecipeCLI", "ShardedVideoClassifier", "build_classifier", "build_network", "run_recipe", "whole_network"]
 
 USED_FOR: Final = {
     "fit": "Train by a recipe or a configuration file.",
@@ -70,7 +68,7 @@ class RecipeCLI(LightningCLI):
         if self.subcommand == "validate":
             measure_as_it_is(settings)
         root = Path(settings.trainer.default_root_dir or ".")
-        if self.subcommand == "fit" and not rank_zero_only.rank:  # one looks: two would see each other
+        if self.subcommand == "fit" and not getattr(rank_zero_only, "rank", 0):  # one looks: two would see each other
             HoldFolder(root / "checkpoints").refuse_held()
         if self.subcommand == "fit" and settings.ckpt_path is None:
             check_untaken(root)
@@ -171,3 +169,94 @@ def check_untaken(root: Path) -> None:
 def default_precision() -> str:
     """bfloat16 autocast where the hardware computes it, full precision elsewhere."""
     return "bf16-mixed" if computes_bf16(best_device()) else "32-true"
+
+
+class ShardedVideoClassifier(VideoClassifier):
+    """A ``VideoClassifier`` for ``ModelParallelStrategy``; a class of its own because Lightning warns of this hook."""
+
+    def configure_model(self) -> None:
+        """Shard the network over the data-parallel processes, once: each UniBlock is a unit, and one more is the rest.
+
+        Only the parameters of the unit at work are whole; the others lie in parts on the processes.
+
+        Raises:
+            ValueError: Another strategy.
+        """
+        if self.device_mesh is None:
+            raise ValueError("sharded=True needs trainer.strategy: ModelParallelStrategy, which says over what.")
+        if not isinstance(self.network, FSDPModule):
+            units = (*self.network.blocks, *self.network.fusion.stages, self.network)
+            for unit in units:
+                fully_shard(unit, mesh=self.device_mesh["data_parallel"])
+
+
+def build_classifier(
+    network: UniFormerV2Config | None = None,
+    *,
+    weights: str | None = None,
+    head_map: str | None = None,
+    new_head: bool = False,
+    freeze_backbone: bool = False,
+    sharded: bool = False,
+    **training: Any,
+) -> VideoClassifier:
+    """What a recipe's ``model`` section says.
+
+    Args:
+        network: The architecture; None takes that of the weights.
+        weights: What training starts from: all that ``load_model`` takes, or the image tower of CLIP, to which the
+            the video blocks are added at random. None is random altogether.
+        head_map: Rows of the weights' head to keep, such as "kinetics710_to_kinetics400".
+        new_head: Replace the weights' head by a random one of ``network.num_classes`` rows.
+        freeze_backbone: The backbone does not learn.
+        sharded: For Lightning's ``ModelParallelStrategy``: shard the parameters over the processes (FSDP2).
+        **training: What ``VideoClassifier`` takes beside the network.
+
+    Returns:
+        The classifier, in training mode.
+
+    Raises:
+        ValueError: Neither a network nor weights, or arguments that contradict each other.
+    """
+    built = build_network(network, weights=weights, head_map=head_map, new_head=new_head)
+    if freeze_backbone:
+        built.freeze_backbone()
+    if sharded:
+        return ShardedVideoClassifier(built, **training)
+    return VideoClassifier(built, **training)
+
+
+def build_network(
+    network: UniFormerV2Config | None, *, weights: str | None, head_map: str | None = None, new_head: bool = False
+) -> UniFormerV2:
+    """The first arguments of ``build_classifier`` -> the network.
+
+    Raises:
+        ValueError: As ``build_classifier``.
+    """
+    if weights is None:
+        if network is None:
+            raise ValueError("Give the network's architecture, or weights that bring one.")
+        if head_map is not None or new_head:
+            raise ValueError("head_map and new_head are about the head of weights, and none are given.")
+        return random_network(network)
+    fields = {} if network is None else network.to_dict()
+    num_classes = fields.pop("num_classes", None)
+    return load_model(weights, num_classes=num_classes, head_map=head_map, new_head=new_head, **fields)
+
+
+def whole_network(network: UniFormerV2) -> UniFormerV2:
+    """The network itself, or where it is sharded a whole copy on the CPU; to be called in every process.
+
+    Args:
+        network: Sharded or not.
+
+    Returns:
+        In process 0 a network to be saved; in the others, of a sharded one, a copy without meaning.
+    """
+    if not isinstance(network, FSDPModule):
+        return network
+    state = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    whole = random_network(network.config, network.info)
+    whole.load_state_dict(state, strict=bool(state))  # gathered in process 0 alone
+    return whole

@@ -16,25 +16,18 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import lightning.pytorch as lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.distributed.checkpoint.stateful import Stateful
 
 from uniformerv2.core.files import DiskFullError, check_room, lock_folder, refuse_held, remove_leftovers, write_whole
-from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
 from uniformerv2.zoo.files import read_checkpoint
-
-if TYPE_CHECKING:
-    import lightning.pytorch as lightning
-    from lightning.pytorch.plugins.io import TorchCheckpointIO
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-else:
-    lightning = require("lightning.pytorch", extra="train")
-    SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
-    TorchCheckpointIO = require("lightning.pytorch.plugins.io", extra="train").TorchCheckpointIO
 
 __all__ = [
     "NUM_CHECKPOINTS",

@@ -9,19 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import lightning.pytorch as lightning
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from uniformerv2.core.files import NO_ROOM, DiskFullError
-from uniformerv2.core.optional import require
 from uniformerv2.data.loader import WorkerDiedError
 from uniformerv2.training.resume import CheckpointWriteError, can_resume_from
-
-if TYPE_CHECKING:
-    import lightning.pytorch as lightning
-    from lightning.pytorch.utilities.exceptions import SIGTERMException
-else:
-    lightning = require("lightning.pytorch", extra="train")
-    SIGTERMException = require("lightning.pytorch.utilities.exceptions", extra="train").SIGTERMException
 
 __all__ = ["StopCleanly", "TrainingStoppedError", "stopping_at_once"]
 

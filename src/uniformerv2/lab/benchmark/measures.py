@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -84,28 +84,6 @@ class BenchmarkReport:
     machine: Mapping[str, Any]
     versions: Mapping[str, str]
 
-    @classmethod
-    def of_now(
-        cls,
-        benchmark: str,
-        rows: Sequence[dict[str, Any]],
-        *,
-        settings: Mapping[str, Any],
-        absent: Mapping[str, str],
-        device: torch.device | str,
-        load: float,
-    ) -> Self:
-        """With date, machine and versions; ``load`` is what ``load_average`` said before the measurement."""
-        return cls(
-            benchmark=benchmark,
-            rows=tuple(rows),
-            settings=dict(settings),
-            absent=dict(absent),
-            date=datetime.now(UTC).date().isoformat(),
-            machine={**machine_of(torch.device(device)), "load_before": round(load, 1)},
-            versions=versions(),
-        )
-
     def write(self, path: Path) -> None:
         """As JSON, whole or not at all."""
         write_text(path, json.dumps(asdict(self), indent=1) + "\n")
@@ -146,8 +124,14 @@ def measure(benchmark: str, **options: Any) -> BenchmarkReport:
         torch.set_num_threads(given.threads)
     load = load_average()
     rows, absent = MEASURES[benchmark](given)
-    return BenchmarkReport.of_now(
-        benchmark, rows, settings=_settings(options), absent=absent, device=given.device, load=load
+    return BenchmarkReport(
+        benchmark=benchmark,
+        rows=tuple(rows),
+        settings=_settings(options),
+        absent=absent,
+        date=datetime.now(UTC).date().isoformat(),
+        machine={**machine_of(torch.device(given.device)), "load_before": round(load, 1)},
+        versions=versions(),
     )
 
 
