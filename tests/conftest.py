@@ -50,6 +50,6 @@ def blank_figures() -> Generator[None]:
     from uniformerv2.evaluation.figure_style import Drawing
 
     with pytest.MonkeyPatch.context() as patched:
-        save = "uniformerv2.evaluation.figure_style.FigureFolder.save"
+        save = "uniformerv2.evaluation.report.save_figure"
         patched.setattr(save, lambda folder, name, draw, *arguments: Drawing("0 0 1 1", ""))
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import chain
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from uniformerv2 import UniFormerV2, UniFormerV2Config, arm
-from uniformerv2.training.optim import Optimization, learning_rate, parameter_groups, rate_scales
+from uniformerv2.training.optim import Optimization, parameter_groups, rate_scales
 from uniformerv2.zoo.convert import convert
 
 
@@ -60,16 +61,16 @@ def test_published_rates(shared, recipe):
 
 
 def test_rate_ends_and_stays():
-    of = {"highest": 1.0, "start": 0.1, "end": 0.2, "warmup_epochs": 2, "num_epochs": 10}
-    assert learning_rate(0, **of) == 0.1
-    assert learning_rate(2, **of) == 1.0
-    assert learning_rate(10, **of) == learning_rate(11.5, **of) == 0.2
-    assert learning_rate(0, **{**of, "warmup_epochs": 0}) == 1.0
+    of = Optimization(learning_rate=1.0, warmup_start_rate=0.1, end_rate=0.2, warmup_epochs=2)
+    assert of.rate(0, 10) == 0.1
+    assert of.rate(2, 10) == 1.0
+    assert of.rate(10, 10) == of.rate(11.5, 10) == 0.2
+    assert replace(of, warmup_epochs=0).rate(0, 10) == 1.0
 
 
 def test_rate_of_a_training_shorter_than_its_warm_up():
-    of = {"highest": 1.0, "start": 0.0, "end": 0.0, "warmup_epochs": 5, "num_epochs": 2}
-    assert [learning_rate(epoch, **of) for epoch in (0, 1, 2)] == [0.0, 0.2, 0.4]
+    of = Optimization(learning_rate=1.0, warmup_start_rate=0.0, end_rate=0.0, warmup_epochs=5)
+    assert [of.rate(epoch, 2) for epoch in (0, 1, 2)] == [0.0, 0.2, 0.4]
 
 
 def test_decay_is_the_published():

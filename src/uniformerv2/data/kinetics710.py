@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -141,8 +141,9 @@ def build_kinetics710(
     for source, splits in lists.items():
         if not splits["val"]:
             raise ValueError(f"{source} has no val list among its files: leaks into it would go unseen. Add it.")
-    kept, removed = _sort_out(lists)
-    val = list(_each_once((source, clip) for source in _SPACES for clip in lists[source]["val"]))
+    tested = {clip.youtube_id for splits in lists.values() for name in ("val", "test") for clip in splits[name]}
+    kept, removed = _sort_out(lists, "train", leaked=tested)
+    val, _ = _sort_out(lists, "val")
     report = _report(lists, kept, removed, len(val))
 
     folder = Path(out)
@@ -196,18 +197,17 @@ def _csv_files(source: str, paths: str | Path | Sequence[str | Path]) -> list[Pa
 
 
 def _sort_out(
-    lists: Mapping[str, Mapping[str, list[KineticsClip]]],
+    lists: Mapping[str, Mapping[str, list[KineticsClip]]], split: str, *, leaked: Collection[str] = ()
 ) -> tuple[list[tuple[str, KineticsClip]], list[tuple[str, KineticsClip, str]]]:
-    """The training clips that stay, and the others with the reason; in the order of the sets and lines."""
-    tested = {clip.youtube_id for splits in lists.values() for name in ("val", "test") for clip in splits[name]}
+    """The clips of a split that stay, and the others with the reason; in the order of the sets and lines."""
     owner: dict[str, str] = {}
     kept: list[tuple[str, KineticsClip]] = []
     removed: list[tuple[str, KineticsClip, str]] = []
     for source in _SPACES:
         seen: set[tuple[str, int, int]] = set()
-        for clip in lists[source]["train"]:
+        for clip in lists[source][split]:
             key = (clip.youtube_id, clip.start, clip.end)
-            if clip.youtube_id in tested:
+            if clip.youtube_id in leaked:
                 removed.append((source, clip, "leaked"))
             elif owner.setdefault(clip.youtube_id, source) != source:
                 removed.append((source, clip, "repeated"))
@@ -217,16 +217,6 @@ def _sort_out(
                 seen.add(key)
                 kept.append((source, clip))
     return kept, removed
-
-
-def _each_once(clips: Iterable[tuple[str, KineticsClip]]) -> Iterator[tuple[str, KineticsClip]]:
-    owner: dict[str, str] = {}
-    seen: set[tuple[str, int, int]] = set()
-    for source, clip in clips:
-        key = (clip.youtube_id, clip.start, clip.end)
-        if owner.setdefault(clip.youtube_id, source) == source and key not in seen:
-            seen.add(key)
-            yield source, clip
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""How all figures look (reports, ablations, benchmarks), and the files of a report's figures.
+"""How all figures look (reports, ablations, benchmarks), and how one is written to files and into a page.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart. In the SVG inside a page, the page's own colours
 (light or dark) replace them.
@@ -22,15 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GREEN", "INK", "MUTED", "RED", "Drawing", "FigureFolder", "figure_style", "new_axes"]
+__all__ = ["BLUE", "GREEN", "INK", "MUTED", "RED", "SUFFIXES", "Drawing", "figure_style", "new_axes", "save_figure"]
 
-_NAMES: Final = (
-    *("training_loss", "training_validation", "training_rate", "calibration", "views", "duration"),
-    *(f"{name}{run}" for name in ("confusion", "confusion_worst") for run in ("", "_before", "_after")),
-)
-"""All figures that a report may have."""
-
-_SUFFIXES: Final = ("png", "svg")
+SUFFIXES: Final = ("png", "svg")
 
 INK, MUTED, LINE, PAPER = "#1b1f24", "#5c6670", "#d3d9df", "#fefefe"
 BLUE, GREEN, RED = "#0072b2", "#009e73", "#d55e00"
@@ -119,46 +113,26 @@ class Drawing:
     body: str
 
 
-@dataclass(frozen=True)
-class FigureFolder:
-    """Where the figures of a report are written.
+def save_figure(folder: Path, name: str, draw: Callable[..., Figure], *arguments: Any) -> Drawing:
+    """Draw, and write ``name.svg`` and ``name.png``.
 
-    Attributes:
-        path: Is there.
+    Args:
+        folder: Is there.
+        name: Without suffix; the ids inside the SVG start with it.
+        draw: Makes the figure; called in the common style.
+        *arguments: For ``draw``.
     """
-
-    path: Path
-
-    def clear(self) -> None:
-        """Remove the figures of an older report, which may have had more of them."""
-        for name in _NAMES:
-            for suffix in _SUFFIXES:
-                (self.path / f"{name}.{suffix}").unlink(missing_ok=True)
-
-    def is_alone(self) -> bool:
-        """Whether the folder is there, with nothing in it but figures of a report."""
-        own = {f"{name}.{suffix}" for name in _NAMES for suffix in _SUFFIXES}
-        return self.path.is_dir() and own.issuperset(entry.name for entry in self.path.iterdir())
-
-    def save(self, name: str, draw: Callable[..., Figure], *arguments: Any) -> Drawing:
-        """Draw, and write ``name.svg`` and ``name.png``.
-
-        Args:
-            name: Without suffix; the ids inside the SVG start with it.
-            draw: Makes the figure; called in the common style.
-            *arguments: For ``draw``.
-        """
-        files: dict[str, bytes] = {}
-        with figure_style(name):
-            figure = draw(*arguments)
-            for suffix in _SUFFIXES:
-                drawn = BytesIO()
-                metadata = dict.fromkeys(("Date", "Creator", "Format", "Type")) if suffix == "svg" else None
-                figure.savefig(drawn, format=suffix, metadata=metadata)
-                files[suffix] = drawn.getvalue()
-        for suffix, content in files.items():
-            write_bytes(self.path / f"{name}.{suffix}", content)
-        return _for_page(files["svg"].decode(), name)
+    files: dict[str, bytes] = {}
+    with figure_style(name):
+        figure = draw(*arguments)
+        for suffix in SUFFIXES:
+            drawn = BytesIO()
+            metadata = dict.fromkeys(("Date", "Creator", "Format", "Type")) if suffix == "svg" else None
+            figure.savefig(drawn, format=suffix, metadata=metadata)
+            files[suffix] = drawn.getvalue()
+    for suffix, content in files.items():
+        write_bytes(folder / f"{name}.{suffix}", content)
+    return _for_page(files["svg"].decode(), name)
 
 
 def _for_page(svg: str, name: str) -> Drawing:

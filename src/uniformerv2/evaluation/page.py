@@ -13,13 +13,22 @@ from uniformerv2.core.files import write_bytes
 from uniformerv2.core.messages import duration
 from uniformerv2.core.optional import require
 from uniformerv2.evaluation import figures
-from uniformerv2.evaluation.figure_style import FigureFolder
+from uniformerv2.evaluation.figure_style import SUFFIXES
 
 __all__ = ["check_report_folder", "facts_of", "figure_folder", "write_page"]
 
 PACKAGE: Final = "uniformerv2"
 PAGE: Final = "report.html"
 FIGURES: Final = "figures"
+OURS: Final = frozenset(
+    f"{name}.{suffix}"
+    for name in (
+        *("training_loss", "training_validation", "training_rate", "calibration", "views", "duration"),
+        *(f"{name}{run}" for name in ("confusion", "confusion_worst") for run in ("", "_before", "_after")),
+    )
+    for suffix in SUFFIXES
+)
+"""All figures that a report may have."""
 
 MARK: Final = b'<meta name="generator" content="uniformerv2">'
 """Stands in the template: our own pages are recognised by it."""
@@ -56,7 +65,7 @@ def check_report_folder(folder: str | Path) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; a report needs a folder: give another one.")
     others = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    is_begun = others == {FIGURES} and FigureFolder(folder / FIGURES).is_alone()
+    is_begun = others == {FIGURES} and _has_only_ours(folder / FIGURES)
     if others and not is_begun and not _is_report(folder / PAGE):
         raise ValueError(
             f"{folder} holds something else than a report: give a folder that is empty or not there yet. Nothing in it "
@@ -78,11 +87,12 @@ def facts_of(when: datetime, *, processor: str | None = None, seconds: float | N
     return facts | ({"Duration": duration(seconds)} if seconds is not None else {})
 
 
-def figure_folder(folder: str | Path) -> FigureFolder:
-    """Where the figures of a new report go; those of an older one are removed."""
-    drawings = FigureFolder(Path(folder) / FIGURES)
-    drawings.path.mkdir(parents=True, exist_ok=True)
-    drawings.clear()
+def figure_folder(folder: str | Path) -> Path:
+    """Where the figures of a new report go; those of an older one, which may have had more of them, are removed."""
+    drawings = Path(folder) / FIGURES
+    drawings.mkdir(parents=True, exist_ok=True)
+    for name in OURS:
+        (drawings / name).unlink(missing_ok=True)
     return drawings
 
 
@@ -102,6 +112,10 @@ def write_page(folder: str | Path, template: str, names: Sequence[str], context:
     path = Path(folder) / PAGE
     write_bytes(path, html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
     return path
+
+
+def _has_only_ours(drawings: Path) -> bool:
+    return drawings.is_dir() and OURS.issuperset(entry.name for entry in drawings.iterdir())
 
 
 def _is_report(path: Path) -> bool:

@@ -34,7 +34,7 @@ from uniformerv2.evaluation.breakdown import (
 )
 from uniformerv2.evaluation.comparison import compare, in_words
 from uniformerv2.evaluation.curves import read_curves
-from uniformerv2.evaluation.figure_style import FigureFolder
+from uniformerv2.evaluation.figure_style import save_figure
 from uniformerv2.evaluation.gallery import FrameStrips, changed_videos, every_video
 from uniformerv2.evaluation.page import figure_folder, write_page
 from uniformerv2.evaluation.scores import Evaluation, views_in_words
@@ -203,13 +203,13 @@ def _goodness(result: ClassResult) -> float:
     return math.inf if math.isnan(value) else value
 
 
-def _drawn(drawings: FigureFolder, name: str, draw: Any, values: Sequence[Any], *more: Any) -> dict[str, Any] | None:
+def _drawn(drawings: Path, name: str, draw: Any, values: Sequence[Any], *more: Any) -> dict[str, Any] | None:
     """A figure and the numbers that it shows; None without numbers."""
-    return {"values": values, "drawing": drawings.save(name, draw, values, *more)} if values else None
+    return {"values": values, "drawing": save_figure(drawings, name, draw, values, *more)} if values else None
 
 
 def _training(
-    logs: Sequence[str | Path], num_classes: int, kept_epoch: int | None, drawings: FigureFolder
+    logs: Sequence[str | Path], num_classes: int, kept_epoch: int | None, drawings: Path
 ) -> list[dict[str, Any]]:
     """The panels that the log has curves for."""
     curves = dict(read_curves([Path(log) for log in logs]))
@@ -219,7 +219,7 @@ def _training(
         curves.pop("val_top5", None)
     return [
         {
-            "drawing": drawings.save(f"training_{name}", figures.draw_curves, name, curves, kept_epoch),
+            "drawing": save_figure(drawings, f"training_{name}", figures.draw_curves, name, curves, kept_epoch),
             "title": title,
             "last": {known: curves[known][1][-1] for known in shown if known in curves},
         }
@@ -228,7 +228,7 @@ def _training(
     ]
 
 
-def _broken_down(evaluation: Evaluation, drawings: FigureFolder) -> dict[str, Any]:
+def _broken_down(evaluation: Evaluation, drawings: Path) -> dict[str, Any]:
     """By pair of classes, by confidence, by number of views and by duration, with the figures."""
     measure = "highest score is a label" if evaluation.is_multi_label else "top-1"
     of = "decisions" if evaluation.is_multi_label else "videos"
@@ -242,7 +242,7 @@ def _broken_down(evaluation: Evaluation, drawings: FigureFolder) -> dict[str, An
     }
 
 
-def _confusion(evaluation: Evaluation, drawings: FigureFolder, suffix: str = "") -> dict[str, Any] | None:
+def _confusion(evaluation: Evaluation, drawings: Path, suffix: str = "") -> dict[str, Any] | None:
     """The matrix, its worst part enlarged where there are many classes, and the worst pairs."""
     counts = confusion_counts(evaluation)
     if evaluation.is_multi_label or len(counts) < 2 or not counts.sum():
@@ -253,7 +253,9 @@ def _confusion(evaluation: Evaluation, drawings: FigureFolder, suffix: str = "")
     def draw(name: str, chosen: Sequence[int]) -> Any:
         shown = [names[index] for index in chosen]
         part = counts[np.ix_(chosen, chosen)]
-        return drawings.save(f"{name}_{suffix}".rstrip("_"), figures.draw_confusion, part, shown, totals[list(chosen)])
+        return save_figure(
+            drawings, f"{name}_{suffix}".rstrip("_"), figures.draw_confusion, part, shown, totals[list(chosen)]
+        )
 
     is_small = len(order) <= figures.LABELLED
     worst = [] if is_small else classes_of_worst_pairs(pairs, order)

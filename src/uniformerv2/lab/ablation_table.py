@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from uniformerv2.core.files import write_text
 from uniformerv2.data.list_files import csv_text
-from uniformerv2.evaluation.figure_style import BLUE, MUTED, RED, FigureFolder, new_axes
+from uniformerv2.evaluation.figure_style import BLUE, MUTED, RED, new_axes, save_figure
 from uniformerv2.lab.benchmark.render import TextTable
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def write_results(
     folder.mkdir(parents=True, exist_ok=True)
     cells = [["" if value != value else value for value in astuple(row)] for row in rows]
     table = csv_text([item.name for item in fields(VariantRow)], cells)
-    FigureFolder(folder).save("results", draw_variants, rows, hits, chance)
+    save_figure(folder, "results", draw_variants, rows, hits, chance)
     found = markdown(rows, control=control, chance=chance)
     page = f"# {title}\n\n{about}\n\n{found}\n![top-1 of each variant](results.svg)\n"
     for suffix, text in (("csv", table), ("md", page)):

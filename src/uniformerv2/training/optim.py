@@ -21,7 +21,7 @@ from torch import nn
 
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["Optimization", "learning_rate", "parameter_groups", "rate_scales", "regroup"]
+__all__ = ["Optimization", "parameter_groups", "rate_scales", "regroup"]
 
 CLASS_TOKEN = "embedding.prefix_tokens"
 """One-dimensional in the published code, where it belongs to one token; here [P, C]."""
@@ -82,51 +82,25 @@ class Optimization:
         return 1.0 if self.batch_size is None else global_batch_size / self.batch_size
 
     def rate(self, epoch: float, num_epochs: float) -> float:
-        """The published rate at a fractional epoch, before ``batch_factor``.
+        """The published rate at a fractional epoch, before ``batch_factor``: linear warm-up, then half a cosine.
+
+        ::
+
+            learning_rate            .--.
+                                   /      `.
+            warmup_start_rate    /           `-.__   end_rate, also after it
+                                0  warmup_epochs  num_epochs
 
         Args:
             epoch: Epochs done, for instance 2.5 in the middle of the third.
             num_epochs: Epochs of the whole training.
         """
-        return learning_rate(
-            epoch,
-            highest=self.learning_rate,
-            start=self.warmup_start_rate,
-            end=self.end_rate,
-            warmup_epochs=self.warmup_epochs,
-            num_epochs=num_epochs,
-        )
-
-
-def learning_rate(
-    epoch: float, *, highest: float, start: float, end: float, warmup_epochs: float, num_epochs: float
-) -> float:
-    """Linear warm-up, then half a cosine.
-
-    ::
-
-        highest       .--.
-                    /      `.
-        start     /           `-.__   end
-                  0  warmup       num_epochs
-
-    Args:
-        epoch: Epochs done, with their fraction.
-        highest: Rate at the end of the warm-up.
-        start: Rate at epoch 0; not used where ``warmup_epochs`` is 0.
-        end: Rate at ``num_epochs`` and after it.
-        warmup_epochs: May be 0.
-        num_epochs: Epochs of the whole training.
-
-    Returns:
-        The rate.
-    """
-    if epoch < warmup_epochs:
-        return start + (highest - start) * epoch / warmup_epochs
-    if epoch >= num_epochs:
-        return end
-    progress = (epoch - warmup_epochs) / (num_epochs - warmup_epochs)
-    return end + (highest - end) * (math.cos(math.pi * progress) + 1) / 2
+        if epoch < self.warmup_epochs:
+            return self.warmup_start_rate + (self.learning_rate - self.warmup_start_rate) * epoch / self.warmup_epochs
+        if epoch >= num_epochs:
+            return self.end_rate
+        progress = (epoch - self.warmup_epochs) / (num_epochs - self.warmup_epochs)
+        return self.end_rate + (self.learning_rate - self.end_rate) * (math.cos(math.pi * progress) + 1) / 2
 
 
 def parameter_groups(network: UniFormerV2, optimization: Optimization) -> list[dict[str, Any]]:
