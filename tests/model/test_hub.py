@@ -13,8 +13,7 @@ from tests.model.flaky_server import BODY, DIGEST, NO_ONE, Server, place_hub
 from uniformerv2 import arm
 from uniformerv2.core.limits import set_limits
 from uniformerv2.zoo.download import DownloadError
-from uniformerv2.zoo.hub import cached_from_hub, fetch_from_hub
-from uniformerv2.zoo.timm_weights import TimmWeights
+from uniformerv2.zoo.hub import TimmWeights, cached_from_hub, fetch_from_hub
 
 VIT = "test_vit.r160_in1k"
 

@@ -18,8 +18,7 @@ from uniformerv2.zoo.arming import arm
 from uniformerv2.zoo.cards import model_card
 from uniformerv2.zoo.checkpoint import create_model, load_model
 from uniformerv2.zoo.download import cached_path
-from uniformerv2.zoo.hub import cached_from_hub
-from uniformerv2.zoo.timm_weights import TimmWeights
+from uniformerv2.zoo.hub import TimmWeights, cached_from_hub
 
 __all__ = ["arm_image_vit", "check_backbone", "load_video_network", "weights_to_fetch"]
 

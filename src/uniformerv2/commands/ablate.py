@@ -178,13 +178,13 @@ def _carry_out(grid: Grid) -> list[RunResult]:
 
 
 def _write(grid: Grid, results: Sequence[RunResult], *, task: str) -> tuple[list[VariantRow], Path]:
-    from uniformerv2.lab.ablation_table import VariantHits, tabulate, write_results
+    from uniformerv2.lab.ablation_table import tabulate, write_results
     from uniformerv2.lab.ablation_task import source_of
 
-    hits = [
-        VariantHits(name, [one.measured.hits for one in results if one.variant == name and one.measured is not None])
+    hits = {
+        name: [one.measured.hits for one in results if one.variant == name and one.measured is not None]
         for name in grid.variants
-    ]
+    }
     sources = [source_of(record) for record in grid.splits.val]
     control = grid.suite.control
     rows = tabulate(hits, sources=sources, control=control)

@@ -10,7 +10,7 @@ Letters: R resamples, S seeds of a variant, G sources, M validation samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,23 +26,14 @@ from uniformerv2.lab.benchmark.render import TextTable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["VariantHits", "VariantRow", "draw_variants", "markdown", "tabulate", "write_results"]
+__all__ = ["Hits", "VariantRow", "draw_variants", "markdown", "tabulate", "write_results"]
 
 NUM_RESAMPLES: Final = 10_000
 PERCENTILES: Final = (2.5, 97.5)
 
 
-@dataclass(frozen=True)
-class VariantHits:
-    """A variant and its runs.
-
-    Attributes:
-        name: Its name.
-        hits: For each seed, whether each validation sample was a hit, [S, M]; no seed where every run failed.
-    """
-
-    name: str
-    hits: Sequence[Sequence[bool]]
+Hits = Mapping[str, Sequence[Sequence[bool]]]
+"""Name of a variant -> of each seed, whether each validation sample was a hit, [S, M]; none where every run failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +64,7 @@ class VariantRow:
 
 
 def tabulate(
-    variants: Sequence[VariantHits], *, sources: Sequence[str], control: str, num_resamples: int = NUM_RESAMPLES
+    variants: Hits, *, sources: Sequence[str], control: str, num_resamples: int = NUM_RESAMPLES
 ) -> list[VariantRow]:
     """Means, spreads and intervals.
 
@@ -86,20 +77,16 @@ def tabulate(
     Raises:
         ValueError: A run has another number of samples than there are sources.
     """
-    for variant in variants:
-        if wrong := [len(hits) for hits in variant.hits if len(hits) != len(sources)]:
-            raise ValueError(f"'{variant.name}' has {wrong[0]} samples, but there are {len(sources)}.")
+    for name, seeds in variants.items():
+        if wrong := [len(hits) for hits in seeds if len(hits) != len(sources)]:
+            raise ValueError(f"'{name}' has {wrong[0]} samples, but there are {len(sources)}.")
     numbers = np.unique(np.asarray(sources), return_inverse=True)[1]
     sizes = np.bincount(numbers).astype(np.float64)
     rng = np.random.default_rng(0)
     drawn = rng.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=num_resamples).astype(np.float64)
-    resampled = {
-        variant.name: _resampled(np.asarray(variant.hits, np.float64), numbers, sizes, drawn, rng)
-        for variant in variants
-        if len(variant.hits)
-    }
-    means = {variant.name: float(np.mean(variant.hits)) for variant in variants if len(variant.hits)}
-    return [_row(variant, means, resampled, control) for variant in variants]
+    known = {name: np.asarray(seeds, np.float64) for name, seeds in variants.items() if len(seeds)}
+    resampled = {name: _resampled(hits, numbers, sizes, drawn, rng) for name, hits in known.items()}
+    return [_row(name, known, resampled, control) for name in variants]
 
 
 def markdown(rows: Sequence[VariantRow], *, control: str, chance: float) -> str:
@@ -124,10 +111,10 @@ def markdown(rows: Sequence[VariantRow], *, control: str, chance: float) -> str:
     return f"{TextTable(header, tuple(cells), 1).to_markdown()}\n\n{about}\n"
 
 
-def draw_variants(rows: Sequence[VariantRow], hits: Sequence[VariantHits], chance: float) -> Figure:
+def draw_variants(rows: Sequence[VariantRow], hits: Hits, chance: float) -> Figure:
     """A line for each variant: the mean and its interval, a small ring for each seed; dashed where chance is."""
     figure, (axis,) = new_axes(6.4, 1.1 + 0.42 * len(rows))
-    seeds = {variant.name: [100 * float(np.mean(one)) for one in variant.hits] for variant in hits}
+    seeds = {name: [100 * float(np.mean(one)) for one in runs] for name, runs in hits.items()}
     for place, row in enumerate(rows):
         if not row.num_seeds:
             axis.text(100 * chance, place, " failed", va="center", color=RED)
@@ -145,7 +132,7 @@ def draw_variants(rows: Sequence[VariantRow], hits: Sequence[VariantHits], chanc
 def write_results(
     folder: Path,
     rows: Sequence[VariantRow],
-    hits: Sequence[VariantHits],
+    hits: Hits,
     *,
     title: str,
     about: str,
@@ -192,22 +179,21 @@ def _resampled(
 
 
 def _row(
-    variant: VariantHits, means: dict[str, float], resampled: dict[str, NDArray[np.float64]], control: str
+    name: str, known: dict[str, NDArray[np.float64]], resampled: dict[str, NDArray[np.float64]], control: str
 ) -> VariantRow:
-    name, num_seeds = variant.name, len(variant.hits)
-    if not num_seeds:
+    if name not in known:
         return VariantRow(name=name, num_seeds=0)
-    per_seed = [float(np.mean(one)) for one in variant.hits]
+    num_seeds, mean, per_seed = len(known[name]), float(known[name].mean()), known[name].mean(axis=1)
     low, high = np.percentile(resampled[name], PERCENTILES)
     found: dict[str, float] = {
-        "top1": means[name],
+        "top1": mean,
         "spread": float(np.std(per_seed, ddof=1)) if num_seeds > 1 else math.nan,
         "low": float(low),
         "high": float(high),
     }
-    if control in means and name != control:
+    if control in known and name != control:
         lowest, highest = np.percentile(resampled[name] - resampled[control], PERCENTILES)
-        found |= {"difference": means[name] - means[control]}
+        found |= {"difference": mean - float(known[control].mean())}
         found |= {"difference_low": float(lowest), "difference_high": float(highest)}
     return VariantRow(name=name, num_seeds=num_seeds, **found)
 

@@ -24,7 +24,7 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.convert import to_timm_vit
 from uniformerv2.zoo.download import DownloadError, is_offline
 from uniformerv2.zoo.files import read_checkpoint
-from uniformerv2.zoo.timm_weights import TimmWeights
+from uniformerv2.zoo.hub import TimmWeights
 
 __all__ = ["arm", "rebuild"]
 
