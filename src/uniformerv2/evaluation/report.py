@@ -232,9 +232,10 @@ def _broken_down(evaluation: Evaluation, drawings: Path) -> dict[str, Any]:
     """By pair of classes, by confidence, by number of views and by duration, with the figures."""
     measure = "highest score is a label" if evaluation.is_multi_label else "top-1"
     of = "decisions" if evaluation.is_multi_label else "videos"
+    confusion = _confusion(evaluation, drawings)
     calibration = _drawn(drawings, "calibration", figures.draw_calibration, by_confidence(evaluation), of)
     return {
-        "confusion": _confusion(evaluation, drawings),
+        "confusion": confusion,
         "calibration": calibration and {**calibration, "of": of},
         "views": _drawn(drawings, "views", figures.draw_views, by_num_views(evaluation), measure),
         "durations": _drawn(drawings, "duration", figures.draw_durations, by_duration(evaluation), measure),
