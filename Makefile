@@ -39,10 +39,12 @@ clean:  ## Remove the environment and the caches
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage
 
 .venv/installed: pyproject.toml constraints.txt
+	@echo "Installing uniformerv2 and PyTorch into .venv: one to two minutes and 6 GB of disk the first time."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
+	@echo "Installing what the tests need into .venv: about a minute the first time."
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -252,6 +252,9 @@ class TestShown:
         assert np.array_equal(shown[0], views[0, 0].permute(1, 2, 0).round().to(torch.uint8))
         assert np.array_equal(shown[-1], views[-1, -1].permute(1, 2, 0).round().to(torch.uint8))
         assert Path(records[1].path).name in figure.get_suptitle()
+        assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["clip 1, crop 1", "clip 2, crop 1"]
+        separate = VideoDataset([records[1]], replace(PREPROCESSING, num_clips=2, num_crops=3), views="separate")
+        assert separate.plot(4).axes[0].get_ylabel() == "clip 2, crop 2"
         assert "cannot be read" in testing.plot(1).get_suptitle()
         training = VideoDataset(records, PREPROCESSING, augmentation=AUGMENTATION, repeats=2)
         assert len(training.plot(SampleKey(0, epoch=1)).axes) == 2 * PREPROCESSING.num_frames

@@ -584,9 +584,23 @@ document.body.append(result);
 WATCH = '<head><script>window.errors = []; addEventListener("error", (event) => errors.push(event.message));</script>'
 
 
-def driven(folder, html):
+PRINT = """<script>
+const shown = () => Array.from(document.querySelectorAll("#gallery-videos > li")).filter((each) => !each.hidden);
+const counts = [shown().length];
+dispatchEvent(new Event("beforeprint"));
+counts.push(shown().length);
+dispatchEvent(new Event("afterprint"));
+counts.push(shown().length);
+const result = document.createElement("pre");
+result.id = "result";
+result.textContent = JSON.stringify(counts);
+document.body.append(result);
+</script></body>"""
+
+
+def driven(folder, html, script=DRIVE):
     page = folder / "driven.html"
-    page.write_text(html.replace("<head>", WATCH, 1).replace("</body>", DRIVE), encoding="utf-8")
+    page.write_text(html.replace("<head>", WATCH, 1).replace("</body>", script), encoding="utf-8")
     done = chromium(folder, page, "--dump-dom")
     result = Page(done.stdout).text("result")
     return json.loads(result) if result else {}, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -617,6 +631,13 @@ def test_in_a_browser_it_sorts_and_reports_no_error(tmp_path, six):
     assert found["sure"] == [["wrong", f"{item.confidence:.3f}"] for item in wrong]
     assert found["selected"].strip() == "uniformerv2 test DATA 'a b'"
     assert not found["wide"]
+
+
+@needs_chromium
+@pytest.mark.chromium
+def test_on_paper_the_gallery_has_every_video(tmp_path, six):
+    html = six[1].read_text(encoding="utf-8").replace("PAGE = 60", "PAGE = 5")
+    assert driven(tmp_path, html, PRINT) == ([5, 60, 5], [])
 
 
 @needs_chromium

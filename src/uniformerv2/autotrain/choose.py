@@ -301,9 +301,9 @@ def default_dropout(*, freeze_backbone: bool, num_train: int) -> float | None:
 
 
 def default_rates(batch_size: int, *, preset: Preset, freeze_backbone: bool, is_armed_anew: bool) -> Rates:
-    """How fast each part learns at a batch of 16; others are multiplied by the root of batch / 16.
+    """How fast each part learns: rates found at a batch of 16, times the square root of batch / 16.
 
-    That root is the rule for Adam's kind of optimiser (Malladi et al., 2022, https://arxiv.org/abs/2205.10287). The
+    The square root is the rule for Adam-like optimisers (Malladi et al., 2022, https://arxiv.org/abs/2205.10287). The
     blocks of an image ViT that is armed anew learn the slower the lower they are, as in the fine-tuning of BEiT (Bao et
     al., 2021, https://arxiv.org/abs/2106.08254); but not for motion, which the lowest layer, the tubelets, has to see.
 

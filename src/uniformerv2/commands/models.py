@@ -155,7 +155,7 @@ def _weights(card: ModelCard) -> str:
     if card.huggingface:
         repository, filename = card.huggingface
         return "here" if cached_from_hub(repository, [filename]) else "hub"
-    return "OpenMMLab" if card.source == "mmaction2" else "dead link"
+    return "OpenMMLab" if card.may_be_fetched else "dead link"
 
 
 def _summary(card: ModelCard) -> ModelSummary:

@@ -16,7 +16,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, product
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args, overload
 
@@ -186,6 +186,15 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
         _, record, file = self._candidate(index)
         return self.reader.test(record, index=index, view=view, file=file)
 
+    def _view_names(self, key: SampleKey | int) -> list[str]:
+        """What the rows of a plot are called."""
+        if self.reader.augmentation is not None:
+            return [f"clip {number}" for number in range(1, self.reader.repeats + 1)]
+        num_crops, num_views = self.reader.preprocessing.num_crops, self.reader.num_views
+        names = [f"clip {view // num_crops + 1}, crop {view % num_crops + 1}" for view in range(num_views)]
+        number = key.index if isinstance(key, SampleKey) else key
+        return [names[number % num_views]] if self.views == "separate" else names
+
     def _candidate(self, index: int) -> Candidate:
         return index, self.records[index], None
 
@@ -208,7 +217,7 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
         return f"{type(self).__name__}({len(self.records)} records; {items})"
 
     def plot(self, key: SampleKey | int, *, num_frames: int = 8) -> Figure:
-        """Show an item as the network will see it: a row of frames for each clip or view.
+        """Show an item as the network will see it: a row of frames for each clip or view, named at its left.
 
         Args:
             key: Number of the item, or its ``SampleKey``.
@@ -224,11 +233,12 @@ class VideoDataset(Dataset[VideoSample | list[VideoSample]]):
         record = self.records[samples[0].index]
         shown = np.linspace(0, clips.shape[1] - 1, min(num_frames, clips.shape[1])).round().astype(int)
         figure: Figure = figure_module.Figure(figsize=(1.5 * len(shown), 1.5 * len(clips) + 0.4), layout="constrained")
-        for axes, (clip, number) in zip(
-            figure.subplots(len(clips), len(shown), squeeze=False).flat, product(clips, shown), strict=True
-        ):
-            axes.imshow(clip[number].permute(1, 2, 0).round().to(torch.uint8).numpy())
-            axes.set_axis_off()
+        rows = figure.subplots(len(clips), len(shown), squeeze=False)
+        for row, name, clip in zip(rows, self._view_names(key), clips, strict=True):
+            for axes, number in zip(row, shown, strict=True):
+                axes.imshow(clip[number].permute(1, 2, 0).round().to(torch.uint8).numpy())
+                axes.set(xticks=[], yticks=[], frame_on=False)
+            row[0].set_ylabel(name, fontsize=8)
         names = ", ".join(record.label_names or map(str, record.labels)) or "no class"
         broken = "" if samples[0].readable else " (cannot be read)"
         figure.suptitle(f"{Path(record.path).name}: {names}{broken}", fontsize=9)

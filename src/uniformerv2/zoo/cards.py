@@ -119,6 +119,11 @@ class ModelCard:
         return _NUM_CLASSES[self.dataset]
 
     @property
+    def may_be_fetched(self) -> bool:
+        """Whether the weights are published on a server that is not known to be dead."""
+        return self.huggingface is not None or self.source == "mmaction2"
+
+    @property
     def views(self) -> str | None:
         """Frames x crops x clips of the published test, such as ``"8x3x4"``; None where none is published."""
         return None if self.num_crops is None else f"{self.num_frames}x{self.num_crops}x{self.num_clips}"
@@ -180,16 +185,21 @@ def _config(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def list_models(pattern: str = "*") -> list[str]:
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """Names of the model zoo that match a shell pattern, in the order of the table.
 
     Args:
         pattern: Such as ``"*k400*"`` or ``"*_mmaction2"``; upper and lower case are the same.
+        pretrained: Only models whose weights are published where they may still be fetched: on the Hugging Face hub
+            or on OpenMMLab's server, and not behind the authors' links, dead since 2025. No server is asked.
 
     >>> list_models("*b16_ssv2*")
     ['uniformerv2_b16_ssv2_16x224', 'uniformerv2_b16_ssv2_32x224']
+    >>> list_models("*b16_mit*", pretrained=True)
+    ['uniformerv2_b16_mit_k710_k400_8x224', 'uniformerv2_b16_mit_k710_k400_8x224_mmaction2']
     """
-    return [name for name in _zoo() if fnmatchcase(name, pattern.lower())]
+    zoo = _zoo() if not pretrained else {name: card for name, card in _zoo().items() if card.may_be_fetched}
+    return [name for name in zoo if fnmatchcase(name, pattern.lower())]
 
 
 def model_card(name: str) -> ModelCard:

@@ -240,7 +240,10 @@ def _load_file(path: Path, overrides: Mapping[str, Any]) -> UniFormerV2:
     with naming(path):
         converted = convert(content)
         if converted.format == "native":
-            raise ValueError(f"This is one of our files without its {CONFIG}: give the folder that holds both.")
+            raise ValueError(
+                f"These are tensors of our own network without its {CONFIG}, which says how they are used: give the "
+                "folder of save_model, which holds both, or create the network and call its load_state_dict."
+            )
         stored = UniFormerV2Config.from_dict(converted.config)
         # Both attentions of every published network have as many heads.
         heads = {"global_num_heads": overrides["num_heads"]} if "num_heads" in overrides else {}

@@ -81,6 +81,8 @@ var showInGallery = (function () {
   form.addEventListener("reset", function () { setTimeout(function () { limit = PAGE; update(); }); });
   form.addEventListener("submit", function (event) { event.preventDefault(); });
   more.addEventListener("click", function () { limit += PAGE; update(); });
+  addEventListener("beforeprint", function () { limit = Infinity; update(); });
+  addEventListener("afterprint", function () { limit = PAGE; update(); });
   update();
   return function (label, answer) {
     form.reset();
