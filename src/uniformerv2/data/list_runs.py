@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -92,8 +92,13 @@ def check_list(
         FolderInUseError: Another check writes this manifest.
         KeyboardInterrupt: Ctrl-C; what was done is in the journal.
     """
-
-    def checked() -> tuple[list[VideoCheck], CheckSummary]:
+    if manifest is not None:
+        refuse_held(manifest, what=CHECK)
+        _check_journal(manifest, resume=resume)  # what is refused leaves no lock behind
+    with ExitStack() as held:
+        if manifest is not None:
+            held.enter_context(lock_file(manifest, what=CHECK))
+            held.enter_context(telling_full_disk(manifest))
         journal = _check_journal(manifest, resume=resume)
         records = _local_records(source, root)
         known = unchanged_checks(journal.rows, deep=deep) if journal else {}
@@ -107,20 +112,12 @@ def check_list(
         )
         more = "; the same command with --resume goes on from there" if journal else ""
         with journal or nullcontext():
-            found = _carry_out(
-                running, records, known, journal, what="check", on_row=on_row, told=f"were checked{more}"
-            )
+            told = f"were checked{more}"
+            found = _carry_out(running, records, known, journal, what="check", on_row=on_row, told=told)
             checks = list(found.values())
             if journal:
                 journal.finish(checks)
         return checks, summarize_checks(records, checks)
-
-    if manifest is None:
-        return checked()
-    refuse_held(manifest, what=CHECK)
-    _check_journal(manifest, resume=resume)  # what is refused leaves no lock behind
-    with lock_file(manifest, what=CHECK), telling_full_disk(manifest):
-        return checked()
 
 
 def prepare_list(

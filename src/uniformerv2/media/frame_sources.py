@@ -7,7 +7,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
@@ -23,33 +23,10 @@ from uniformerv2.core.optional import require
 from uniformerv2.media.video_error import IMAGE_SUFFIXES, VideoError, check_limit
 from uniformerv2.media.video_file import VideoFile, open_regular
 
-__all__ = [
-    "FrameSource",
-    "ImageFrames",
-    "PyAVFrames",
-    "TorchcodecFrames",
-    "torchcodec_decoder",
-]
+__all__ = ["FrameSource", "ImageFrames", "PyAVFrames", "TorchcodecFrames", "torchcodec_decoder"]
 
 _BATCH_BYTES = 2**26
 """Pixels that torchcodec decodes at once."""
-
-
-class FrameSource(Protocol):
-    """What turns frame numbers into pixels."""
-
-    @property
-    def name(self) -> Literal["pyav", "torchcodec", "images"]:
-        """What decodes."""
-        ...
-
-    def read(self, numbers: list[int]) -> Iterator[Tensor]:
-        """Increasing frame numbers, already checked -> each frame, uint8 RGB [H, W, C], upright."""
-        ...
-
-    def close(self) -> None:
-        """Free what is held. Closing twice is harmless."""
-        ...
 
 
 class PyAVFrames:
@@ -321,6 +298,14 @@ class ImageFrames:
             raise VideoError(self._folder, "too large", f"{path.name} ({error})") from error
         except (OSError, SyntaxError, ValueError) as error:
             raise VideoError(self._folder, "corrupt", f"{path.name} cannot be decoded") from error
+
+
+FrameSource = PyAVFrames | TorchcodecFrames | ImageFrames
+"""What turns frame numbers into pixels.
+
+``name`` says what decodes. ``read`` takes increasing frame numbers, already checked, and gives each frame as uint8 RGB
+[H, W, C], upright. ``close`` frees what is held; closing twice is harmless.
+"""
 
 
 def _image_sequence(folder: Path) -> list[Path]:
