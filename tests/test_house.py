@@ -198,6 +198,15 @@ def checked_at_the_door():
     return rooms
 
 
+def test_a_room_says_at_its_door_what_it_lacks():
+    """Before anything heavy is imported: without the package a file of the room could not say how to install it."""
+    for room, (names, extra) in checked_at_the_door().items():
+        for name in sorted(names):
+            code = f"import sys\nsys.modules[{name!r}] = None\nimport uniformerv2.{room.name}"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            assert f"{name} is needed here: pip install 'uniformerv2[{extra}]'" in done.stderr
+
+
 def imports():
     """Of every module: package -> whether it is imported directly; and what is checked before, with its extra."""
     rooms = checked_at_the_door()
