@@ -19,19 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from uniformerv2.evaluation import figures
-from uniformerv2.evaluation.breakdown import (
-    ClassResult,
-    Counts,
-    by_class,
-    by_confidence,
-    by_duration,
-    by_num_views,
-    classes_of_worst_pairs,
-    confusion_counts,
-    order_by_confusion,
-    worst_pairs,
-)
+from uniformerv2.evaluation import breakdown, figures
 from uniformerv2.evaluation.comparison import compare, in_words
 from uniformerv2.evaluation.curves import read_curves
 from uniformerv2.evaluation.figure_style import save_figure
@@ -87,7 +75,7 @@ def write_report(
     drawings = figure_folder(folder)
     summary = summary or summarize(evaluation)
     names = evaluation.class_names
-    classes = sorted(by_class(evaluation), key=_goodness)
+    classes = sorted(breakdown.by_class(evaluation), key=_goodness)
     context = {
         "title": title,
         "facts": {**(facts or {}), **_protocol(evaluation)},
@@ -142,7 +130,7 @@ def write_comparison(
     drawings, runs = figure_folder(folder), (before, after)
     summaries = [summarize(run, num_resamples=num_resamples, seed=seed) for run in runs]
     found = compare(before, after)
-    counts = [by_class(run) for run in runs]
+    counts = [breakdown.by_class(run) for run in runs]
     changes = differences(*runs, num_resamples=num_resamples, seed=seed)
     if "top1" in changes:
         changes["top1"] = found.difference  # exact, and there without resamples too
@@ -192,12 +180,12 @@ def _groups(summary: Summary) -> dict[str, Mapping[str, Any]]:
     return groups
 
 
-def _chance(classes: Sequence[ClassResult], num_videos: int) -> float:
+def _chance(classes: Sequence[breakdown.ClassResult], num_videos: int) -> float:
     """What the answer that is always the commonest class would reach."""
     return max((each.top1.total for each in classes), default=0) / max(1, sum(each.top1.total for each in classes))
 
 
-def _goodness(result: ClassResult) -> float:
+def _goodness(result: breakdown.ClassResult) -> float:
     """Classes that do not occur come last."""
     value = result.top1.value if math.isnan(result.average_precision) else result.average_precision
     return math.inf if math.isnan(value) else value
@@ -233,22 +221,22 @@ def _broken_down(evaluation: Evaluation, drawings: Path) -> dict[str, Any]:
     measure = "highest score is a label" if evaluation.is_multi_label else "top-1"
     of = "decisions" if evaluation.is_multi_label else "videos"
     confusion = _confusion(evaluation, drawings)
-    calibration = _drawn(drawings, "calibration", figures.draw_calibration, by_confidence(evaluation), of)
+    calibration = _drawn(drawings, "calibration", figures.draw_calibration, breakdown.by_confidence(evaluation), of)
     return {
         "confusion": confusion,
         "calibration": calibration and {**calibration, "of": of},
-        "views": _drawn(drawings, "views", figures.draw_views, by_num_views(evaluation), measure),
-        "durations": _drawn(drawings, "duration", figures.draw_durations, by_duration(evaluation), measure),
+        "views": _drawn(drawings, "views", figures.draw_views, breakdown.by_num_views(evaluation), measure),
+        "durations": _drawn(drawings, "duration", figures.draw_durations, breakdown.by_duration(evaluation), measure),
         "measure": measure,
     }
 
 
 def _confusion(evaluation: Evaluation, drawings: Path, suffix: str = "") -> dict[str, Any] | None:
     """The matrix, its worst part enlarged where there are many classes, and the worst pairs."""
-    counts = confusion_counts(evaluation)
+    counts = breakdown.confusion_counts(evaluation)
     if evaluation.is_multi_label or len(counts) < 2 or not counts.sum():
         return None
-    order, pairs = order_by_confusion(counts), worst_pairs(counts)
+    order, pairs = breakdown.order_by_confusion(counts), breakdown.worst_pairs(counts)
     totals, names = counts.sum(axis=1), evaluation.class_names
 
     def draw(name: str, chosen: Sequence[int]) -> Any:
@@ -259,7 +247,7 @@ def _confusion(evaluation: Evaluation, drawings: Path, suffix: str = "") -> dict
         )
 
     is_small = len(order) <= figures.LABELLED
-    worst = [] if is_small else classes_of_worst_pairs(pairs, order)
+    worst = [] if is_small else breakdown.classes_of_worst_pairs(pairs, order)
     return {
         "drawing": draw("confusion", order),
         "max_width": min(860, 300 + 40 * len(order)) if is_small else 780,
@@ -272,7 +260,7 @@ def _confusion(evaluation: Evaluation, drawings: Path, suffix: str = "") -> dict
     }
 
 
-def _cells(counts: Counts, order: list[int], names: Sequence[str]) -> dict[str, Any]:
+def _cells(counts: breakdown.Counts, order: list[int], names: Sequence[str]) -> dict[str, Any]:
     """What the page's script knows of the matrix, as plain values."""
     ordered = counts[np.ix_(order, order)]
     return {
@@ -283,7 +271,7 @@ def _cells(counts: Counts, order: list[int], names: Sequence[str]) -> dict[str, 
     }
 
 
-def _commonest_mistakes(counts: Counts) -> list[tuple[int, int]]:
+def _commonest_mistakes(counts: breakdown.Counts) -> list[tuple[int, int]]:
     """Of each class the class that it is most often taken for, and how often."""
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
