@@ -21,7 +21,7 @@ import uniformerv2
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "uniformerv2"
 # timm itself imports triton where torch brings it, so it is not in this list
-OPTIONAL = ("lightning", "pytorch_lightning", "torchmetrics", "ray", "gradio", "matplotlib", "pyarrow")
+OPTIONAL = ("lightning", "pytorch_lightning", "torchmetrics", "sklearn", "ray", "gradio", "matplotlib", "pyarrow")
 
 
 def modules():
@@ -148,7 +148,7 @@ def test_private_names_of_other_packages_are_few_and_bounded():
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = {extra: [Requirement(need) for need in needs] for extra, needs in PROJECT["optional-dependencies"].items()}
 CORE = [Requirement(need) for need in PROJECT["dependencies"]]
-CALLED = {"PIL": "pillow", "yaml": "pyyaml"}
+CALLED = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
 """Module -> the package that has it, where they are not called alike."""
 BROUGHT = {"triton"}
 """By torch where there is a GPU for it."""
@@ -229,7 +229,8 @@ def imports():
                 names = [node.module]
             elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
                 (module,), (extra,) = node.args, node.keywords
-                required.add((module.value.partition(".")[0], extra.value.value))
+                top = module.value.partition(".")[0]
+                required.add((CALLED.get(top, top), extra.value.value))
             for name in names:
                 top = name.partition(".")[0]
                 is_own = top in sys.stdlib_module_names or top == "uniformerv2" or top in has

@@ -85,7 +85,14 @@ def test_the_advice_stands_at_the_end_of_a_training(plan, capsys):
     splits = SimpleNamespace(val=[SimpleNamespace(path="a.mp4")])
     summary = summarize(make_evaluation(num_videos=5), num_resamples=0)
     outcome = SimpleNamespace(
-        chosen="epoch 10", val_score=0.5, model="model", log=log, advice=advice, summary=summary, report="page"
+        chosen="epoch 10",
+        val_score=0.5,
+        model="model",
+        log=log,
+        advice=advice,
+        summary=summary,
+        report="page",
+        contest=None,
     )
     _show_result(Console(width=1000), SimpleNamespace(plan=plan, splits=splits), outcome)
     assert "The loss is still falling: 0.775 in the last epoch" in capsys.readouterr().out

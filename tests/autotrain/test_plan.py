@@ -485,7 +485,7 @@ def test_last_epoch_is_kept_unless_another_was_better(tmp_path, checkpoint, last
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
     torch.save({"epoch": 4}, folder.best)
-    choice = _choose(last, 0.8, folder, plan)
+    choice = _choose(last, 0.8, folder, plan.epochs, plan)
     assert choice.path == tmp_path / "checkpoints" / f"{kept}.ckpt"
     assert choice.score == pytest.approx(0.8)
     assert ("epoch 5" in choice.words) == (kept == "best")

@@ -72,7 +72,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture
 def words(tmp_path, checkpoint):
     """Options of every run here."""
-    fixed = "--workers 0 --batch-size 4 --clips 2 --crops 1 --json"
+    fixed = "--workers 0 --batch-size 4 --clips 2 --crops 1 --json --no-probe"
     return ["--model", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
 
 

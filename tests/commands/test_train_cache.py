@@ -41,7 +41,7 @@ def videos(tmp_path_factory):
 def words(tmp_path):
     """Options of every run here, with a small video network to start from."""
     checkpoint = save_model(tiny_network(), tmp_path / "network")
-    fixed = "--workers 0 --batch-size 4 --epochs 2 --clips 2 --crops 1 --json"
+    fixed = "--workers 0 --batch-size 4 --epochs 2 --clips 2 --crops 1 --json --no-probe"
     return ["--model", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
 
 

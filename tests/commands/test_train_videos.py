@@ -22,7 +22,7 @@ pytestmark = [
 def words(tmp_path):
     """Options of every run here."""
     checkpoint = save_model(tiny_network(), tmp_path / "network")
-    fixed = "--workers 0 --batch-size 4 --clips 1 --crops 1 --epochs 1 --json"
+    fixed = "--workers 0 --batch-size 4 --clips 1 --crops 1 --epochs 1 --json --no-probe"
     return ["--model", str(checkpoint), "--out", str(tmp_path / "run"), *fixed.split()]
 
 

@@ -220,7 +220,7 @@ def command(videos, tmp_path):
     network = save_model(tiny_network(), tmp_path / "network")
     rows = [f"{path},{path.name[2]}" for path in sorted(videos.glob("*.mp4"))[:10]]
     (tmp_path / "clips.csv").write_text("\n".join(["path,label", *rows]) + "\n")
-    fixed = f"--workers 0 --batch-size {BATCH} --epochs {EPOCHS} --clips 1 --crops 1 --json".split()
+    fixed = f"--workers 0 --batch-size {BATCH} --epochs {EPOCHS} --clips 1 --crops 1 --no-probe --json".split()
     return ["train", str(tmp_path / "clips.csv"), "--model", str(network), "--out", str(tmp_path / "run"), *fixed]
 
 

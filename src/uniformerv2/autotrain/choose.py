@@ -82,7 +82,12 @@ class _Choices:
 
 
 def make_plan(
-    options: TrainOptions, splits: Splits, *, device: torch.device, fetch: bool = True
+    options: TrainOptions,
+    splits: Splits,
+    *,
+    device: torch.device,
+    fetch: bool = True,
+    why: Mapping[str, str] | None = None,
 ) -> tuple[TrainingPlan, UniFormerV2]:
     """Every choice, and the network to train.
 
@@ -91,6 +96,7 @@ def make_plan(
         splits: The videos.
         device: Where training will run.
         fetch: False: random weights where those of a name are not on this machine; for a plan that is only shown.
+        why: Reasons of options that the probe decided.
 
     Returns:
         The plan, and the network before its first step.
@@ -99,7 +105,7 @@ def make_plan(
         ValueError: Choices that contradict each other, or weights that cannot be had.
     """
     choices = _Choices()
-    choices.why["split"] = splits.rule
+    choices.why |= {"split": splits.rule, **(why or {})}
     has_gpu, num_train = device.type == "cuda", len(splits.train)
     preset: Preset = choices.take("preset", options.preset, "scene", "what is seen tells most classes apart")
     start = _start(options, choices, preset=preset, has_gpu=has_gpu)
@@ -118,10 +124,11 @@ def make_plan(
         choices.why["batch_size"] = "four steps per epoch or more, up to " + (
             "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
         )
+    is_frozen = bool(options.freeze_backbone)
     seen = max(1, min(batch_size, num_train))  # by a step
-    rates = default_rates(seen, preset=preset, freeze_backbone=options.freeze_backbone, is_armed_anew=is_armed_anew)
-    why = "suits a batch of 16; grows with the square root of the batch"
-    highest = choices.take("learning_rate", options.learning_rate, rates.learning_rate, why)
+    rates = default_rates(seen, preset=preset, freeze_backbone=is_frozen, is_armed_anew=is_armed_anew)
+    root = "suits a batch of 16; grows with the square root of the batch"
+    highest = choices.take("learning_rate", options.learning_rate, rates.learning_rate, root)
     epochs = choices.take("epochs", options.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
     augmentation = default_augmentation(num_train, epochs)
     clips, crops = default_views(preset)
@@ -133,6 +140,7 @@ def make_plan(
             "out": str(options.folder.path),
             "device": options.device,
             "preset": preset,
+            "freeze_backbone": is_frozen,
             "num_frames": preprocessing.num_frames,
             "image_size": preprocessing.image_size,
             "batch_size": batch_size,
@@ -201,7 +209,7 @@ def _network(
         num_frames = default_num_frames(preset, has_gpu=has_gpu)
         num_stages = default_stages(preset, len(splits.train))
         why = "as published" if num_stages is None else "one stage, as more would overfit so few videos"
-        dropout = default_dropout(freeze_backbone=options.freeze_backbone, num_train=len(splits.train))
+        dropout = default_dropout(freeze_backbone=bool(options.freeze_backbone), num_train=len(splits.train))
         why_dropout = "as published" if dropout is None else "few videos and a frozen backbone"
         size = 224 if has_gpu else 112
         network = arm_image_vit(

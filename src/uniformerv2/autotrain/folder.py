@@ -9,6 +9,9 @@
     OUT/tensorboard                 where TensorBoard is installed
     OUT/features                    tokens of a frozen backbone, where they are cached; see ``feature_cache``
     OUT/model                       the result
+    OUT/probe                       the network of the probe, and its numbers; see ``autotrain.probing``
+    OUT/network                     the trained network, where the probe is better
+    OUT/probe_val.pkl, network_val.pkl  what both say of the validation videos
     OUT/scores.pkl, OUT/report      of its test; see ``autotrain.session``
 """
 
@@ -111,7 +114,25 @@ class RunFolder(RunPaths):
             self.path.glob("logs/version_*/metrics.csv"), key=lambda log: int(log.parent.name.removeprefix("version_"))
         )
 
+    @property
+    def val_scores(self) -> Path:
+        """The dump of the trained network on one view of each validation video."""
+        return self.path / "network_val.pkl"
+
+    @property
+    def probe_scores(self) -> Path:
+        """The same of the probe."""
+        return self.path / "probe_val.pkl"
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether the training has a probe to be compared with."""
+        return (self.probe / CONFIG).is_file()
+
     def forget_test(self) -> None:
-        """Remove the scores of an earlier training in this folder, which a new one could not go on with."""
-        self.scores.unlink(missing_ok=True)
-        shutil.rmtree(journal_folder(self.scores), ignore_errors=True)
+        """Remove what an earlier training in this folder has left and a new one could not go on with."""
+        for scores in (self.scores, self.val_scores, self.probe_scores):
+            scores.unlink(missing_ok=True)
+            shutil.rmtree(journal_folder(scores), ignore_errors=True)
+        for folder in (self.probe, self.network):
+            shutil.rmtree(folder, ignore_errors=True)

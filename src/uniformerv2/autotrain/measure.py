@@ -66,6 +66,9 @@ class Estimate:
         cache_seconds: To compute all of them.
         frozen_seconds: The same with a frozen image ViT and cached features: they, and the final test; the steps from
             them are a small part of it. 0 where features are cached, or cannot be.
+        clip_seconds: Reading one clip, and the network's forward pass of it.
+        epoch_seconds: The steps of an epoch, and its validation.
+        test_seconds: The final test.
     """
 
     num_parameters: int
@@ -76,6 +79,9 @@ class Estimate:
     cache_bytes: int = 0
     cache_seconds: float = 0.0
     frozen_seconds: float = 0.0
+    clip_seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    test_seconds: float = 0.0
 
 
 def largest_batch_size(
@@ -157,6 +163,7 @@ def estimate(
             )
             step = cached.step_seconds() * plan.batch_size / tried
             val = cached.eval_seconds() / tried * plan.num_val
+    epoch = plan.steps_per_epoch * step + val
     views = plan.num_clips * plan.num_crops
     test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)
     is_cacheable = not (plan.cache_views or network.config.num_local_steps)
@@ -167,10 +174,13 @@ def estimate(
         num_trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         memory_bytes=memory,
         step_seconds=step,
-        total_seconds=caching + plan.num_steps * step + plan.epochs * val + test,
+        total_seconds=caching + plan.epochs * epoch + test,
         cache_bytes=num_cached * clip_bytes(network, preprocessing, plan.cache_dtype),
         cache_seconds=caching,
         frozen_seconds=frozen,
+        clip_seconds=both(eval_seconds, reading),
+        epoch_seconds=epoch,
+        test_seconds=test,
     )
 
 

@@ -6,14 +6,15 @@ is imported.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
-from uniformerv2.core.messages import UsageError
+from uniformerv2.core.messages import UsageError, seconds_of
 from uniformerv2.core.options import flag_of, option
 from uniformerv2.core.run_paths import RunPaths
 from uniformerv2.zoo.cards import list_models
@@ -38,6 +39,7 @@ AugmentationName = Literal["light", "strong"]
 """light: crops of 40 % of the area or more, and flips; strong: the published RandAugment and crops of 8 % or more."""
 StorageName = Literal["float16", "bfloat16", "float32"]
 """As ``training.feature_key.StorageName``, which brings torch."""
+LoggerName = Literal["tensorboard", "wandb", "mlflow", "none"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 
 LARGEST_SEED: Final = 2**32 - 1
@@ -59,11 +61,12 @@ class TrainOptions:
     root: str | None = option("where the relative paths of the list start", metavar="FOLDER")
     classes: str | None = option("names of the list's class numbers", metavar="SPACE|FILE")
     out: str = option("folder to write (default: runs/NAME_OF_DATA)", "", metavar="FOLDER", is_of_run=False)
-    preset: Preset = option("scene or motion: what tells the classes apart (default: scene)", row="preset")
+    preset: Preset = option("scene or motion: what tells the classes apart", row="preset")
     model: str | None = option("video network to start from: folder, checkpoint, zoo, hf:user/name", metavar="MODEL")
     backbone: str | None = option("image ViT of timm to start from, armed with new video blocks", metavar="NAME")
     backbone_weights: str | None = option("its weights (default: fetched)", metavar="FILE")
-    freeze_backbone: bool = option("only the video blocks and the head learn", default=False)
+    probe: bool = option("stop after the probe (--no-probe: without one)")
+    freeze_backbone: bool = option("only the video blocks and the head learn")
     num_frames: int = option("frames per clip", metavar="T", row="frames", least=1)
     image_size: int = option("side of the input", metavar="PIXELS", row="image size", least=1)
     num_stages: int = option(
@@ -73,16 +76,19 @@ class TrainOptions:
     batch_size: int = option("videos per step (default: tried out)", metavar="N", row="batch size", least=1)
     learning_rate: float = option("of the backbone; frozen: of the video blocks", metavar="RATE", row="learning rate")
     epochs: int = option("passes over the videos", metavar="N", row="epochs", least=1)
+    budget: str = option("30m, 2h: epochs, views, freezing made to fit", metavar="TIME")
+    patience: int = option("stop after N epochs without a better score", metavar="N", least=1)
     augmentation: AugmentationName = option("light: crops and flips; strong: RandAugment too", row="augmentation")
     num_clips: int = option("clips per video in the final test", metavar="K", flag="--clips", row="final test", least=1)
     num_crops: int = option("crops per clip in the final test", flag="--crops", choices=(1, 3))
     precision: str = option(
         "auto (bf16 where it is faster), fp32, bf16", "auto", row="precision", choices=get_args(PrecisionName)
     )
-    cache_features: bool = option("run the frozen backbone once, train from its tokens on disk", default=False)
+    cache_features: bool = option("run the frozen backbone once, keep its tokens", default=False)
     cache_views: int = option("augmented clips per training video in the cache", metavar="N")
-    cache_dtype: StorageName = option("float16, bfloat16, float32: type of the kept tokens (default: float16)")
+    cache_dtype: StorageName = option("of kept tokens: float16 (default), bfloat16, float32")
     cache_dir: str | None = option("folder of the cache (default: in the folder to write)", metavar="FOLDER")
+    log: LoggerName = option("tensorboard (default), wandb, mlflow, none")
     seed: int = option("of every draw (default: 0)", 0, metavar="N")
     device: str = option("auto, cpu, cuda, cuda:1 (default: auto)", "auto", is_of_run=False)
     num_workers: int = option("processes that read videos", metavar="N", flag="--workers", least=0, is_of_run=False)
@@ -99,11 +105,15 @@ class TrainOptions:
             raise UsageError(f"--seed must be from 0 to {LARGEST_SEED}, got {self.seed}.")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UsageError(f"--dropout must be at least 0 and below 1, got {self.dropout}.")
+        if self.budget is not None:
+            seconds_of(self.budget)
         self._check_combinations()
 
     def _check_combinations(self) -> None:
         if self.model is not None and self.backbone is not None:
             raise UsageError("--model and --backbone both say what training starts from: give one of them.")
+        if self.probe:
+            self._check_probe()
         if self.cache_views is not None and self.cache_views < 1:
             raise UsageError(f"--cache-views must be at least 1, got {self.cache_views}.")
         for name in ("cache_views", "cache_dtype", "cache_dir"):
@@ -120,6 +130,15 @@ class TrainOptions:
                 "inside the backbone and change its tokens with every step. Take --preset scene, or leave "
                 "--cache-features out."
             )
+
+    def _check_probe(self) -> None:
+        of_steps = ("preset", "freeze_backbone", "num_stages", "dropout", "batch_size", "learning_rate", "epochs")
+        for name in (*of_steps, "budget", "patience", "augmentation", "cache_features", "log"):
+            if getattr(self, name):
+                flag = "--stages" if name == "num_stages" else f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{flag} is for a training in steps, and --probe stops before it: leave one of them out."
+                )
 
     @property
     def folder(self) -> RunPaths:
@@ -157,7 +176,7 @@ class TrainOptions:
             raise UsageError(f"{folder.path} cannot be written, as {above} cannot; give another place with --out.")
         if not dry_run:
             folder.refuse_held()
-        if folder.last.exists() and not (self.resume or dry_run):
+        if (folder.last.exists() or _has_finished_probe(folder)) and not (self.resume or dry_run):
             raise UsageError(
                 f"{folder.path} holds a training already: add --resume to continue it, or give another folder with "
                 "--out."
@@ -189,6 +208,17 @@ class TrainOptions:
             and now[item.name] != before[item.name]
             and not (item.name == "preset" and self.preset is None)
         ]
+
+
+def _has_finished_probe(folder: RunPaths) -> bool:
+    """Whether ``--probe`` has written its model there; it leaves no checkpoints."""
+    if not (folder.record.is_file() and (folder.model / "config.json").is_file()):
+        return False
+    try:
+        content = json.loads(folder.record.read_text(encoding="utf-8"))
+        return bool(content["plan"].get("probe"))
+    except (ValueError, LookupError, AttributeError):
+        return False
 
 
 def _given(value: Any) -> str:
@@ -246,6 +276,7 @@ class TrainingPlan(TrainOptions):
         why: Name of a field -> why it has its value, where the user did not choose it.
         warnings: Sentences.
         videos_digest: Of ``Splits.digest``; empty where it is not known.
+        probed: What the probe found (``ProbeResult.to_dict``) and decided (``told``, sentences); empty without one.
 
     Raises:
         UsageError: A number outside its range; the message names what is allowed.
@@ -261,9 +292,11 @@ class TrainingPlan(TrainOptions):
     is_multi_label: bool
     why: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    freeze_backbone: bool = False
     cache_views: int = 0
     cache_dtype: StorageName = "float16"
     videos_digest: str = ""
+    probed: Mapping[str, Any] = field(default_factory=dict)
 
     def _check_combinations(self) -> None:
         """The user's own options were checked."""
@@ -325,6 +358,8 @@ def request_in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
     {'backbone': None, 'precision': 'bf16', 'model': 'hf:me/mine'}
     """
     found = in_todays_words(values)
+    if "probe" not in found and found.get("freeze_backbone") is False:
+        found["freeze_backbone"] = None  # not given was no
     if "model" not in found:
         if "precision" in found:
             found["precision"] = {None: "auto", "32-true": "fp32", "bf16-mixed": "bf16"}[found["precision"]]

@@ -60,7 +60,7 @@ class TrainingResult:
     Attributes:
         val_score: ``plan.monitor`` after the chosen epoch, one view a video.
         chosen: Which checkpoint the result is, and why.
-        epoch: Its epoch, from 1.
+        epoch: Its epoch, from 1; None of a probe, which has no epochs. So have the following.
         model: Folder of the result.
         best: Checkpoint.
         last: Checkpoint.
@@ -69,11 +69,11 @@ class TrainingResult:
 
     val_score: float
     chosen: str
-    epoch: int
+    epoch: int | None
     model: Path
-    best: Path
-    last: Path
-    log: Path
+    best: Path | None
+    last: Path | None
+    log: Path | None
 
 
 def augmentation_of(name: AugmentationName, *, image_size: int | tuple[int, int], flip: float) -> TrainAugmentation:
@@ -158,16 +158,18 @@ def run_plan(
         stop = StopCleanly(folder.last)
         best = _keep_best(plan, folder)
         last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
-        trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), best, last])
+        early = [] if plan.patience is None else [_EarlyStop(plan.monitor, patience=plan.patience, mode="max")]
+        trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), best, *early, last])
         with stop.listening(trainer):
             trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
             score = _last_score(trainer, classifier, data, plan)
             highest = (
                 score if best.best_model_score is None else float(best.best_model_score)
             )  # None: moved, at its end
-            choice = _choose(score, highest, folder, plan)
+            num_epochs: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+            choice = _choose(score, highest, folder, num_epochs, plan)
             classifier.load_state_dict(torch.load(choice.path, weights_only=True, map_location="cpu")["state_dict"])
-        notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": plan.epochs}
+        notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": num_epochs}
         network.info = replace(network.info, metrics=notes)
         save_model(network.cpu(), folder.model)
         return TrainingResult(
@@ -258,6 +260,14 @@ class _BestCheckpoint(lightning.callbacks.ModelCheckpoint):
         return super().check_monitor_top_k(trainer, current) or bool(is_as_good)
 
 
+class _EarlyStop(lightning.callbacks.EarlyStopping):
+    """Ends a training whose score no longer rises; one that had ended so is not continued when it is resumed."""
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Where the checkpoint says that it was over."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
 def _keep_best(plan: TrainingPlan, folder: RunFolder) -> Any:
     return _BestCheckpoint(
         folder.checkpoints,
@@ -270,19 +280,36 @@ def _keep_best(plan: TrainingPlan, folder: RunFolder) -> Any:
 
 
 def _trainer(plan: TrainingPlan, folder: RunFolder, callbacks: Sequence[lightning.Callback]) -> lightning.Trainer:
-    loggers: list[Any] = [lightning.loggers.CSVLogger(folder.path, name="logs", flush_logs_every_n_steps=1)]
-    if importlib.util.find_spec("tensorboard"):
-        loggers.append(lightning.loggers.TensorBoardLogger(folder.path, name="tensorboard", version=""))
+    csv = lightning.loggers.CSVLogger(folder.path, name="logs", flush_logs_every_n_steps=1)
     return make_trainer(
         folder.path,
         epochs=plan.epochs,
         precision=plan.precision,
         device=device_of(plan),
         callbacks=callbacks,
-        logger=loggers,
+        logger=[csv, *_further_loggers(plan, folder)],
         log_every_n_steps=min(10, plan.steps_per_epoch),
         plugins=[WholeFileIO()],
     )
+
+
+def _further_loggers(plan: TrainingPlan, folder: RunFolder) -> list[Any]:
+    """Where curves go beside the CSV file."""
+    name = plan.log or ("tensorboard" if importlib.util.find_spec("tensorboard") else "none")
+    loggers = lightning.loggers
+    run = folder.path.resolve().name
+    if name == "tensorboard":
+        require("tensorboard", extra="train")
+        return [loggers.TensorBoardLogger(folder.path, name="tensorboard", version="")]
+    if name == "wandb":
+        require("wandb", extra="wandb")
+        return [loggers.WandbLogger(name=run, project="uniformerv2", save_dir=folder.path, config=plan.to_dict())]
+    if name == "mlflow":
+        require("mlflow", extra="mlflow")
+        logger = loggers.MLFlowLogger(experiment_name="uniformerv2", run_name=run, save_dir=str(folder.path / "mlruns"))
+        logger.log_hyperparams(plan.to_dict())
+        return [logger]
+    return []
 
 
 @dataclass(frozen=True)
@@ -304,13 +331,20 @@ def _last_score(
     return float(trainer.callback_metrics[plan.monitor])
 
 
-def _choose(last: float, highest: float, folder: RunFolder, plan: TrainingPlan) -> _Choice:
-    """The last epoch where it is as good as the best one, as it has learnt longest; else the best."""
-    if plan.epochs == 1:
+def _choose(last: float, highest: float, folder: RunFolder, num_epochs: int, plan: TrainingPlan) -> _Choice:
+    """The last epoch where it is as good as the best one, as it has learnt longest; else the best.
+
+    Args:
+        last: Score of the last epoch.
+        highest: Of the best.
+        folder: With both checkpoints.
+        num_epochs: Trained; fewer than planned where the training ended early.
+        plan: What was done.
+    """
+    of = f"of {num_epochs} epochs" + (f" ({plan.epochs} planned)" if num_epochs < plan.epochs else "")
+    if num_epochs == 1:
         return _Choice(folder.last, "the only epoch", 1, last)
     if last >= highest:
-        return _Choice(
-            folder.last, f"last of {plan.epochs} epochs: none had a higher {plan.monitor}", plan.epochs, highest
-        )
+        return _Choice(folder.last, f"last {of}: none had a higher {plan.monitor}", num_epochs, highest)
     epoch = torch.load(folder.best, weights_only=True, map_location="cpu")["epoch"] + 1
-    return _Choice(folder.best, f"best of {plan.epochs} epochs by {plan.monitor}: epoch {epoch}", epoch, highest)
+    return _Choice(folder.best, f"best {of} by {plan.monitor}: epoch {epoch}", epoch, highest)

@@ -7,23 +7,23 @@ outcome = prepared.run()
 
 from __future__ import annotations
 
-import copy
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from uniformerv2.autotrain.budget import fit_budget
 from uniformerv2.autotrain.choose import make_plan
+from uniformerv2.autotrain.contest import Contest, against_probe
 from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.measure import Estimate, estimate, more_epochs
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
+from uniformerv2.autotrain.probing import FittedProbe, decide, probe_videos
+from uniformerv2.autotrain.report import test_and_report
 from uniformerv2.autotrain.run import TrainingResult, augmentation_of, data_module, device_of, run_plan
 from uniformerv2.autotrain.start import check_backbone, weights_to_fetch
 from uniformerv2.core.console import Progress
-from uniformerv2.core.devices import processor_name
 from uniformerv2.core.files import free_bytes
 from uniformerv2.core.messages import UsageError
 from uniformerv2.data.annotations import check_files, read_records
@@ -32,14 +32,7 @@ from uniformerv2.data.named_videos import read_classes
 from uniformerv2.data.splits import Splits, read_splits, without_unreadable
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.curves import read_curves, still_falling
-from uniformerv2.evaluation.page import facts_of
-from uniformerv2.evaluation.report import write_report
-from uniformerv2.evaluation.scores import Evaluation, views_in_words
-from uniformerv2.evaluation.summary import Summary, summarize
-from uniformerv2.inference.predictor import Predictor
-from uniformerv2.inference.scoring import VideoScorer
-from uniformerv2.inference.strips import strips_of
-from uniformerv2.inference.testing import TestRun, failures_unlogged
+from uniformerv2.evaluation.summary import Summary
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.frozen import CachedDataModule, missing_bytes
 from uniformerv2.training.progress import TrainProgress
@@ -53,7 +46,9 @@ __all__ = ["Outcome", "Prepared", "prepare", "train"]
 
 CHECKED: Final = 5000
 """More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
-CHOSE_TOO: Final = "These videos chose the epoch too, so new videos may do a little worse."
+LEFT_TO_PROBE: Final = (
+    "Before it trains, a probe decides the preset and whether the backbone learns; this dry run leaves it out."
+)
 STOPPED_IN_TEST: Final = (
     "Stopped in the final test; the model is written, and so is what was scored. The same command with --resume goes "
     "on from there."
@@ -69,12 +64,14 @@ class Outcome(TrainingResult):
         scores: Its dump.
         report: A page on both.
         advice: A sentence where more epochs promise more; None where they do not.
+        contest: How the trained network compares with the probe; None where there was no probe, or nothing else.
     """
 
     summary: Summary
     scores: Path
     report: Path
     advice: str | None
+    contest: Contest | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +85,7 @@ class Prepared:
         network: With the weights that training starts from.
         cost: None where a stopped run is resumed.
         to_fetch: Weights that are not on this machine, so that the network has random ones; only in a dry run.
+        probe: Of the training videos; None where there is none, or a stopped run is resumed.
     """
 
     options: TrainOptions
@@ -96,6 +94,7 @@ class Prepared:
     network: UniFormerV2
     cost: Estimate | None = None
     to_fetch: str | None = None
+    probe: FittedProbe | None = None
 
     def run(
         self,
@@ -125,6 +124,10 @@ class Prepared:
                 folder.check_room(network)  # before features are cached
                 folder.write(plan, network, self.options.request())
                 folder.forget_test()
+                if self.probe is not None:
+                    save_model(self.probe.network, folder.probe)
+            if plan.probe:
+                return self._finish_probe(folder, command or (), progress=progress)
             shown = TrainProgress(plan.monitor)
             result = run_plan(
                 network,
@@ -135,7 +138,13 @@ class Prepared:
                 progress=progress,
             )
             with stopping_at_once(STOPPED_IN_TEST):
-                summary, page = _test(network, splits, plan, folder, command or (), result, progress=progress)
+                contest = against_probe(network, splits, plan, folder, progress=progress)
+                if contest is not None and contest.is_lost:
+                    save_model(network.cpu(), folder.network)
+                kept = network if contest is None else contest.result
+                summary, page = test_and_report(
+                    kept, splits, plan, folder, command or (), result, contest, progress=progress
+                )
         falling = still_falling(read_curves(folder.logs))
         return Outcome(
             **{name: getattr(result, name) for name in TrainingResult.__dataclass_fields__},
@@ -143,6 +152,33 @@ class Prepared:
             scores=folder.scores,
             report=page,
             advice=more_epochs(plan, falling, seconds_per_epoch=shown.left.seconds_per_epoch),
+            contest=contest,
+        )
+
+    def _finish_probe(self, folder: RunFolder, command: Sequence[str], *, progress: bool) -> Outcome:
+        """Test the probe, and write it as the result."""
+        assert self.probe is not None  # ``prepare`` made it, or said why not
+        best, network = self.probe.result.best, self.probe.network
+        save_model(network, folder.model)
+        result = TrainingResult(
+            val_score=best.score.value,
+            chosen=f"the probe of {best.name}, by {self.probe.result.num_folds}-fold cross-validation",
+            epoch=None,
+            model=folder.model,
+            best=None,
+            last=None,
+            log=None,
+        )
+        with stopping_at_once(STOPPED_IN_TEST):
+            summary, page = test_and_report(
+                network, self.splits, self.plan, folder, command, result, None, progress=progress
+            )
+        return Outcome(
+            **{name: getattr(result, name) for name in TrainingResult.__dataclass_fields__},
+            summary=summary,
+            scores=folder.scores,
+            report=page,
+            advice=None,
         )
 
 
@@ -188,18 +224,93 @@ def prepare(options: TrainOptions, *, dry_run: bool = False, progress: bool = Tr
     splits, told = _readable(_read(options, folder), options, progress=progress)
     if is_resumed:
         return _take_up(options, folder, splits)
+    prepared = _planned(options, splits, dry_run=dry_run, progress=progress)
+    if not (dry_run or options.probe is False):
+        prepared = _probed(prepared, options, progress=progress)
+    plan = prepared.plan
+    if dry_run and options.probe is None and options.preset is None:
+        plan = replace(plan, probed={"told": [LEFT_TO_PROBE]})
+    plan = replace(plan, warnings=(*told, *plan.warnings), videos_digest=_digest(options, splits))
+    to_fetch = weights_to_fetch(plan.start, prepared.network, weights=plan.backbone_weights) if dry_run else None
+    return replace(prepared, options=options, plan=plan, to_fetch=to_fetch)
+
+
+def _planned(
+    options: TrainOptions,
+    splits: Splits,
+    *,
+    why: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+    progress: bool,
+) -> Prepared:
+    """Every choice, the network, and what it will cost; within the budget where there is one."""
+    prepared = _planned_once(options, splits, why=why, dry_run=dry_run, progress=progress)
+    if options.budget is None or options.probe:
+        return prepared
+
+    def replan(changed: TrainOptions) -> tuple[TrainingPlan, Estimate]:
+        other = _planned_once(changed, splits, dry_run=dry_run, progress=progress)
+        assert other.cost is not None  # nothing is resumed
+        return other.plan, other.cost
+
+    assert prepared.cost is not None
+    fitting, reasons, told = fit_budget(options, (prepared.plan, prepared.cost), replan)
+    if fitting != options:
+        reasons = {**(why or {}), **reasons}
+        prepared = _planned_once(fitting, splits, why=reasons, dry_run=dry_run, progress=progress)
+    warnings = (*prepared.plan.warnings, *([told] if told else []))
+    return replace(prepared, plan=replace(prepared.plan, warnings=warnings))
+
+
+def _planned_once(
+    options: TrainOptions, splits: Splits, *, why: Mapping[str, str] | None = None, dry_run: bool, progress: bool
+) -> Prepared:
     device = device_of(options)
     with Progress("load the network", None, has_bar=False, is_quiet=not progress):  # a download has its own
-        plan, network = make_plan(options, splits, device=device, fetch=not dry_run)
+        plan, network = make_plan(options, splits, device=device, fetch=not dry_run, why=why)
     plan = _on_disk(plan, network, splits)
-    plan = replace(plan, warnings=(*told, *plan.warnings), videos_digest=_digest(options, splits))
     size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
     preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
+    is_rough = dry_run or bool(options.probe)
     with Progress("measure a few steps", None, is_quiet=not progress):
         augmentation = augmentation_of(plan.augmentation, image_size=plan.image_size, flip=plan.flip)
-        cost = estimate(network, plan, preprocessing, augmentation, splits.train, device=device, is_rough=dry_run)
-    to_fetch = weights_to_fetch(plan.start, network, weights=plan.backbone_weights) if dry_run else None
-    return Prepared(options=options, splits=splits, plan=plan, network=network, cost=cost, to_fetch=to_fetch)
+        cost = estimate(network, plan, preprocessing, augmentation, splits.train, device=device, is_rough=is_rough)
+    return Prepared(options=options, splits=splits, plan=plan, network=network, cost=cost)
+
+
+def _probed(prepared: Prepared, options: TrainOptions, *, progress: bool) -> Prepared:
+    """With a probe of the training videos, and planned anew where it decides otherwise.
+
+    Raises:
+        UsageError: A probe alone was asked for, and there is nothing to fit it to.
+    """
+    splits, plan = prepared.splits, prepared.plan
+    options = prepared.options if plan.cache_views else options  # where the budget has chosen the cheapest way
+    cost = None if options.probe else prepared.cost
+    network = prepared.network
+    if network.config.num_local_steps and plan.model is None:  # a probe reads the image ViT as it is, frame by frame
+        open_stages: dict[str, Any] = {"num_stages": None}
+        plain = replace(options, preset="scene", **open_stages)
+        _, network = make_plan(plain, splits, device=device_of(options))
+    probe = probe_videos(plan, network, splits, cost, progress=progress)
+    if probe is None:
+        if options.probe:
+            raise UsageError("There is nothing to probe: the training videos that can be read are of one class.")
+        told = "No probe before this training, as it would take more than a tenth of its time (--no-probe: never)."
+        return replace(prepared, plan=replace(plan, probed={"told": [told]}))
+    if options.probe:
+        found = {**probe.result.to_dict(), "told": [*probe.told]}
+        return replace(prepared, plan=replace(plan, probed=found), probe=probe)
+    decision = decide(probe.result, options, network=prepared.network)
+    if (decided := decision.options) != options:
+        is_new = (decided.preset or "scene", bool(decided.freeze_backbone)) != (plan.preset, plan.freeze_backbone)
+        if is_new:
+            prepared = _planned(decided, splits, why=decision.why, progress=progress)
+            plan = prepared.plan
+        else:
+            plan = replace(plan, why={**plan.why, **decision.why})
+    found = {**probe.result.to_dict(), "told": [*probe.told, *decision.told]}
+    return replace(prepared, plan=replace(plan, probed=found), probe=probe)
 
 
 def _read(options: TrainOptions, folder: RunFolder) -> Splits:
@@ -275,82 +386,3 @@ def _on_disk(plan: TrainingPlan, network: UniFormerV2, splits: Splits) -> Traini
         "--cache-views need less; --cache-dir names another disk."
     )
     return replace(plan, cache_views=0, warnings=(*plan.warnings, told))
-
-
-def _test(
-    network: UniFormerV2,
-    splits: Splits,
-    plan: TrainingPlan,
-    folder: RunFolder,
-    command: Sequence[str],
-    result: TrainingResult,
-    *,
-    progress: bool,
-) -> tuple[Summary, Path]:
-    """Test the trained network with all views, note the numbers on its card, write its scores and the report.
-
-    Without test videos the validation videos are tested on. A test that was stopped goes on where it was.
-    """
-    predictor = Predictor(copy.deepcopy(network).merge_linear(), num_clips=plan.num_clips, num_crops=plan.num_crops)
-    scorer = VideoScorer(
-        predictor, is_multi_label=plan.is_multi_label, keep_view_scores=True, num_workers=plan.num_workers
-    )
-    tested_on = f"{plan.num_test} test videos" if plan.num_test else f"the {plan.num_val} validation videos"
-    info = {"checkpoint": str(folder.model), "data": f"{plan.data}: {tested_on}", "training": _training(plan)}
-    run = TestRun(scorer, splits.test or splits.val, dump=folder.scores, info=info)
-    with Progress("test", run.num_videos, done=run.num_done, is_quiet=not progress) as bar, failures_unlogged():
-        for video in run.videos():
-            bar.advance(is_bad=not video.is_readable)
-    evaluation = run.finish()
-    assert evaluation is not None  # the only process
-    with Progress("write the report", None, is_quiet=not progress):
-        return _write(network, splits, plan, folder, evaluation, command, tested_on, result)
-
-
-def _write(
-    network: UniFormerV2,
-    splits: Splits,
-    plan: TrainingPlan,
-    folder: RunFolder,
-    evaluation: Evaluation,
-    command: Sequence[str],
-    tested_on: str,
-    result: TrainingResult,
-) -> tuple[Summary, Path]:
-    """The card, the model with it, and the page."""
-    summary = summarize(evaluation)
-    tested = {f"test_{name}": round(estimate.value, 6) for name, estimate in summary.all_videos.items()}
-    protocol = f"{views_in_words(plan.num_clips, plan.num_crops)} of {tested_on}"
-    network.info = replace(network.info, metrics={**network.info.metrics, **tested, "test_protocol": protocol})
-    save_model(network.cpu(), folder.model)
-    page = write_report(
-        evaluation,
-        folder.report,
-        strips=strips_of(record.path for record in splits.test or splits.val),
-        curves=folder.logs,
-        commands=[shlex.join(command)] if command else [],
-        title=f"Training on {Path(plan.data).name}",
-        summary=summary,
-        kept_epoch=result.epoch,
-        facts={**facts_of(datetime.now(UTC), processor=processor_name()), "Tested on": tested_on},
-        notes=[
-            f"Kept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.",
-            "The validation videos chose the epoch; none of them is among these." if plan.num_test else CHOSE_TOO,
-        ],
-        model=str(folder.model),
-    )
-    return summary, page
-
-
-def _training(plan: TrainingPlan) -> dict[str, str]:
-    """The choices that a reader asks for first."""
-    shown = ("preset", "backbone", "freeze_backbone", "num_frames", "image_size", "batch_size", "learning_rate")
-    chosen = {**asdict(plan), "backbone": plan.start}
-    rate, video_blocks_scale = plan.rates.learning_rate, plan.rates.video_blocks_scale
-    chosen["learning_rate"] = f"{rate:.3g}"
-    if not plan.freeze_backbone:
-        chosen["learning_rate"] += f" (backbone), {rate * video_blocks_scale:.3g} (video blocks)"
-    return {
-        name: str(chosen[name])
-        for name in (*shown, "epochs", "augmentation", "label_smoothing", "precision", "seed", "num_train")
-    }

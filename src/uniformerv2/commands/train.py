@@ -30,6 +30,8 @@ __all__ = ["add_arguments", "check", "run", "show"]
 EXAMPLE: Final = "uniformerv2 train videos --out runs/mine --freeze-backbone --cache-features"
 LOADS: Final = "uniformerv2.autotrain.session"
 SHOWN: Final = 5
+OF_A_PROBE: Final = frozenset({"classes", "videos", "start from", "frames", "image size", "final test", "precision"})
+"""Rows of the plan that a probe alone has too."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for one in options_of(TrainOptions):
         if one.name == "data":
             parser.add_argument("data", metavar=one.metavar, help=one.about)
+        elif one.kind is bool and one.default is None:
+            parser.add_argument(one.flag, dest=one.name, action="store_true", default=None, help=one.about)
+            no = one.flag.replace("--", "--no-", 1)
+            parser.add_argument(no, dest=one.name, action="store_false", default=None, help=argparse.SUPPRESS)
         elif one.kind is bool:
             parser.add_argument(one.flag, dest=one.name, action="store_true", help=one.about)
         else:
@@ -55,7 +61,7 @@ def check(options: argparse.Namespace) -> None:
         ModuleNotFoundError: A package that training needs is not installed.
     """
     options.train = TrainOptions(**{item.name: getattr(options, item.name) for item in fields(TrainOptions)})
-    check_installed("lightning", "torchmetrics", extra="train")
+    check_installed("lightning", "torchmetrics", *([] if options.train.probe is False else ["sklearn"]), extra="train")
     options.train.check(dry_run=options.dry_run)
     if Path(options.train.data).is_dir() and detect_format(options.train.data) == "folder":
         with usage_errors():
@@ -74,7 +80,8 @@ def run(options: argparse.Namespace) -> int:
 
     console = make_console(stderr=options.json, width=1000)  # as wide as needed where it is no terminal
     asked, is_resumed = options.train, options.resume and options.train.folder.last.exists()
-    if asked.preset is None and not is_resumed and not options.json and sys.stdin.isatty() and sys.stdout.isatty():
+    is_open = asked.preset is None and asked.probe is False and not is_resumed
+    if is_open and not options.json and sys.stdin.isatty() and sys.stdout.isatty():
         asked = replace(asked, preset=_ask_preset())
     prepared = prepare(asked, dry_run=options.dry_run)
     if is_resumed:
@@ -93,9 +100,12 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{harmless(str(stopped))}\n")
         return 128 + stopped.signal_number
     _show_result(console, prepared, outcome)
-    paths = {name: str(getattr(outcome, name)) for name in ("model", "best", "last", "log", "scores", "report")}
+    found = {name: getattr(outcome, name) for name in ("model", "best", "last", "log", "scores", "report")}
+    paths = {name: None if path is None else str(path) for name, path in found.items()}
     tested = {f"test_{name}": estimate.value for name, estimate in outcome.summary.all_videos.items()}
-    metrics = {prepared.plan.monitor: outcome.val_score, **tested}
+    contest = outcome.contest
+    both = {} if contest is None else {"val_network": contest.network, "val_probe": contest.probe}
+    metrics = {prepared.plan.monitor: outcome.val_score, **both, **tested}
     _write_json(options, metrics=metrics, chosen=outcome.chosen, **paths)
     return 0
 
@@ -123,13 +133,44 @@ def show(console: Console, prepared: Prepared) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold", max_width=60)
     table.add_column(style="dim", overflow="fold")
-    for row in (*_choice_rows(prepared), *_cache_rows(prepared), *_cost_rows(prepared), ("written to", plan.out, "")):
+    chosen = _choice_rows(prepared)
+    rows = [*chosen, *_cache_rows(prepared), *_cost_rows(prepared)]
+    if plan.probe:
+        rows = [row for row in chosen if row[0] in OF_A_PROBE]
+    for row in (*rows, ("written to", plan.out, "")):
         table.add_row(*row)
     console.print(table, markup=False)
+    show_probe(console, plan)
     for warning in plan.warnings:
         console.print(f"! {warning}", style="yellow", markup=False)
     if advice := cheaper_way(plan, prepared.cost):
         console.print(advice, markup=False)
+
+
+def show_probe(console: Console, plan: TrainingPlan) -> None:
+    """What tells the classes apart, as a table; then what is still confused, and what was decided.
+
+    Args:
+        console: Where to.
+        plan: What it was found for.
+    """
+    from rich.table import Table
+
+    from uniformerv2.autotrain.probing import in_percent, probe_in_words
+
+    probed = plan.probed
+    if "rows" in probed:
+        table = Table(box=None, padding=(0, 1), title="What tells the classes apart", title_justify="left")
+        for heading in ("", *(["mean AP"] if plan.is_multi_label else ["accuracy"]), "above appearance"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for name, row in probed["rows"].items():
+            above = "" if name == "appearance" else in_percent(row["above_appearance"], is_difference=True)
+            mark = "bold" if name == probed["best"] else ""
+            table.add_row(name, in_percent(row["score"]), above, style=mark)
+        table.add_row("without looking", f"{100 * probed['chance']:.1f} %", "", style="dim")
+        console.print(table, markup=False)
+    for sentence in (*probe_in_words(probed), *probed.get("told", ())):
+        console.print(sentence, markup=False)
 
 
 def _choice_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
@@ -206,16 +247,20 @@ def _show_result(console: Console, prepared: Prepared, outcome: Outcome) -> None
     plan = prepared.plan
     where = "test videos" if plan.num_test else "validation videos"
     views = views_in_words(plan.num_clips, plan.num_crops)
-    console.print(f"\nKept: {outcome.chosen}; {plan.monitor} {outcome.val_score:.4f}.", markup=False)
+    scored = f"score {outcome.val_score:.4f}" if plan.probe else f"{plan.monitor} {outcome.val_score:.4f}"
+    console.print(f"\nKept: {outcome.chosen}; {scored}.", markup=False)
+    for sentence in outcome.contest.in_words() if outcome.contest else ():
+        console.print(sentence, markup=False)
     console.print(f"{plan.num_test or plan.num_val} {where}, {views} of each:", markup=False)
     print_summary(console, {"": outcome.summary})
-    if not plan.num_test:
+    if not (plan.num_test or plan.probe):
         console.print(
             "These videos chose the epoch too, so new videos may do a little worse.", style="dim", markup=False
         )
     if outcome.advice:
         console.print(outcome.advice, markup=False)
-    console.print(f"Model: {outcome.model}   log: {outcome.log}", markup=False)
+    log = f"   log: {outcome.log}" if outcome.log else ""
+    console.print(f"Model: {outcome.model}{log}", markup=False)
     command = shlex.join(["uniformerv2", "predict", prepared.splits.val[0].path, "--model", str(outcome.model)])
     console.print(f"Use it: {command}", markup=False)
     console.print(f"Report: {outcome.report}", markup=False)

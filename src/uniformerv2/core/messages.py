@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Final
 
-__all__ = ["UsageError", "did_you_mean", "duration", "first_few", "pace", "time_left", "time_range", "usage_errors"]
+__all__ = [
+    *("UsageError", "did_you_mean", "duration", "first_few", "pace", "seconds_of", "time_left", "time_range"),
+    "usage_errors",
+]
 
 SHOWN: Final = 10
 QUICKER: Final = 0.85
@@ -68,6 +72,22 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def seconds_of(text: str) -> float:
+    """What a user calls a time: numbers with h, m or s.
+
+    Raises:
+        UsageError: It is none, or is 0.
+
+    >>> seconds_of("30m"), seconds_of("1h30m"), seconds_of("90 s"), seconds_of("1.5h")
+    (1800.0, 5400.0, 90.0, 5400.0)
+    """
+    parts = re.findall(r"\s*(\d+(?:\.\d+)?)\s*([hms])", text)
+    seconds = sum(float(number) * {"h": 3600, "m": 60, "s": 1}[unit] for number, unit in parts)
+    if "".join(f"{number}{unit}" for number, unit in parts) != re.sub(r"\s", "", text) or not seconds:
+        raise UsageError(f"A time is written 30m, 2h, 1h30m or 90s, got {text!r}.")
+    return float(seconds)
 
 
 def time_left(seconds: float) -> str:

@@ -33,7 +33,7 @@ class Option:
     Attributes:
         name: The field.
         flag: As it is typed; without hyphens it is a position.
-        kind: ``bool`` is a switch.
+        kind: ``bool`` is a switch; one whose default is None can be put off too (``--no-...``).
         choices: What is allowed; None: anything of the kind.
         default: None: the plan chooses.
         metavar: What stands for the value in the help.

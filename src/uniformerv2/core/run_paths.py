@@ -25,6 +25,8 @@ class RunPaths:
         last: Last epoch or step.
         features: The folder of cached features, where the user names no other.
         model: The folder of the result.
+        probe: The folder of the probe's network.
+        network: The folder of the trained network, where the probe is better and so the result.
         scores: The dump of the final test.
         report: The folder of the page on the final test.
     """
@@ -38,6 +40,8 @@ class RunPaths:
         self.last = self.checkpoints / "last.ckpt"
         self.features = path / "features"
         self.model = path / "model"
+        self.probe = path / "probe"
+        self.network = path / "network"
         self.scores = path / "scores.pkl"
         self.report = path / "report"
 

@@ -16,11 +16,23 @@ from typing import Any, Final, Literal, Self, get_args
 from uniformerv2.core.limits import get_limits
 from uniformerv2.core.messages import did_you_mean
 
-__all__ = ["ActivationName", "CheckpointInfo", "FusionName", "UniFormerV2Config"]
+__all__ = ["ActivationName", "CheckpointInfo", "FusionName", "StatisticName", "UniFormerV2Config"]
 
 ActivationName = Literal["quick_gelu", "gelu"]
 DrawPer = Literal["video", "token"]
-FusionName = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
+FusionName = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q", "statistics"]
+StatisticName = Literal[
+    "class_mean",
+    "patch_mean",
+    "patch_max",
+    "class_std",
+    "patch_std",
+    "class_step",
+    "patch_step",
+    "class_ramp",
+    "patch_ramp",
+]
+"""See ``model.statistics``."""
 
 _WHOLE: Final = (
     *("patch_size", "dim", "depth", "num_heads", "num_frames", "num_classes", "tubelet_size", "tubelet_kernel_size"),
@@ -64,8 +76,10 @@ class UniFormerV2Config:
         num_local_steps: Local temporal steps of a block: 0 (no_lmhra), 1, or 2 (double_lmhra).
         local_reduction: C divided by the bottleneck channels of LT_MHRA (dw_reduction).
         local_kernel_size: Frames that LT_MHRA sees.
-        fusion: How the video tokens of the stages become one; the published models are sequential.
+        fusion: How the video tokens of the stages become one; the published models are sequential. With "statistics"
+            there are no global UniBlocks: the head reads statistics of the tokens, as a probe does.
         fusion_stages: Blocks whose tokens a global UniBlock reads (return_list); empty means the last four.
+        statistics: What the fusion "statistics" computes of the tokens of each stage; empty for every other.
         global_num_heads: Heads of the cross attention (n_head); 0 means as many as ``num_heads``.
         global_mlp_ratio: Hidden channels of a global UniBlock's FFN divided by C (mlp_factor).
         global_dropout: Rate in a global UniBlock's FFN (mlp_dropout), one for all or one per stage.
@@ -97,6 +111,7 @@ class UniFormerV2Config:
     local_kernel_size: int = 3
     fusion: FusionName = "sequential"
     fusion_stages: tuple[int, ...] = ()
+    statistics: tuple[StatisticName, ...] = ()
     global_num_heads: int = 0
     global_mlp_ratio: float = 4.0
     global_dropout: tuple[float, ...] = (0.5,)
@@ -135,6 +150,8 @@ class UniFormerV2Config:
             raise ValueError(f"image_size is one number, or height and width, got {size!r}.")
         if not isinstance(stages, tuple | list) or any(type(stage) is not int for stage in stages):
             raise ValueError(f"fusion_stages are numbers of blocks, got {stages!r}.")
+        if not isinstance(self.statistics, tuple | list) or not all(isinstance(name, str) for name in self.statistics):
+            raise ValueError(f"statistics are names, got {self.statistics!r}.")
         if not isinstance(dropout, tuple | list) or not all(map(_is_finite, dropout)):
             raise ValueError(f"global_dropout is one rate or one per stage, got {dropout!r}.")
         if not isinstance(self.use_gate, bool):
@@ -167,9 +184,11 @@ class UniFormerV2Config:
         limits.check("depth", self.depth, what=f"depth {self.depth}")
         hidden = {name: int(self.dim * getattr(self, name)) for name in ("mlp_ratio", "global_mlp_ratio")}
         hidden["local_reduction"] = int(self.dim / self.local_reduction)
-        for name, value in {"dim": self.dim, "num_classes": self.num_classes, **hidden}.items():
-            of_dim = "" if name in {"dim", "num_classes"} else f", which makes {value} channels,"
+        own = {"dim": self.dim, "num_classes": self.num_classes}
+        for name, value in {**own, **hidden}.items():
+            of_dim = "" if name in own else f", which makes {value} channels,"
             limits.check("width", value, what=f"{name} {getattr(self, name)}{of_dim}")
+        limits.check("width", self.num_features, what=f"a head that reads {self.num_features} channels")
         for side in (self.image_size,) if isinstance(self.image_size, int) else self.image_size:
             limits.check("image_size", side, what=f"image_size {self.image_size}")
         limits.check("patches_per_frame", rows * columns, what=f"a frame of {rows} x {columns} patches")
@@ -185,10 +204,29 @@ class UniFormerV2Config:
                 f"Without a gate nothing reads the blocks after the last fusion stage: end fusion_stages with "
                 f"{self.depth - 1} or set depth={stages[-1] + 1}, got {stages}."
             )
+        self._check_statistics()
         if len(self.global_dropout) != len(stages):
             raise ValueError(
                 f"global_dropout is one rate or one per stage: {len(stages)} stages, got {self.global_dropout}."
             )
+
+    def _check_statistics(self) -> None:
+        if (self.fusion == "statistics") != bool(self.statistics):
+            raise ValueError(
+                f"statistics are for fusion='statistics', which needs at least one; got fusion={self.fusion!r} and "
+                f"statistics={self.statistics!r}."
+            )
+        for name in self.statistics:
+            _check_choice("statistics", name, get_args(StatisticName))
+        if len(set(self.statistics)) < len(self.statistics):
+            raise ValueError(f"statistics must be named once each, got {self.statistics!r}.")
+        if self.statistics and self.use_gate:
+            raise ValueError("fusion='statistics' has no gate: set use_gate=False.")
+
+    @property
+    def num_features(self) -> int:
+        """Channels that the head reads: C, or of the fusion "statistics" C for each statistic of each stage."""
+        return self.dim * (len(self.statistics) * len(self.fusion_stages) or 1)
 
     def _resolve(self) -> None:
         """Write defaults that follow from other fields, so that a stored configuration says everything."""
@@ -197,6 +235,7 @@ class UniFormerV2Config:
         resolved = {
             "image_size": self.image_size if isinstance(self.image_size, int) else tuple(self.image_size),
             "fusion_stages": stages,
+            "statistics": tuple(self.statistics),
             "tubelet_kernel_size": self.tubelet_kernel_size or (1 if self.tubelet_size == 1 else 3),
             "global_num_heads": self.global_num_heads or self.num_heads,
             "global_dropout": dropout * len(stages) if len(dropout) == 1 else dropout,

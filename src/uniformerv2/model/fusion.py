@@ -142,7 +142,7 @@ class HierarchicalQFusion(MultiStageFusion):
         return video.mean(dim=1)
 
 
-FUSIONS: dict[FusionName, type[MultiStageFusion]] = {
+FUSIONS: dict[FusionName, type[MultiStageFusion]] = {  # "statistics" has no global UniBlocks: see statistics.py
     "sequential": SequentialFusion,
     "parallel": ParallelFusion,
     "hierarchical_kv": HierarchicalKVFusion,

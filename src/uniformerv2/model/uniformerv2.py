@@ -27,8 +27,9 @@ from uniformerv2.model.blocks import (
 )
 from uniformerv2.model.config import ActivationName, CheckpointInfo, UniFormerV2Config
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding
-from uniformerv2.model.fusion import FUSIONS
+from uniformerv2.model.fusion import FUSIONS, MultiStageFusion
 from uniformerv2.model.residual import DropPath, Residual, recomputed
+from uniformerv2.model.statistics import ChannelStandardization, TokenStatistics
 
 __all__ = ["ImageViT", "UniFormerV2", "block_drop_paths"]
 
@@ -117,12 +118,23 @@ class UniFormerV2(nn.Module):
             LocalUniBlock(spatial, ffn, local=_local_steps(config), drop_path=DropPath(rate))
             for (spatial, ffn), rate in zip(image_vit.steps, _rates(config.drop_path_rate, config.depth), strict=True)
         )
-        self.fusion = FUSIONS[config.fusion](_global_blocks(config), config.dim)
+        self.fusion: MultiStageFusion
+        self.norm: nn.LayerNorm | ChannelStandardization
+        if config.statistics:
+            self.fusion = TokenStatistics(
+                config.statistics,
+                config.dim,
+                num_prefix_tokens=self.embedding.num_prefix_tokens,
+                has_class_token=self.embedding.has_class_token,
+            )
+            self.norm = ChannelStandardization(config.num_features)
+        else:
+            self.fusion = FUSIONS[config.fusion](_global_blocks(config), config.dim)
+            self.norm = nn.LayerNorm(config.dim)
         self.fusion_gate = nn.Parameter(torch.zeros(config.dim)) if config.use_gate else None
-        self.norm = nn.LayerNorm(config.dim)
         self.head_drop = nn.Dropout(config.classifier_dropout)
-        self.head = nn.Linear(config.dim, config.num_classes) if config.num_classes else nn.Identity()
-        self.num_features = self.head_hidden_size = config.dim
+        self.num_features = self.head_hidden_size = config.num_features
+        self.head = nn.Linear(self.num_features, config.num_classes) if config.num_classes else nn.Identity()
         self.is_merged = False
         self._num_checkpointed = 0
         self._frozen: list[nn.Module] = []
@@ -264,7 +276,7 @@ class UniFormerV2(nn.Module):
             raise ValueError(f"The video token pools, so global_pool must be None, got {global_pool!r}.")
         self.config = replace(self.config, num_classes=num_classes)
         self.info = replace(self.info, class_names=(), is_multi_label=False)
-        head = nn.Linear(self.config.dim, num_classes) if num_classes else nn.Identity()
+        head = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
         self.head = head.to(self.norm.weight.device, self.norm.weight.dtype)
 
     def no_weight_decay(self) -> set[str]:

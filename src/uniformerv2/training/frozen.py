@@ -9,10 +9,10 @@ Letters: B clips of a batch, S read blocks, T' time steps, N tokens a step, C ch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from torch import Tensor
 
@@ -124,11 +124,22 @@ class CachedDataModule(VideoDataModule):
             }
         return [part for parts in self._parts.values() for part in parts]
 
-    def fill_cache(self, network: UniFormerV2, *, on_clips: Callable[[int], None] = lambda count: None) -> None:
+    def parts(self, split: Literal["train", "val"]) -> list[FeaturePart]:
+        """One per view of the videos of a split, once the cache is open."""
+        return self._parts[split]
+
+    def fill_cache(
+        self,
+        network: UniFormerV2,
+        *,
+        only_first_view: bool = False,
+        on_clips: Callable[[int], None] = lambda count: None,
+    ) -> None:
         """Compute what is missing, and what could not be read before; where another process does it, wait and read it.
 
         Args:
             network: Whose image ViT is frozen.
+            only_first_view: Of the training videos, and nothing else.
             on_clips: Told how many clips are done since it was told last.
 
         Raises:
@@ -140,11 +151,15 @@ class CachedDataModule(VideoDataModule):
         folder = parts[0].folder
         with lock_folder(folder, what="A training that fills this cache", waits=True):
             check_room(folder, sum(part.missing_bytes for part in parts), what="The cache of features")
-            self._fill(folder, network, on_clips)
+            write_json(folder / "key.json", self._material)  # for people; nothing reads it
+            wanted = {"train": self._parts["train"][:1]} if only_first_view else self._parts
+            self._fill(wanted, network, on_clips)
 
-    def _fill(self, folder: Path, network: UniFormerV2, on_clips: Callable[[int], None]) -> None:
-        write_json(folder / "key.json", self._material)  # for people; nothing reads it
-        for split, videos in self._videos.items():
+    def _fill(
+        self, parts: Mapping[str, list[FeaturePart]], network: UniFormerV2, on_clips: Callable[[int], None]
+    ) -> None:
+        for split in parts:
+            videos = self._videos[split]
             loader = VideoLoader(
                 videos,
                 batch_size=self.eval_batch_size,
@@ -152,7 +167,7 @@ class CachedDataModule(VideoDataModule):
                 drop_last=False,
                 max_failed=self.max_failed,
             )
-            fill(self._parts[split], videos, loader, network, self.settings, on_clips=on_clips)
+            fill(parts[split], videos, loader, network, self.settings, on_clips=on_clips)
 
     def train_dataloader(self) -> VideoLoader:
         """Cached tokens of augmented clips."""

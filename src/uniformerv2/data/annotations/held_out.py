@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from uniformerv2.data.annotations.record import VideoRecord
 
-__all__ = ["GROUP_PATTERNS", "HELD_OUT", "held_out", "hold_out"]
+__all__ = ["GROUP_PATTERNS", "HELD_OUT", "held_out", "hold_out", "source_of"]
 
 HELD_OUT: Final = 0.2
 """The part of the sources of each class that is held out where nothing else is asked for."""
@@ -107,6 +107,15 @@ def held_out(
                 due[name] -= 1
                 left[name] -= 1
     return {path for path, source in sources.items() if source in chosen}
+
+
+def source_of(path: str) -> str:
+    """What a video was cut from, by its name: the same for all clips of one source; a video alone is its own.
+
+    >>> source_of("a/v_Surfing_g01_c01.avi") == source_of("b/v_Surfing_g01_c02.avi"), source_of("a/b.mp4")
+    (True, 'b.mp4/a')
+    """
+    return _source(PurePath(path), GROUP_PATTERNS)[2]
 
 
 def _source(path: PurePath, patterns: tuple[str, ...]) -> Source:

@@ -1,0 +1,98 @@
+"""``--budget``: a plan that fits into a time, by what costs least accuracy first.
+
+::
+
+    fewer views in the final test  ->  fewer epochs  ->  a frozen backbone with cached features, of fewer views
+
+What the user chose stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from uniformerv2.autotrain.measure import Estimate
+from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
+from uniformerv2.core.messages import duration, seconds_of
+
+__all__ = ["fit_budget"]
+
+Planned = tuple[TrainingPlan, Estimate]
+FEWEST_EPOCHS: Final = 5
+"""Fewer teach too little; see docs/lab/fine_tuning.md."""
+PROBE_SHARE: Final = 0.1
+"""Of the budget, for the probe before the training."""
+VIEWS: Final = (2, 1)
+"""Augmented clips of a video in a cache, where the usual number takes too long."""
+
+
+def fit_budget(
+    options: TrainOptions, first: Planned, replan: Callable[[TrainOptions], Planned]
+) -> tuple[TrainOptions, Mapping[str, str], str | None]:
+    """Options whose plan fits into ``options.budget``.
+
+    Args:
+        options: The user's; what is None may be chosen.
+        first: What they give without a budget.
+        replan: From options to their plan and its cost.
+
+    Returns:
+        The options; name of a field of the plan -> why it was changed; a sentence where nothing fits.
+    """
+    assert options.budget is not None
+    seconds = seconds_of(options.budget)
+    why = f"so that all fits into {options.budget}"
+    tried: list[tuple[float, TrainOptions]] = []
+    for candidate in _candidates(options):
+        plan, cost = first if candidate is options else replan(candidate)
+        for changed, total in _shorter(candidate, plan, cost, _left(seconds, plan, cost, options)):
+            if total <= _left(seconds, plan, cost, options):
+                return changed, _reasons(options, changed, why), None
+            tried.append((total, changed))
+    total, changed = min(tried, key=lambda one: one[0])
+    told = (
+        f"--budget {options.budget} is too short: the least that still trains takes about {duration(total)}. Fewer "
+        "--epochs, a smaller --image-size or --probe take less."
+    )
+    return changed, _reasons(options, changed, why), told
+
+
+def _candidates(options: TrainOptions) -> Iterator[TrainOptions]:
+    """As asked for; then frozen with cached features, where that is left open."""
+    yield options
+    is_open = options.freeze_backbone is None or (options.freeze_backbone and not options.cache_features)
+    if is_open and options.preset != "motion":
+        frozen = replace(options, preset="scene", freeze_backbone=True, cache_features=True)
+        yield frozen
+        yield from (replace(frozen, cache_views=views) for views in VIEWS)
+
+
+def _left(seconds: float, plan: TrainingPlan, cost: Estimate, options: TrainOptions) -> float:
+    """Without the probe, and the comparison with it."""
+    if options.probe is False:
+        return seconds
+    return (1 - PROBE_SHARE) * seconds - 2 * plan.num_val * cost.clip_seconds
+
+
+def _shorter(
+    options: TrainOptions, plan: TrainingPlan, cost: Estimate, seconds: float
+) -> Iterator[tuple[TrainOptions, float]]:
+    """The plan as it is, with one view in the final test, and with as many epochs as fit; each with its seconds."""
+    yield options, cost.total_seconds
+    views: dict[str, Any] = {name: 1 for name in ("num_clips", "num_crops") if getattr(options, name) is None}
+    left = {"num_clips": plan.num_clips, "num_crops": plan.num_crops, **views}
+    test = cost.test_seconds * left["num_clips"] * left["num_crops"] / (plan.num_clips * plan.num_crops)
+    fixed = cost.total_seconds - plan.epochs * cost.epoch_seconds - cost.test_seconds + test
+    fewer = replace(options, **views)
+    yield fewer, fixed + plan.epochs * cost.epoch_seconds
+    if options.epochs is None:
+        fewest = min(FEWEST_EPOCHS, plan.epochs)
+        epochs = min(plan.epochs, max(fewest, int((seconds - fixed) / max(cost.epoch_seconds, 1e-9))))
+        yield replace(fewer, epochs=epochs), fixed + epochs * cost.epoch_seconds
+
+
+def _reasons(before: TrainOptions, after: TrainOptions, why: str) -> dict[str, str]:
+    names = ("num_clips", "num_crops", "epochs", "cache_views")
+    return {name: why for name in names if getattr(before, name) != getattr(after, name)}

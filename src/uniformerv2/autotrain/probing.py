@@ -1,0 +1,245 @@
+"""The probe of a training: on which clips it runs, what is decided by it, and the network that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+import torch
+
+from uniformerv2.autotrain.measure import Estimate
+from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
+from uniformerv2.autotrain.probe import ROWS, ClipStatistics, Probe, ProbeResult, ProbeRow
+from uniformerv2.autotrain.probe_features import cached_statistics, clip_statistics, spread_evenly
+from uniformerv2.autotrain.run import data_module, device_of
+from uniformerv2.core.console import Progress
+from uniformerv2.core.messages import duration
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.data.splits import Splits
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.training.frozen import CachedDataModule
+from uniformerv2.zoo.runs import random_network
+
+__all__ = ["Decision", "FittedProbe", "decide", "in_percent", "probe_in_words", "probe_network", "probe_videos"]
+
+SHARE: Final = 0.1
+"""Of the estimated time of the training, what the probe before it may take."""
+MOST_CLIPS: Final = 2000
+"""More would say no more about what tells the classes apart."""
+CLIPS_PER_CLASS: Final = 4
+"""Fewer say nothing."""
+ENOUGH: Final = 0.95
+"""A frozen backbone is enough where at least this part is right of videos that were held out, as the interval says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedProbe:
+    """A probe of the training videos.
+
+    Attributes:
+        result: What tells the classes apart.
+        network: The best row as a network: the frozen backbone, statistics of its tokens, a linear head.
+        told: On which clips, where not on all; in sentences.
+    """
+
+    result: ProbeResult
+    network: UniFormerV2
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What the probe decides.
+
+    Attributes:
+        options: The user's, with what was left open.
+        why: Name of a field of the plan -> why it has its value.
+        told: What is not in the plan's table; in sentences.
+    """
+
+    options: TrainOptions
+    why: Mapping[str, str]
+    told: tuple[str, ...]
+
+
+def probe_videos(
+    plan: TrainingPlan, network: UniFormerV2, splits: Splits, cost: Estimate | None, *, progress: bool
+) -> FittedProbe | None:
+    """Fit a probe to the training videos, or as many of them as its time allows.
+
+    Where features are cached and there is no time for more, the probe reads the first augmented view of each training
+    video in that cache, which training reads too.
+
+    Args:
+        plan: What will be done.
+        network: Before its first step.
+        splits: The videos.
+        cost: What the plan costs; None: the probe may take as long as it needs.
+        progress: Show on stderr how far it is.
+
+    Returns:
+        None where there is no time for as many clips as say something.
+    """
+    data = data_module(network, splits, plan)
+    fitting = int(SHARE * cost.total_seconds / max(cost.clip_seconds, 1e-6)) if cost is not None else MOST_CLIPS
+    is_cached = isinstance(data, CachedDataModule) and fitting < min(len(splits.train), MOST_CLIPS)
+    most = MOST_CLIPS if is_cached else min(MOST_CLIPS, fitting)
+    records = spread_evenly(splits.train, most)
+    if len(records) < min(len(splits.train), CLIPS_PER_CLASS * len(splits.class_names)):
+        return None
+    if is_cached:
+        assert isinstance(data, CachedDataModule)
+        clips = _from_cache(data, network, records, splits, progress=progress)
+    else:
+        clips = _from_videos(plan, network, records, splits, progress=progress)
+    if not plan.is_multi_label and clips.target.any(axis=0).sum() < 2:
+        return None
+    with Progress("compare what tells the classes apart", None, is_quiet=not progress):
+        result = Probe(seed=plan.seed)(clips)
+        best = probe_network(network, result.best, splits.class_names)
+    told: tuple[str, ...] = ()
+    if len(records) < len(splits.train):
+        limit = f"more than a tenth of the training's {duration(cost.total_seconds)}" if cost else "more than it gains"
+        told = (f"The probe saw {len(records)} of {len(splits.train)} training videos; all would take {limit}.",)
+    return FittedProbe(result=result, network=best, told=told)
+
+
+def _from_cache(
+    data: CachedDataModule, network: UniFormerV2, records: Sequence[VideoRecord], splits: Splits, *, progress: bool
+) -> ClipStatistics:
+    with Progress("cache features", len(splits.train), is_quiet=not progress) as bar:
+        data.open_cache(network)
+        data.fill_cache(network, only_first_view=True, on_clips=bar.advance)
+    return cached_statistics(data, network, records, class_names=splits.class_names)
+
+
+def _from_videos(
+    plan: TrainingPlan, network: UniFormerV2, records: Sequence[VideoRecord], splits: Splits, *, progress: bool
+) -> ClipStatistics:
+    with Progress("probe videos", len(records), is_quiet=not progress) as bar:
+        return clip_statistics(
+            network,
+            records,
+            class_names=splits.class_names,
+            is_multi_label=plan.is_multi_label,
+            device=device_of(plan),
+            is_bfloat16=plan.precision.startswith("bf16"),
+            num_workers=plan.num_workers,
+            on_clips=bar.advance,
+        )
+
+
+def probe_network(network: UniFormerV2, row: ProbeRow, class_names: Sequence[str]) -> UniFormerV2:
+    """The backbone of a network with statistics of its last tokens and a linear head, in our format.
+
+    Args:
+        network: Left as it is; its embedding and blocks are copied.
+        row: Which statistics, and the head.
+        class_names: In head order.
+    """
+    last = network.config.depth - 1
+    config = replace(
+        network.config,
+        fusion="statistics",
+        fusion_stages=(last,),
+        statistics=ROWS[row.name],
+        global_dropout=(0.0,),
+        classifier_dropout=0.0,
+        use_gate=False,
+        num_classes=len(class_names),
+    )
+    size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
+    info = replace(
+        network.info,
+        preprocessing=Preprocessing.from_dict({**size, **network.info.preprocessing}).to_dict(),
+        class_names=tuple(class_names),
+        is_multi_label=row.head.is_multi_label,
+        metrics={},
+        source=f"probe of {network.info.source}",
+    )
+    made = random_network(config, info)
+    own = made.state_dict()
+    state = {name: value for name, value in network.state_dict().items() if name.startswith(("embedding.", "blocks."))}
+    head = {
+        "norm.weight": row.head.scale,
+        "norm.bias": -row.head.mean * row.head.scale,
+        "head.weight": row.head.weight,
+        "head.bias": row.head.bias,
+    }
+    state |= {name: torch.as_tensor(value).to(own[name].dtype) for name, value in head.items()}
+    made.load_state_dict(state)
+    return made.eval()
+
+
+def decide(result: ProbeResult, options: TrainOptions, *, network: UniFormerV2) -> Decision:
+    """What the user left open, decided by the numbers of the probe.
+
+    Args:
+        result: The probe's.
+        options: The user's.
+        network: Of the plan, which tells whether its features could be cached.
+    """
+    decided: dict[str, Any] = {}
+    why: dict[str, str] = {}
+    told: list[str] = []
+    if not result.is_held_out:
+        return Decision(options=options, why={}, told=("The probe has too few sources to decide anything.",))
+    moving = max((result["motion"], result["order"]), key=lambda row: row.score.value)
+    is_moving = moving.above_appearance.low > 0
+    numbers = ", ".join(f"{row.name} {in_percent(asdict(row.score))}" for row in (result["appearance"], moving))
+    if options.preset is None:
+        if is_moving and options.cache_features:
+            told.append(
+                f"What moves tells the classes apart better than what is seen ({numbers}), but the preset is scene, as "
+                "--cache-features excludes motion."
+            )
+        else:
+            decided["preset"] = "motion" if is_moving else "scene"
+            why["preset"] = f"the probe, of videos held out: {numbers}"
+    best = result.best
+    is_enough = result.measure == "top1" and best.score.low >= ENOUGH
+    is_scene = decided.get("preset", options.preset) == "scene" and not network.config.num_local_steps
+    if options.freeze_backbone is None and is_enough and is_scene:
+        decided |= {"freeze_backbone": True, "cache_features": True}
+        told.append(
+            f"The backbone stays frozen, as that is enough: the probe has {in_percent(asdict(best.score))} of the "
+            "held-out videos right. --no-freeze-backbone lets it learn."
+        )
+    return Decision(options=replace(options, **decided), why=why, told=tuple(told))
+
+
+def probe_in_words(probed: Mapping[str, Any], *, with_scores: bool = False) -> list[str]:
+    """What a probe found, in sentences.
+
+    Args:
+        probed: ``ProbeResult.to_dict``; empty without a probe.
+        with_scores: Also the score of each row, for where there is no table.
+    """
+    if "rows" not in probed:
+        return []
+    what = "mean average precision" if probed["measure"] == "mean_ap" else "accuracy"
+    held_out = f"in {probed['num_folds']} folds" if probed["num_folds"] else "on the clips that it was fitted to"
+    found = (
+        f"The probe: {what} of logistic regression on statistics of the frozen backbone's tokens, {held_out} of "
+        f"{probed['num_sources']} sources ({probed['num_clips']} clips)"
+    )
+    if with_scores:
+        scores = ", ".join(f"{name} {in_percent(row['score'])}" for name, row in probed["rows"].items())
+        found += f": {scores}; without looking {100 * probed['chance']:.1f} %"
+    pairs = [f"{pair['true']} taken for {pair['predicted']} ({pair['count']})" for pair in probed["confusion"]]
+    confused = [f"What {probed['best']} still confuses: {', '.join(pairs)}."] if pairs else []
+    return [f"{found}.", *confused]
+
+
+def in_percent(score: Mapping[str, float], *, is_difference: bool = False) -> str:
+    """A score with its interval.
+
+    >>> in_percent({"value": 0.7, "low": 0.61, "high": 0.794})
+    '70.0 % (61 to 79)'
+    >>> in_percent({"value": 0.071, "low": -0.02, "high": 0.1}, is_difference=True)
+    '+7.1 (-2 to +10)'
+    """
+    value, low, high = (100 * score[name] for name in ("value", "low", "high"))
+    return f"{value:+.1f} ({low:+.0f} to {high:+.0f})" if is_difference else f"{value:.1f} % ({low:.0f} to {high:.0f})"

@@ -1,0 +1,223 @@
+"""``uniformerv2 train`` and its probe, on small real videos: alone, before a training, and against its network."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tests.training.fake_clips import tiny_network
+from uniformerv2 import Predictor, load_model, save_model
+from uniformerv2.autotrain import TrainOptions, prepare, train
+from uniformerv2.cli import main
+from uniformerv2.evaluation.dumps import read_dump
+
+pytestmark = [
+    pytest.mark.usefixtures("blank_figures"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+]
+
+FRAMES = 8
+
+
+def write_clip(path, pixels):
+    """Frames [T, H, W, 3] as H.264 without loss: what a codec loses tells the first frame from the last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"qp": "0", "preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = *pixels.shape[1:3], "yuv420p"
+        for frame in pixels:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def made_videos(top, kind, *, count=15, classes=("one", "two")):
+    """Videos whose classes differ in colour ("seen"), or in the order of the same colours ("order")."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        for index in range(count):
+            noise = rng.integers(-12, 13, (FRAMES, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
+            ramp = np.linspace(80, 160, FRAMES)[:, None, None, None] + rng.uniform(-60, 60)
+            if kind == "seen":
+                base = np.full((FRAMES, 1, 1, 3), 120.0)
+                base[..., label] += 60
+            else:
+                base = np.broadcast_to(ramp if label == 0 else ramp[::-1], (FRAMES, 1, 1, 3))
+            pixels = (base + noise).clip(0, 255).astype(np.uint8)
+            write_clip(top / name / f"{name}_{index:02}.mp4", pixels)
+    return top
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    return made_videos(tmp_path_factory.mktemp("seen"), "seen")
+
+
+@pytest.fixture(scope="module")
+def order(tmp_path_factory):
+    return made_videos(tmp_path_factory.mktemp("order"), "order")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return str(save_model(tiny_network(), tmp_path_factory.mktemp("network") / "tiny"))
+
+
+@pytest.fixture(autouse=True)
+def enough_time(monkeypatch):
+    """A probe of tiny networks takes long beside their training, and how long depends on the machine."""
+    monkeypatch.setattr("uniformerv2.autotrain.probing.SHARE", 1e3)
+
+
+@pytest.fixture
+def words(tmp_path, network):
+    """Options of every run here."""
+    fixed = "--workers 0 --clips 1 --crops 1 --num-frames 8 --json"
+    return ["--model", network, "--out", str(tmp_path / "run"), *fixed.split()]
+
+
+SHORT = {"num_workers": 0, "num_clips": 1, "num_crops": 1, "num_frames": 8, "batch_size": 8, "progress": False}
+
+
+def test_a_probe_alone_is_a_model_as_every_other(order, words, tmp_path, capsys):
+    """Written, tested, reported, predicted with; and its folder is not taken by a training."""
+    assert main(["train", str(order), *words, "--probe"]) == 0
+    captured = capsys.readouterr()
+    result, told = json.loads(captured.out), captured.err
+    assert "What tells the classes apart" in told
+    assert re.search(r"order +100\.0 % \(100 to 100\)", told)
+    assert "epoch" not in told
+    assert result["metrics"]["test_top1"] == 1.0
+    assert result["best"] is None
+    model = load_model(result["model"])
+    assert model.config.fusion == "statistics"
+    assert model.info.class_names == ("one", "two")
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    for part in ("Kept: the probe of", "logistic regression on statistics", "without looking 50.0 %"):
+        assert part in page
+    assert "Loss over the epochs" not in page
+
+    assert main(["test", str(order), "--model", result["model"], "--dump", str(tmp_path / "all.pkl"), "--json"]) == 0
+    capsys.readouterr()
+    predictor = Predictor(result["model"])
+    for video in read_dump(tmp_path / "all.pkl").videos:
+        assert predictor(video.path).scores == pytest.approx(video.scores, abs=1e-5)
+    assert main(["train", str(order), *words, "--epochs", "1"]) == 2
+    assert "holds a training already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "preset"), [("seen", "scene"), ("order", "motion")])
+def test_the_preset_is_what_tells_the_classes_apart(kind, preset, network, tmp_path, request, capsys):
+    """With a reason in the plan; what the user says stays, and without a probe it is as ever."""
+    videos = request.getfixturevalue(kind)
+    fixed = {"data": str(videos), "model": network, "num_workers": 0, "num_frames": 8}
+    prepared = prepare(TrainOptions(**fixed, out=str(tmp_path / "run")), progress=False)
+    assert prepared.plan.preset == preset
+    assert "the probe, of videos held out: appearance" in prepared.plan.why["preset"]
+    assert not (tmp_path / "run").exists()
+    assert prepared.plan.probed["rows"]["order"]["score"]["value"] == (
+        1.0 if kind == "order" else pytest.approx(0.5, abs=0.3)
+    )
+    other = {"scene": "motion", "motion": "scene"}[preset]
+    assert prepare(TrainOptions(**fixed, preset=other, out=str(tmp_path / "run")), progress=False).plan.preset == other
+    plain = prepare(TrainOptions(**fixed, probe=False, out=str(tmp_path / "run")), progress=False).plan
+    assert (plain.preset, plain.probed) == ("scene", {})
+
+
+def test_never_below_the_probe(order, words, tmp_path, capsys):
+    """A network that cannot learn: the probe is the result, the network is kept, and both numbers are told."""
+    sabotaged = ["--epochs", "8", "--learning-rate", "1e-12", "--preset", "scene", "--batch-size", "8"]
+    assert main(["train", str(order), *words, *sabotaged]) == 0
+    captured = capsys.readouterr()
+    result, told = json.loads(captured.out), captured.err
+    assert result["metrics"]["val_probe"] == 1.0 > result["metrics"]["val_network"]
+    assert result["metrics"]["test_top1"] == 1.0
+    model, kept = load_model(result["model"]), load_model(tmp_path / "run" / "network")
+    assert (model.config.fusion, kept.config.fusion) == ("statistics", "sequential")
+    assert model.info.metrics["val_probe"] == 1.0
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    for text in (page, told):
+        assert "and the probe 100.00 %" in text
+        assert "The result is the probe; the other one is kept in" in text
+        assert "What to try" in text
+    before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    assert main(["train", str(order), *words, *sabotaged, "--resume"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == result["metrics"]
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_the_network_is_the_result_where_the_probe_is_not_better(seen, network, tmp_path):
+    """And it has the bits that it has without a probe."""
+    options = {"model": network, "epochs": 3, "preset": "scene", "freeze_backbone": False, **SHORT}
+    outcome = train(seen, out=str(tmp_path / "with"), **options)
+    plain = train(seen, out=str(tmp_path / "without"), probe=False, **options)
+    assert plain.contest is None
+    if outcome.contest is not None and not outcome.contest.is_lost:
+        here, there = (load_model(found.model).state_dict() for found in (outcome, plain))
+        assert all(torch.equal(value, there[name]) for name, value in here.items())
+        assert load_model(tmp_path / "with" / "probe").config.fusion == "statistics"
+
+
+def test_cached_features_are_computed_once(seen, network, tmp_path, monkeypatch):
+    """The probe reads the first view of the training videos, and training takes that file as it is."""
+    monkeypatch.setattr("uniformerv2.autotrain.probing.SHARE", 1e-6)
+    options = {"model": network, "epochs": 2, "freeze_backbone": True, "cache_features": True, **SHORT}
+    options.pop("progress")
+    prepared = prepare(TrainOptions(data=str(seen), out=str(tmp_path / "run"), **options), progress=False)
+    files = list((tmp_path / "run" / "features").rglob("*.safetensors"))
+    assert [path.name for path in files] == ["train_view_0_00000.safetensors"]
+    assert prepared.plan.probed["num_clips"] == 24
+    before = files[0].stat().st_mtime_ns
+    prepared.run(progress=False)
+    assert files[0].stat().st_mtime_ns == before
+    assert {path.name for path in (tmp_path / "run" / "features").rglob("*.safetensors")} == {
+        "train_view_0_00000.safetensors",
+        "train_view_1_00000.safetensors",
+        "val_view_0_00000.safetensors",
+    }
+
+
+def test_several_labels_one_clip_a_class_and_a_broken_one(seen, words, tmp_path, capsys):
+    paths = sorted(seen.rglob("*.mp4"))
+    (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)
+    rows = [f"{path},{path.parent.name};{'even' if number % 2 else 'odd'},train" for number, path in enumerate(paths)]
+    rows += [f"{paths[0]},one;odd,val", f"{paths[-1]},two;even,val", f"{tmp_path / 'broken.mp4'},one;odd,train"]
+    data = tmp_path / "several.csv"
+    data.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    assert main(["train", str(data), *words, "--probe"]) == 0
+    captured = capsys.readouterr()
+    assert "mean AP" in captured.err
+    assert "1 of 31 videos cannot be read" in captured.err
+    assert json.loads(captured.out)["metrics"]["test_mean_ap"] > 0.4
+    assert load_model(tmp_path / "run" / "model").info.is_multi_label
+
+    rows = [f"{paths[0]},one,train", f"{paths[-1]},two,train", f"{paths[1]},one,val", f"{paths[-2]},two,val"]
+    data.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    words[words.index(str(tmp_path / "run"))] = str(tmp_path / "one")
+    assert main(["train", str(data), *words, "--probe"]) == 0
+    captured = capsys.readouterr()
+    assert "on the clips that it was fitted to" in captured.err
+    assert json.loads(captured.out)["metrics"]["test_top1"] in {0.0, 0.5, 1.0}
+
+
+def test_a_probe_that_would_take_too_long_is_left_out(seen, network, tmp_path, monkeypatch):
+    monkeypatch.setattr("uniformerv2.autotrain.probing.SHARE", 1e-9)
+    options = TrainOptions(data=str(seen), model=network, num_workers=0, num_frames=8, out=str(tmp_path / "run"))
+    plan = prepare(options, progress=False).plan
+    assert plan.preset == "scene"
+    assert "No probe before this training" in plan.probed["told"][0]
+
+
+def test_a_sample_of_the_videos_is_told(seen, network, tmp_path, monkeypatch):
+    monkeypatch.setattr("uniformerv2.autotrain.probing.MOST_CLIPS", 16)
+    options = TrainOptions(data=str(seen), model=network, num_workers=0, num_frames=8, out=str(tmp_path / "run"))
+    plan = prepare(options, progress=False).plan
+    assert plan.probed["num_clips"] == 16
+    assert "The probe saw 16 of 24 training videos" in plan.probed["told"][0]
