@@ -109,7 +109,7 @@ def test_options_mean_the_same_in_every_verb():
             for option in action.option_strings:
                 kinds.setdefault(option, set()).add(type(action).__name__)
     several = {option for option, found in kinds.items() if len(found) > 1}
-    assert several <= {"--freeze-backbone"}  # ablate may unfreeze what its suite freezes
+    assert several <= {"--freeze-backbone", "--no-freeze-backbone"}  # ablate may unfreeze what its suite freezes
     assert {"--model", "--device", "--precision", "--decoder", "--out", "--json", "--resume", "--dry-run"} <= set(kinds)
     assert not {"--weights", "--arm", "--labels", "--frames", "--size"} & set(kinds)
 
