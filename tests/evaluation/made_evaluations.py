@@ -39,7 +39,7 @@ def make_evaluation(
                 index=index,
                 path=f"folder/ü {index}.mp4",
                 id=f"id{index}",
-                label=-1 if index in unlabelled else () if index in no_class else label,
+                label=None if index in unlabelled else () if index in no_class else label,
                 scores=views.mean(axis=0) if is_read else np.zeros(num_classes, np.float32),
                 view_scores=views if view_scores and is_read else None,
                 one_view_scores=views[1] if is_read else None,

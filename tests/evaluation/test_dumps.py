@@ -104,7 +104,7 @@ def test_a_pickle_of_arrays_alone_is_a_dump(tmp_path):
     entries = [{"pred_score": np.array([0.2, 0.8]), "gt_label": np.array([1])}, {"pred_score": [0.6, 0.4]}]
     (tmp_path / "theirs.pkl").write_bytes(pickle.dumps(entries))
     found = read_dump(tmp_path / "theirs.pkl")
-    assert [video.label for video in found.videos] == [1, -1]
+    assert [video.label for video in found.videos] == [1, None]
     assert found.class_names == ("0", "1")
     several = [{"pred_score": np.array([0.2, 0.8, 0.1]), "gt_label": np.array([0, 1, 1])}]
     (tmp_path / "several.pkl").write_bytes(pickle.dumps(several))
@@ -121,7 +121,7 @@ def test_labels_that_nobody_knows_and_videos_of_no_class_are_told_apart(tmp_path
     assert [entry["gt_label"].tolist() for entry in entries[1:]] == [[-1] * 7, [0] * 7]
     bare = [{"pred_score": entry["pred_score"], "gt_label": entry["gt_label"]} for entry in entries]
     (tmp_path / "theirs.pkl").write_bytes(pickle.dumps(bare))
-    assert [video.label for video in read_dump(tmp_path / "theirs.pkl").videos[1:]] == [-1, ()]
+    assert [video.label for video in read_dump(tmp_path / "theirs.pkl").videos[1:]] == [None, ()]
     with write_dump(tmp_path / "dump.csv", evaluation).open(newline="", encoding="utf-8") as file:
         assert [row["label"] for row in csv.DictReader(file)][1:] == ["", "none"]
 

@@ -281,7 +281,7 @@ def test_what_was_not_kept_leaves_its_section_out(tmp_path, six):
 
 def test_without_labels_there_is_nothing_to_measure(tmp_path):
     evaluation = make(num_videos=4)
-    unlabelled = replace(evaluation, videos=tuple(replace(video, label=-1) for video in evaluation.videos))
+    unlabelled = replace(evaluation, videos=tuple(replace(video, label=None) for video in evaluation.videos))
     page = Page(write_report(unlabelled, tmp_path).read_text(encoding="utf-8"))
     assert [attributes["id"] for attributes in page.all("section")] == ["results", "gallery"]
     assert "nothing to measure" in page.text()
@@ -391,7 +391,7 @@ def test_confused_classes_stand_side_by_side():
 
 def test_unreadable_and_unlabelled_videos_are_in_no_confusion():
     evaluation = make(num_videos=12, unreadable={0, 1})
-    videos = (replace(evaluation.videos[2], index=2, label=-1), *evaluation.videos[3:])
+    videos = (replace(evaluation.videos[2], index=2, label=None), *evaluation.videos[3:])
     assert confusion_counts(replace(evaluation, videos=(*evaluation.videos[:2], *videos))).sum() == 9
 
 
@@ -459,7 +459,7 @@ def kinds_of(page):
 
 def test_the_gallery_has_every_video_and_those_worth_a_look_first():
     evaluation = make(num_videos=90, unreadable={5})
-    unlabelled = replace(evaluation.videos[0], label=-1)
+    unlabelled = replace(evaluation.videos[0], label=None)
     evaluation = replace(evaluation, videos=(unlabelled, *evaluation.videos[1:]))
     gallery = every_video(evaluation, None)
     kinds = [item.kind for item in gallery.items]

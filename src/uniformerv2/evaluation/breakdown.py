@@ -250,7 +250,7 @@ def confusion_counts(evaluation: Evaluation) -> Counts:
     get_limits().check("dump_bytes", size, what=f"a table of {num_classes} x {num_classes} classes ({size} bytes)")
     counts = np.zeros((num_classes, num_classes), dtype=np.int64)
     for video in evaluation.videos:
-        if video.is_readable and isinstance(video.label, int) and video.label >= 0:
+        if video.is_readable and isinstance(video.label, int):
             counts[video.label, int(video.scores.argmax())] += 1
     return counts
 

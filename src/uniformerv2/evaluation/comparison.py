@@ -281,7 +281,7 @@ def _reordered(video: VideoScores, columns: NDArray[np.int64] | None, like: Vide
     return replace(
         video,
         index=like.index,
-        label=labels if isinstance(video.label, tuple) else labels[0] if labels else -1,
+        label=labels if isinstance(video.label, tuple) else labels[0] if labels else None,
         scores=video.scores[columns],
         one_view_scores=None if one is None else one[columns],
         view_scores=None if views is None else views[:, columns],

@@ -127,7 +127,7 @@ def _row(video: VideoScores) -> Row:
         "index": video.index,
         "id": video.id,
         "path": video.path,
-        "label": None if video.label == -1 else list(video.labels),
+        "label": None if video.label is None else list(video.labels),
         "error": video.error,
         "duration_seconds": video.duration_seconds,
         "scores": video.scores,
@@ -180,18 +180,20 @@ def _video(row: Row, head: Head) -> VideoScores:
     )
 
 
-def _label(label: Any, head: Head, path: str) -> int | tuple[int, ...]:
-    """-1 where nobody says; several are left to be refused where the data have one.
+def _label(label: Any, head: Head, path: str) -> int | tuple[int, ...] | None:
+    """None where nobody says; several are left to be refused where the data have one.
 
     Raises:
         ValueError: It is no list, or not of whole numbers.
     """
     if not isinstance(label, list | None):
         raise ValueError(f"the label of {path} is no list of class numbers")
-    found = () if label is None else tuple(_number(item, int, f"the label of {path}") for item in label)
+    if label is None:
+        return None
+    found = tuple(_number(item, int, f"the label of {path}") for item in label)
     if head["is_multi_label"]:
-        return -1 if label is None else found
-    return found[0] if len(found) == 1 else found or -1
+        return found
+    return found[0] if len(found) == 1 else found or None
 
 
 def _scores(values: Any, what: str) -> NDArray[np.float32] | None:

@@ -105,7 +105,7 @@ class ScoreTable:
         kept = [
             video
             for video in evaluation.videos
-            if video.label != -1 and (video.is_readable or not readable_only)  # () says: of no class
+            if video.label is not None and (video.is_readable or not readable_only)  # () says: of no class
         ]
         target = np.zeros((len(kept), len(evaluation.class_names)), dtype=bool)
         scores = np.zeros(target.shape, dtype=np.float32)

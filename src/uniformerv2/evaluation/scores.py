@@ -48,7 +48,7 @@ class VideoScores:
         index: Its number in the list that was tested, from 0.
         path: Where it lies, as the list has it.
         id: The benchmark's name of the video.
-        label: Class number; several where the data are multi-label, () where it is of no class; -1 where nobody says.
+        label: Class number; several where the data are multi-label, () where it is of no class; None where nobody says.
         scores: Probabilities [K], float32, the mean over the views; zeros where the video could not be read.
         view_scores: Probabilities of each view [V, K]: the crops of the first clip, then of the next. None where they
             were not kept, or the video could not be read.
@@ -65,7 +65,7 @@ class VideoScores:
     index: int
     path: str
     id: str
-    label: int | tuple[int, ...]
+    label: int | tuple[int, ...] | None
     scores: NDArray[np.float32]
     view_scores: NDArray[np.float32] | None = None
     error: str = ""
@@ -84,8 +84,9 @@ class VideoScores:
     @property
     def labels(self) -> tuple[int, ...]:
         """Class numbers; none where it has no label."""
-        several = self.label if isinstance(self.label, tuple) else (self.label,)
-        return tuple(label for label in several if label >= 0)
+        if self.label is None:
+            return ()
+        return self.label if isinstance(self.label, tuple) else (self.label,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +155,10 @@ def _check_scores(video: VideoScores, num_classes: int, *, is_multi_label: bool)
 
 
 def _check_label(video: VideoScores, num_classes: int, *, is_multi_label: bool) -> None:
-    numbers, lowest = (video.label, 0) if isinstance(video.label, tuple) else ((video.label,), -1)
-    if not all(lowest <= number < num_classes for number in numbers):
+    if video.label is None:
+        return
+    numbers = video.label if isinstance(video.label, tuple) else (video.label,)
+    if not all(0 <= number < num_classes for number in numbers):
         raise ValueError(f"{video.path} has the label {video.label}; there are {num_classes} classes, from 0 on.")
     if len(numbers) != 1 and not is_multi_label:
         raise ValueError(f"{video.path} has the label {video.label}; these data have one label a video.")

@@ -105,7 +105,7 @@ class VideoScorer:
                 index=index,
                 path=record.path,
                 id=record.id,
-                label=-1 if record.label is None else record.label,
+                label=record.label,
                 error="; ".join(errors),
                 duration_seconds=sample.duration_seconds,
                 **{name: getattr(record, name) for name in SEGMENT},

@@ -302,8 +302,7 @@ def _check_labels(records: Sequence[VideoRecord], num_classes: int) -> None:
     if not records:
         raise ValueError("There are no videos to test on.")
     for record in records:
-        labels = record.label if isinstance(record.label, tuple) else (record.label,)
-        if max((-1 if label is None else label for label in labels), default=-1) >= num_classes:
+        if any(label >= num_classes for label in record.labels):
             raise ValueError(
                 f"{record.path} has the label {record.label}, the network has {num_classes} classes: 0 to "
                 f"{num_classes - 1} are allowed."
