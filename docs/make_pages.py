@@ -99,14 +99,15 @@ lines of code stands twice, but for the arguments of kernels in `ops/`. Merging 
 
 WHY = {
     "top": "`cli.py`, one parser for all verbs with near-miss hints, limits and exit codes; the lazy public face.",
-    "commands": """Fourteen verbs of about 130 lines each: options, checks that run before anything heavy is imported, \
+    "commands": """About 130 lines a verb: options, checks that run before anything heavy is imported, \
 a table for people and JSON for programs. Helpers common to the ten tables and the eleven lines of JSON were weighed: \
 they would be as long as what they replace.""",
     "lab": """Suites of ablations (900) and seven benchmarks, each with rows, a table and a figure (1,100). A run is \
 trained and shown by what `train` uses; networks of other packages are a table. Nothing else imports it: it is what \
 could leave first, as a package of its own.""",
     "autotrain": """Each choice of `train` is a rule with its reason, one dataclass makes options, plan and page, the \
-cost is measured before it starts, and a stopped run goes on with its own choices.""",
+cost is measured before it starts, frozen features are probed first (700), and a stopped run goes on with \
+its own choices.""",
     "training": """Lightning does the loop; ours is what it leaves out: resumption to the bit (180), a clean stop \
 (100), the time that is left (130), cached tokens (380). Lightning is asked for once, at the door of the room.""",
     "inference": "One predictor for files and lists, scoring by many views, tests in several processes that resume.",
