@@ -140,6 +140,17 @@ def test_the_pipeline_from_files_to_labels(tmp_path, clips, tiny):
         assert (row["num_videos"], row["precision"], row["model"]) == (3, "fp32", tiny.name)
 
 
+def test_windows_that_share_frames(tmp_path, clips, tiny, capsys):
+    video = next(path for path in clips.rglob("*.mp4"))
+    words = ["--model", tiny, "--repeats", "1", "--precision", "fp32", "--strides", "1", "2", "--video", video]
+    report = measured(tmp_path, "windows", *words)
+    assert [(row["stride"], row["law"]) for row in report.rows] == [(1, 4), (2, 2)]
+    for row in report.rows:
+        assert row["of_law"] == pytest.approx(row["ratio"] / row["law"])
+        assert row["ratio_decoded"] > 0
+    assert "of T / stride" in capsys.readouterr().out
+
+
 def test_multiply_adds_by_part(tmp_path, tiny, capsys):
     report = measured(tmp_path, "flops", "--model", tiny, "--num-frames", "2")
     rows = {row["part"]: row["gmacs"] for row in report.rows}

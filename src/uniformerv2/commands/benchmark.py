@@ -22,7 +22,7 @@ from uniformerv2.commands.options import (
 )
 from uniformerv2.core.messages import UsageError
 from uniformerv2.core.optional import require
-from uniformerv2.lab.benchmark import FIGURE_SUFFIXES, FRAMES, PASSES, PRECISIONS, SIZES
+from uniformerv2.lab.benchmark import FIGURE_SUFFIXES, FRAMES, PASSES, PRECISIONS, SIZES, STRIDES
 
 if TYPE_CHECKING:
     from uniformerv2.lab.benchmark.measures import BenchmarkReport
@@ -35,7 +35,7 @@ OF_VIDEOS: Final = frozenset({"decode", "data", "pipeline"})
 MODEL: Final = "uniformerv2_b16_k400_8x224"
 COUNTS: Final = (
     *("image_size", "num_frames", "batch_size", "repeats", "threads", "max_videos", "workers"),
-    *("sweep_frames", "sizes", "stages"),
+    *("sweep_frames", "sizes", "stages", "strides"),
 )
 
 
@@ -75,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_network(pipeline, sized=False)
     add_hardware(pipeline, precisions=("auto", "fp32", "bf16"), device="cpu")
     pipeline.add_argument("--workers", type=int, metavar="N", help="processes that decode for test (default: as test)")
+
+    windows = add("windows", "windows of a long video that share frames, against whole ones", repeats=3)
+    _add_network(windows, sized=False)
+    add_hardware(windows, precisions=("auto", "fp32", "bf16"), device="cpu")
+    windows.add_argument("--video", type=Path, metavar="FILE", help="also with decoding, of this video")
+    windows.add_argument("--strides", type=int, nargs="+", default=STRIDES, metavar="N", help=_default(STRIDES))
 
     flops = add("flops", "multiply-adds of each part, against models NAME", repeats=None)
     _add_network(flops)

@@ -5,7 +5,7 @@ Letters: K clips, T frames, C colours, H x W pixels of a frame, h x w of the net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -270,37 +270,57 @@ class ClipReader:
         Raises:
             VideoError: The video cannot be read, or takes too long, or did before.
         """
-        seconds = self.seconds_per_video
 
         def open_and_read() -> Result:
             with file() if file else nullcontext(record.path) as path, open_video(path, decoder=self.decoder) as reader:
                 return read(reader, *reader.segment_frames(*record.segment))
 
-        if record.path in self._hung:
-            raise VideoError(record.path, "timeout", f"it took more than {seconds:g} s before")
-        try:
-            return self._watch(open_and_read, seconds=seconds)
-        except TimeoutError as error:
-            self._hung.add(record.path)
-            raise VideoError(record.path, "timeout", f"it took more than {seconds:g} s") from error
+        return self.within_time(record.path, open_and_read)
 
-    def _resized(self, reader: VideoReader, clips: list[list[int]]) -> tuple[Tensor, float]:
-        """Views [V, T, C, h, w] of the frames, each made small as it comes, and the seconds that this took."""
+    def within_time(self, path: str, call: Callable[[], Result]) -> Result:
+        """The result of ``call``, which reads of a video; always in the same thread.
+
+        Raises:
+            VideoError: It takes longer than a video may, or did before.
+        """
+        seconds = self.seconds_per_video
+        if path in self._hung:
+            raise VideoError(path, "timeout", f"it took more than {seconds:g} s before")
+        try:
+            return self._watch(call, seconds=seconds)
+        except TimeoutError as error:
+            self._hung.add(path)
+            raise VideoError(path, "timeout", f"it took more than {seconds:g} s") from error
+
+    def crops(self, reader: VideoReader, numbers: Iterable[int]) -> Iterator[tuple[list[int], Tensor, float]]:
+        """Frames of an open video, each made small as it comes.
+
+        Yields:
+            Where in ``numbers`` the frame is wanted, its crops [crops, 1, C, h, w], and the seconds that they took.
+
+        Raises:
+            VideoError: A frame is too large when it covers the input, or cannot be decoded.
+        """
         height, width = self.preprocessing.covering_size(reader.height, reader.width)
         what = f"a frame of {reader.width} x {reader.height} pixels, which covers the input at {width} x {height},"
         check_limit(reader.path, "pixels_per_frame", height * width, what=what)
+        for places, frame in reader.stream(numbers):
+            begin = perf_counter()
+            crops = self.preprocessing.resize_and_crop(frame)
+            del frame  # before the next is decoded
+            yield places, crops, perf_counter() - begin
+
+    def _resized(self, reader: VideoReader, clips: list[list[int]]) -> tuple[Tensor, float]:
+        """Views [V, T, C, h, w] of the frames, each made small as it comes, and the seconds that this took."""
         length = self.preprocessing.num_frames
         views: Tensor | None = None
         seconds = 0.0
-        for places, frame in reader.stream(number for clip in clips for number in clip):
-            begin = perf_counter()
-            crops = self.preprocessing.resize_and_crop(frame)
+        for places, crops, spent in self.crops(reader, (number for clip in clips for number in clip)):
             if views is None:
                 views = crops.new_empty(len(clips), len(crops), length, *crops.shape[2:])
-            del frame  # before the next is decoded
             for place in places:
                 views[place // length, :, place % length] = crops[:, 0]
-            seconds += perf_counter() - begin
+            seconds += spent
         assert views is not None  # a clip has frames
         return views.flatten(0, 1), seconds
 

@@ -9,7 +9,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -293,10 +293,17 @@ class Predictor:
         Returns:
             [V, num_classes], float32, in the computer's main memory.
         """
-        video = self.preprocessing.normalize(pixels.to(self.device, non_blocking=True)).to(self._dtype)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext():
-            logits: Tensor = self._network(video)
+        with self.autocast():
+            logits: Tensor = self._network(self.network_input(pixels))
         return logits.float().cpu()
+
+    def network_input(self, pixels: Tensor) -> Tensor:
+        """Pixels [..., C, h, w] of 0 to 255, normalised, on the device of the network and in its type."""
+        return self.preprocessing.normalize(pixels.to(self.device, non_blocking=True)).to(self._dtype)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision in which the network computes, for a ``with`` statement."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext()
 
 
 def _class_names(model: UniFormerV2) -> tuple[str, ...]:

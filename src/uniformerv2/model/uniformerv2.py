@@ -216,6 +216,11 @@ class UniFormerV2(nn.Module):
         """[B, T, 3, height, width] -> the tokens of each of ``read_blocks``, [B, T', N, C]."""
         return self._walk(video, keep=self.read_blocks, fuse=False)[1]
 
+    @property
+    def takes_frames_alone(self) -> bool:
+        """Whether the blocks treat each frame alone, so that windows of a video may share its tokens."""
+        return self.config.num_local_steps == 0 and self.config.tubelet_size == self.config.tubelet_kernel_size == 1
+
     def forward_tokens(self, tokens: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """What lies above the blocks: ``forward(video)`` is ``forward_tokens(read_tokens(video), grid)``.
 
@@ -225,6 +230,18 @@ class UniFormerV2(nn.Module):
 
         Returns:
             [B, num_classes].
+        """
+        return self.forward_head(self.fuse_tokens(tokens, grid))
+
+    def fuse_tokens(self, tokens: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """The features of tokens: ``forward_features(video)`` is ``fuse_tokens(read_tokens(video), grid)``.
+
+        Args:
+            tokens: Tokens of each of ``read_blocks``, [B, T', N, C].
+            grid: Patches H, W.
+
+        Returns:
+            [B, C].
 
         Raises:
             ValueError: Not as many as ``read_blocks``.
@@ -232,7 +249,7 @@ class UniFormerV2(nn.Module):
         if len(tokens) != len(self.read_blocks):
             raise ValueError(f"The tokens of the blocks {self.read_blocks} are needed, got {len(tokens)} of them.")
         fused = self.fusion(tokens[: len(self.config.fusion_stages)], grid)
-        return self.forward_head(self._gate(fused, tokens[-1]))
+        return self._gate(fused, tokens[-1])
 
     def _walk(
         self, video: Tensor, keep: Collection[int], *, fuse: bool = True, num_blocks: int | None = None

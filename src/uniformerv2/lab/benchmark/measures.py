@@ -25,7 +25,7 @@ from uniformerv2.core.devices import existing_device
 from uniformerv2.core.files import write_text
 from uniformerv2.core.messages import UsageError
 from uniformerv2.inference.predictor import Predictor
-from uniformerv2.lab.benchmark import FRAMES, SIZES
+from uniformerv2.lab.benchmark import FRAMES, SIZES, STRIDES
 from uniformerv2.lab.benchmark.machine import load_average, machine_of, versions
 from uniformerv2.lab.benchmark.networks import (
     Subject,
@@ -39,6 +39,7 @@ from uniformerv2.lab.benchmark.networks import (
 from uniformerv2.lab.benchmark.pipeline import measure_pipeline, measure_startup
 from uniformerv2.lab.benchmark.products import count_flops
 from uniformerv2.lab.benchmark.reading import measure_decoding, measure_loading, measure_worker_memory
+from uniformerv2.lab.benchmark.windows import measure_windows
 
 __all__ = ["BenchmarkReport", "measure"]
 
@@ -55,6 +56,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "sweep_frames": FRAMES,
     "sizes": SIZES,
     "stages": (),
+    "strides": STRIDES,
     "max_videos": 24,
     "workers": None,
     "memory_epochs": 0,
@@ -109,7 +111,8 @@ def measure(benchmark: str, **options: Any) -> BenchmarkReport:
     """Measure one thing on this machine.
 
     Args:
-        benchmark: A key of ``MEASURES``: "model", "growth", "decode", "data", "pipeline", "flops" or "startup".
+        benchmark: A key of ``MEASURES``: "model", "growth", "decode", "data", "pipeline", "windows", "flops" or
+            "startup".
         **options: As ``uniformerv2 benchmark`` takes them; see ``DEFAULTS``.
 
     Raises:
@@ -247,6 +250,16 @@ def _pipeline(options: SimpleNamespace) -> Measured:
     return [{**row, "model": name, "precision": predictor.precision} for row in rows], {}
 
 
+def _windows(options: SimpleNamespace) -> Measured:
+    model, _ = _maker(options)()
+    predictor = Predictor(model.merge_linear(), device=options.device, precision=options.precision)
+    if not model.takes_frames_alone:
+        raise UsageError("This network has local steps or tubelets of 2 frames: its windows share no frames.")
+    rows = measure_windows(predictor, options.video, strides=options.strides, repeats=options.repeats)
+    name = Path(options.backbone or options.model).name
+    return [{"model": name, "precision": predictor.precision, **row} for row in rows], {}
+
+
 def _flops(options: SimpleNamespace) -> Measured:
     model, clip = partial(_maker(options), num_frames=options.num_frames, image_size=options.image_size)()
     return count_flops(model, clip.batch(1)), {}
@@ -262,6 +275,7 @@ MEASURES: Final[Mapping[str, Callable[[SimpleNamespace], Measured]]] = {
     "decode": _decode,
     "data": _data,
     "pipeline": _pipeline,
+    "windows": _windows,
     "flops": _flops,
     "startup": _startup,
 }

@@ -167,6 +167,15 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         ("decode alone", _number("decode_clips_per_second", ".2f")),
         ("model alone", _number("model_clips_per_second", ".2f")),
     ),
+    "windows": (
+        ("network", _word("model")),
+        ("stride, frames", _word("stride")),
+        ("T / stride", _number("law", ".0f")),
+        ("faster, network alone", _number("ratio", ".2f")),
+        ("of T / stride", _share("of_law")),
+        ("faster, with decoding", _number("ratio_decoded", ".2f")),
+        ("seconds (quartiles)", _spread),
+    ),
     "flops": (
         ("part", _word("part")),
         ("share", _number("share", ".1f", times=100, unit=" %")),
@@ -189,6 +198,7 @@ _BARS: Final = {
     "decode": ("processor_seconds", "processor seconds a video", "reader", "frames", "videos"),
     "data": ("loader_clips_per_second", "clips a second", "videos", "decoder", "num_workers"),
     "pipeline": ("of_slower_part", "part of what the slower part alone reaches", "way", "model"),
+    "windows": ("ratio", "times faster than whole windows", "model", "stride"),
     "flops": ("gmacs", "billion multiply-adds a clip", "part"),
     "startup": ("seconds", "seconds", "what"),
 }
