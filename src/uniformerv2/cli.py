@@ -31,6 +31,7 @@ __all__ = ["VERBS", "main", "parser_of"]
 
 VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "classify videos"),
+    "timeline": ("timeline", "find what happens when in long videos"),
     "models": ("models", "list the model zoo, or describe one model"),
     "convert": ("convert", "turn a checkpoint of any published format into our folder"),
     "data": ("data", "check videos, or prepare them for training"),

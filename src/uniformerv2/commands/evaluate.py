@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from uniformerv2.commands.localization import check_localization, measure_localization
 from uniformerv2.commands.options import (
     add_bootstrap,
     add_json,
@@ -42,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ensemble-weights", nargs="+", type=float, metavar="W", help="weights of the dumps in their ensemble"
     )
+    parser.add_argument(
+        "--truth", type=Path, metavar="FILE", help="true segments, for what uniformerv2 timeline found in long videos"
+    )
     parser.add_argument("--compare", action="store_true", help="two dumps: which videos changed, McNemar's test")
     add_test_outputs(parser)
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="the report may show videos below it")
@@ -55,6 +59,9 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UsageError: A dump that is not there, or options that contradict each other.
     """
+    if options.truth is not None:
+        check_localization(options)
+        return
     if options.compare and len(options.dumps) != 2:
         raise UsageError(f"--compare takes two dumps, got {len(options.dumps)}.")
     if options.compare and (options.ensemble_weights or options.dump):
@@ -81,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: A dump that is not there or is none, dumps of different videos, options that contradict each other.
     """
+    if options.truth is not None:
+        return measure_localization(options)
     from uniformerv2.commands.score_table import as_json, list_failures, print_summary, unreadable
     from uniformerv2.core.console import make_console
     from uniformerv2.evaluation.comparison import align, compare, ensemble

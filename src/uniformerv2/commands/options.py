@@ -65,11 +65,11 @@ def add_hardware(group: Any, *, precisions: Collection[str], device: str = "auto
     group.add_argument("--precision", default="auto", choices=words, metavar="NAME", help=f"{', '.join(words)}")
 
 
-def add_views(group: Any) -> None:
+def add_views(group: Any, *, clips: bool = True) -> None:
     """``--clips``, ``--crops`` and ``--preprocessing``: how a video becomes the network's input."""
-    group.add_argument(
-        "--clips", dest="num_clips", type=int, metavar="K", help="clips per video (default: the model's)"
-    )
+    if clips:
+        about = "clips per video (default: the model's)"
+        group.add_argument("--clips", dest="num_clips", type=int, metavar="K", help=about)
     group.add_argument(
         "--crops", dest="num_crops", type=int, choices=(1, 3), help="crops per clip (default: the model's)"
     )

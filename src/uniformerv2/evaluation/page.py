@@ -15,7 +15,7 @@ from uniformerv2.core.optional import require
 from uniformerv2.evaluation import figures
 from uniformerv2.evaluation.figure_style import SUFFIXES
 
-__all__ = ["check_report_folder", "facts_of", "figure_folder", "write_page"]
+__all__ = ["check_report_folder", "facts_of", "figure_folder", "page_environment", "write_page"]
 
 PACKAGE: Final = "uniformerv2"
 PAGE: Final = "report.html"
@@ -108,7 +108,7 @@ def write_page(folder: str | Path, template: str, names: Sequence[str], context:
     Returns:
         The page.
     """
-    html = _environment().get_template(template).render(names=names, titles=TITLES, **context).lstrip()
+    html = page_environment().get_template(template).render(names=names, titles=TITLES, **context).lstrip()
     path = Path(folder) / PAGE
     write_bytes(path, html.encode("utf-8", errors="replace"))  # a path may hold bytes that are no text
     return path
@@ -125,10 +125,15 @@ def _is_report(path: Path) -> bool:
         return MARK in file.read(MARK_WITHIN)
 
 
-def _environment() -> Any:
+def page_environment(*packages: str) -> Any:
+    """Where templates of pages are found, and how they write numbers.
+
+    Args:
+        *packages: Packages with ``templates/`` of their own, which may use those of the report.
+    """
     jinja2 = require("jinja2", extra="plot")
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("uniformerv2.evaluation"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(one) for one in (*packages, "uniformerv2.evaluation")]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

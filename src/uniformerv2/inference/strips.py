@@ -1,23 +1,26 @@
-"""Frames of a video, evenly spread: what a report plays of it."""
+"""Frames of a video for people: evenly spread, what a report plays of it; or small ones at given times."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.gallery import FrameStrips
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
+from uniformerv2.inference.window_grid import frame_at
 from uniformerv2.media.decoding import VideoError, VideoReader
 
-__all__ = ["frame_strip", "strips_below", "strips_of"]
+__all__ = ["frame_strip", "strips_below", "strips_of", "thumbnails"]
 
 
 def frame_strip(video: VideoScores, *, num_frames: int = 12) -> NDArray[np.uint8] | None:
@@ -82,3 +85,34 @@ def strips_below(root: str | Path) -> FrameStrips:
         return None
 
     return strip
+
+
+def thumbnails(
+    video: str | Path, times: Sequence[float], *, height: int, reader: ClipReader, fps: float
+) -> list[Image.Image | None]:
+    """Small pictures of what is on the screen at some times.
+
+    Args:
+        video: A file or a folder of frames.
+        times: Seconds, in any order.
+        height: Of a picture in pixels; its shape is kept.
+        reader: Whose decoder and time limit hold.
+        fps: Of a video whose frames have no times.
+
+    Returns:
+        A picture for each time; None from where on the video cannot be read.
+    """
+    found: list[Image.Image | None] = [None] * len(times)
+
+    def read(opened: VideoReader, start: int, stop: int) -> None:
+        seconds = opened.timestamps or [number / fps for number in range(len(opened))]
+        for places, frame in opened.stream(frame_at(seconds, time) for time in times):
+            picture = Image.fromarray(frame[0].permute(1, 2, 0).numpy())
+            size = max(1, round(height * picture.width / picture.height)), height
+            small = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
+            for place in places:
+                found[place] = small
+
+    with suppress(VideoError):
+        reader.visit(VideoRecord(str(video)), read)
+    return found
