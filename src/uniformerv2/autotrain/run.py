@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -158,7 +159,7 @@ def run_plan(
         stop = StopCleanly(folder.last)
         best = _keep_best(plan, folder)
         last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
-        early = [] if plan.patience is None else [_EarlyStop(plan.monitor, patience=plan.patience, mode="max")]
+        early = [] if plan.patience is None else [_EarlyStop(plan)]
         trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), best, *early, last])
         with stop.listening(trainer):
             trainer.fit(classifier, datamodule=data, ckpt_path=folder.last if resume else None, weights_only=True)
@@ -166,7 +167,7 @@ def run_plan(
             highest = (
                 score if best.best_model_score is None else float(best.best_model_score)
             )  # None: moved, at its end
-            num_epochs: int = trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+            num_epochs = next((stop.num_epochs for stop in early if stop.is_over), plan.epochs)
             choice = _choose(score, highest, folder, num_epochs, plan)
             classifier.load_state_dict(torch.load(choice.path, weights_only=True, map_location="cpu")["state_dict"])
         notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": num_epochs}
@@ -261,11 +262,29 @@ class _BestCheckpoint(lightning.callbacks.ModelCheckpoint):
 
 
 class _EarlyStop(lightning.callbacks.EarlyStopping):
-    """Ends a training whose score no longer rises; one that had ended so is not continued when it is resumed."""
+    """Ends a training whose score no longer rises; one that had ended so is not continued when it is resumed.
+
+    Args:
+        plan: With ``patience``.
+    """
+
+    def __init__(self, plan: TrainingPlan) -> None:
+        # after the validation, so that the checkpoint that follows it knows
+        super().__init__(plan.monitor, patience=plan.patience, mode="max", check_on_train_epoch_end=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended the training, now or before it was resumed."""
+        return self.wait_count >= self.patience
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs that were trained."""
+        return self.stopped_epoch + 1
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Where the checkpoint says that it was over."""
-        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+        trainer.should_stop = trainer.should_stop or self.is_over
 
 
 def _keep_best(plan: TrainingPlan, folder: RunFolder) -> Any:
@@ -306,7 +325,12 @@ def _further_loggers(plan: TrainingPlan, folder: RunFolder) -> list[Any]:
         return [loggers.WandbLogger(name=run, project="uniformerv2", save_dir=folder.path, config=plan.to_dict())]
     if name == "mlflow":
         require("mlflow", extra="mlflow")
-        logger = loggers.MLFlowLogger(experiment_name="uniformerv2", run_name=run, save_dir=str(folder.path / "mlruns"))
+        server = os.environ.get("MLFLOW_TRACKING_URI")
+        if server is None:  # mlflow prefers a data base, for which its client alone has no driver
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        logger = loggers.MLFlowLogger(
+            "uniformerv2", run_name=run, tracking_uri=server, save_dir=str(folder.path / "mlruns")
+        )
         logger.log_hyperparams(plan.to_dict())
         return [logger]
     return []

@@ -143,7 +143,7 @@ def show(console: Console, prepared: Prepared) -> None:
     show_probe(console, plan)
     for warning in plan.warnings:
         console.print(f"! {warning}", style="yellow", markup=False)
-    if advice := cheaper_way(plan, prepared.cost):
+    if not plan.probe and (advice := cheaper_way(plan, prepared.cost)):
         console.print(advice, markup=False)
 
 

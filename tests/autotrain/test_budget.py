@@ -1,0 +1,145 @@
+"""``--budget``: what is given up first, and what is told where nothing fits; ``--patience`` and ``--log``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.media import write_video
+from tests.training.fake_clips import tiny_network
+from uniformerv2 import save_model
+from uniformerv2.autotrain import TrainOptions, prepare, train
+from uniformerv2.autotrain.budget import fit_budget
+from uniformerv2.autotrain.measure import Estimate
+from uniformerv2.core.messages import UsageError, seconds_of
+
+pytestmark = [
+    pytest.mark.usefixtures("blank_figures"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:lightning"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+]
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A function: options -> their plan and its cost, in a world where an epoch is a minute and a test view six s."""
+    from tests.training.resumed_run import plan_of
+    from uniformerv2.data.splits import Splits
+
+    splits = Splits(train=(), val=(), test=(), class_names=("a", "b"), rule="")
+    plan = plan_of(tmp_path / "run", splits, epochs=10, num_workers=0)
+
+    def planned(options):
+        clips, crops = options.num_clips or 4, options.num_crops or 3
+        views = options.cache_features and (options.cache_views or 4)
+        epochs = options.epochs or 20
+        epoch, test, cache = (1.0 if views else 60.0), 6.0 * clips * crops, 50.0 * views
+        cost = Estimate(
+            **{"num_parameters": 1, "num_trainable": 1, "memory_bytes": 1, "step_seconds": 1, "clip_seconds": 0.0},
+            total_seconds=cache + epochs * epoch + test,
+            cache_seconds=cache,
+            epoch_seconds=epoch,
+            test_seconds=test,
+        )
+        return replace(plan, epochs=epochs, num_clips=clips, num_crops=crops), cost
+
+    return planned
+
+
+@pytest.mark.parametrize(
+    ("budget", "asked", "found"),
+    [
+        ("1h", {}, {}),
+        ("21m", {}, {"num_clips": 1, "num_crops": 1}),
+        ("10m", {}, {"num_clips": 1, "num_crops": 1, "epochs": 9}),
+        ("5m", {}, {"preset": "scene", "freeze_backbone": True, "cache_features": True}),
+        ("4m", {}, {"freeze_backbone": True, "num_clips": 1, "num_crops": 1}),
+        ("2m10s", {}, {"freeze_backbone": True, "cache_views": 2, "num_clips": 1}),
+        ("10m", {"num_clips": 4, "num_crops": 3}, {"num_clips": 4, "num_crops": 3, "epochs": 8}),
+        ("21m", {"epochs": 20}, {"epochs": 20, "num_clips": 1}),
+        ("10m", {"preset": "motion"}, {"freeze_backbone": None, "epochs": 9}),
+    ],
+)
+def test_what_is_given_up_first(planned, budget, asked, found):
+    options = TrainOptions(data="v", budget=budget, probe=False, **asked)
+    changed, why, told = fit_budget(options, planned(options), planned)
+    assert told is None
+    assert {name: getattr(changed, name) for name in found} == found
+    assert planned(changed)[1].total_seconds <= seconds_of(budget)
+    assert all(reason == f"so that all fits into {budget}" for reason in why.values())
+    assert set(why) <= {"num_clips", "num_crops", "epochs", "cache_views"}
+    if not found:
+        assert changed == options
+
+
+def test_the_probe_is_part_of_the_budget(planned):
+    options = TrainOptions(data="v", budget="10m")
+    changed, _, _ = fit_budget(options, planned(options), planned)
+    assert changed.epochs == 8
+
+
+def test_where_nothing_fits_it_says_what_that_takes(planned):
+    options = TrainOptions(data="v", budget="30s", probe=False)
+    changed, _, told = fit_budget(options, planned(options), planned)
+    assert changed.freeze_backbone
+    assert told.startswith("--budget 30s is too short: the least that still trains takes about 61 s.")
+
+
+@pytest.mark.parametrize("word", ["soon", "30", "0m", "1h 2x", "m", "-5m"])
+def test_a_time_that_is_none(word):
+    with pytest.raises(UsageError, match="A time is written 30m, 2h, 1h30m or 90s"):
+        TrainOptions(data="v", budget=word)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    top = tmp_path_factory.mktemp("videos")
+    for index in range(10):
+        (top / "ab"[index % 2]).mkdir(exist_ok=True)
+        write_video(top / "ab"[index % 2] / f"{index}.mp4", num_frames=4, seed=index)
+    return top
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    network = str(save_model(tiny_network(), tmp_path_factory.mktemp("network") / "tiny"))
+    fixed = {"num_workers": 0, "batch_size": 4, "probe": False, "preset": "scene"}
+    return {"model": network, **fixed}
+
+
+def test_a_budget_changes_the_plan(videos, few, tmp_path):
+    """Measured, not only counted: a second is too short for fifty epochs of anything."""
+    options = TrainOptions(data=str(videos), out=str(tmp_path / "run"), budget="1s", **few)
+    plan = prepare(options, dry_run=True, progress=False).plan
+    assert (plan.num_clips, plan.num_crops) == (1, 1)
+    assert plan.epochs < 50
+    assert plan.why["epochs"] == "so that all fits into 1s"
+
+
+def test_patience_ends_a_training_and_resuming_does_not_continue_it(videos, few, tmp_path):
+    """A network that cannot learn has the same score in each epoch."""
+    options = {**few, "epochs": 6, "patience": 2, "learning_rate": 1e-12, "num_clips": 1, "num_crops": 1}
+    first = train(videos, out=str(tmp_path / "run"), progress=False, **options)
+    assert first.epoch == 3
+    assert first.chosen == "last of 3 epochs (6 planned): none had a higher val_top1"
+    again = train(videos, out=str(tmp_path / "run"), resume=True, progress=False, **options)
+    assert (again.epoch, again.chosen) == (first.epoch, first.chosen)
+    assert json.loads((again.model / "config.json").read_text())["metrics"]["epochs"] == 3
+
+
+@pytest.mark.filterwarnings("ignore::Warning")  # of the packages, which are not ours
+@pytest.mark.parametrize("name", ["none", "tensorboard", "wandb", "mlflow"])
+def test_curves_go_where_they_are_wanted(videos, few, tmp_path, monkeypatch, name):
+    if name in {"wandb", "mlflow"}:
+        pytest.importorskip(name)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    options = {**few, "epochs": 1, "num_clips": 1, "num_crops": 1}
+    out = train(videos, out=str(tmp_path / "run"), progress=False, log=name, **options)
+    assert out.log.is_file()
+    written = {path.name for path in (tmp_path / "run").iterdir()} & {"tensorboard", "wandb", "mlruns"}
+    assert written == {"none": set(), "mlflow": {"mlruns"}}.get(name, {name})
+    if name == "mlflow":
+        assert list((tmp_path / "run" / "mlruns").rglob("val_top1"))
