@@ -13,6 +13,7 @@ from uniformerv2 import save_model
 from uniformerv2.autotrain import TrainOptions, prepare, train
 from uniformerv2.autotrain.budget import fit_budget
 from uniformerv2.autotrain.measure import Estimate
+from uniformerv2.autotrain.run import data_module
 from uniformerv2.core.messages import UsageError, seconds_of
 
 pytestmark = [
@@ -127,6 +128,20 @@ def test_patience_ends_a_training_and_resuming_does_not_continue_it(videos, few,
     again = train(videos, out=str(tmp_path / "run"), resume=True, progress=False, **options)
     assert (again.epoch, again.chosen) == (first.epoch, first.chosen)
     assert json.loads((again.model / "config.json").read_text())["metrics"]["epochs"] == 3
+
+
+def test_classes_of_other_sizes_are_told_and_can_be_drawn_equally_often(videos, few, tmp_path):
+    paths = sorted(videos.rglob("*.mp4"))
+    rows = [f"{path},{'rare' if number in {0, 5} else 'common'}" for number, path in enumerate(paths)]
+    rows = [f"{row},{'val' if number in {5, 6} else 'train'}" for number, row in enumerate(rows)]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    options = {**few, "data": str(tmp_path / "clips.csv"), "out": str(tmp_path / "run"), "epochs": 1}
+    told = prepare(TrainOptions(**options), dry_run=True, progress=False).plan.warnings
+    assert any("common has 7 training videos and rare 1. --balanced draws" in one for one in told)
+    prepared = prepare(TrainOptions(**options, balanced=True), dry_run=True, progress=False)
+    assert not any("--balanced" in one for one in prepared.plan.warnings)
+    weights = data_module(prepared.network, prepared.splits, prepared.plan).weights
+    assert sorted(weights) == [1 / 7] * 7 + [1.0]
 
 
 @pytest.mark.filterwarnings("ignore::Warning")  # of the packages, which are not ours

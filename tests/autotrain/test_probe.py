@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from uniformerv2 import UniFormerV2, UniFormerV2Config, load_model, save_model
 from uniformerv2.autotrain.linear import fit_heads
 from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.autotrain.probe import ROWS, ClipStatistics, Probe, folds_of
-from uniformerv2.autotrain.probing import decide, probe_in_words, probe_network
+from uniformerv2.autotrain.probe_sizes import choose_size
+from uniformerv2.autotrain.probing import FittedProbe, decide, probe_in_words, probe_network
 from uniformerv2.core.messages import UsageError
 from uniformerv2.model.statistics import KINDS, TokenStatistics
 
@@ -262,6 +265,51 @@ class TestDecisions:
         for asked, flag in (({"epochs": 3}, "--epochs"), ({"num_stages": 2}, "--stages"), ({"preset": "scene"}, "--p")):
             with pytest.raises(UsageError, match=f"{flag}.* is for a training in steps, and --probe stops before it"):
                 TrainOptions(data="v", probe=True, **asked)
+
+
+class TestSizes:
+    """Larger pictures and more frames, where they are left open and there is time."""
+
+    PLAN = SimpleNamespace(model=None, image_size=32, num_frames=4)
+
+    @staticmethod
+    def fitted(strength, num_left=10_000):
+        clips = made_clips(informative="motion", seed=5)
+        values = clips.values.copy()
+        for name in KINDS["motion"]:
+            values[:, NAMES.index(name), 0] += (strength - 4) * clips.target[:, 1]
+        result = Probe(num_resamples=100)(replace(clips, values=values))
+        return FittedProbe(result=result, network=tiny_network(), num_left=num_left)
+
+    def chosen(self, asked, strengths, num_left=10_000):
+        tried = []
+
+        def at_size(changed):
+            tried.append(changed)
+            return self.fitted(strengths[next(iter(changed))])
+
+        options, network = TrainOptions(data="v", **asked), tiny_network()
+        found = choose_size(self.fitted(0.5, num_left), options, self.PLAN, network, at_size=at_size)
+        return found, tried
+
+    def test_what_is_better_beyond_chance_is_taken(self):
+        found, tried = self.chosen({}, {"image_size": 4.0, "num_frames": 0.5})
+        assert tried == [{"image_size": 48}, {"num_frames": 8}]
+        assert found.decided == {"image_size": 48}
+        assert re.match(r"the probe gains \+\d+\.\d .* points over the usual 32", found.why["image_size"])
+        assert found.probe.result.best.score.value > 0.9
+        assert re.match(r"8 frames were tried too: \+0\.0 .*which may be chance", found.told[0])
+
+    def test_what_may_be_chance_is_not_and_is_told(self):
+        found, _ = self.chosen({}, {"image_size": 0.5, "num_frames": 0.6})
+        assert found.decided == {}
+        assert len(found.told) == 2
+
+    def test_what_the_user_chose_or_has_no_time_is_not_tried(self):
+        everything = {"image_size": 4.0, "num_frames": 4.0}
+        assert self.chosen({"image_size": 32}, everything)[1] == [{"num_frames": 8}]
+        assert self.chosen({}, everything, num_left=130)[1] == [{"num_frames": 8}]
+        assert self.chosen({}, everything, num_left=0)[1] == []
 
 
 def test_the_network_of_a_probe_says_what_its_head_says(tmp_path):

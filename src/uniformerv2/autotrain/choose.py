@@ -9,6 +9,7 @@ Sources:
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -56,6 +57,8 @@ DEFAULT_STARTS: Final[Mapping[tuple[Preset, bool], str]] = {
 motion from the image ViT; without a GPU a base-size network takes days, a small one minutes."""
 
 REFERENCE_BATCH: Final = 16
+IMBALANCED: Final = 4
+"""A class with so many times the training videos of another is worth a word."""
 FROZEN_RATE: Final = 2e-4
 FEW_VIDEOS: Final = 10_000
 FEW_VIDEOS_DROPOUT: Final = 0.1
@@ -166,7 +169,7 @@ def make_plan(
         label_smoothing=0.1,
         is_multi_label=splits.is_multi_label,
         why=choices.why,
-        warnings=tuple(splits.warnings()),
+        warnings=(*splits.warnings(), *_imbalance(options, splits)),
     )
     return plan, network
 
@@ -239,6 +242,21 @@ def _network(
     if options.freeze_backbone:
         network.freeze_backbone()
     return network
+
+
+def _imbalance(options: TrainOptions, splits: Splits) -> list[str]:
+    """A sentence where one class has far more training videos than another."""
+    counts = Counter(label for record in splits.train for label in record.labels)
+    ranked = counts.most_common()
+    (common, most), (rare, least) = ranked[0], ranked[-1]
+    if options.balanced or options.probe or most < IMBALANCED * least:
+        return []
+    names = splits.class_names
+    return [
+        f"The classes differ in size: {names[common]} has {most} training videos and {names[rare]} {least}. --balanced "
+        "draws every class equally often; without it the rare ones may be overlooked, and the accuracy hides it: look "
+        "at the mean over the classes."
+    ]
 
 
 def _cache(options: TrainOptions, choices: _Choices, *, epochs: int) -> dict[str, Any]:

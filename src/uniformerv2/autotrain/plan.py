@@ -62,21 +62,20 @@ class TrainOptions:
     classes: str | None = option("names of the list's class numbers", metavar="SPACE|FILE")
     out: str = option("folder to write (default: runs/NAME_OF_DATA)", "", metavar="FOLDER", is_of_run=False)
     preset: Preset = option("scene or motion: what tells the classes apart", row="preset")
-    model: str | None = option("video network to start from: folder, checkpoint, zoo, hf:user/name", metavar="MODEL")
+    model: str | None = option("folder, checkpoint, zoo, hf:user/name to start from", metavar="MODEL")
     backbone: str | None = option("image ViT of timm to start from, armed with new video blocks", metavar="NAME")
     backbone_weights: str | None = option("its weights (default: fetched)", metavar="FILE")
     probe: bool = option("stop after the probe (--no-probe: without one)")
     freeze_backbone: bool = option("only the video blocks and the head learn")
     num_frames: int = option("frames per clip", metavar="T", row="frames", least=1)
     image_size: int = option("side of the input", metavar="PIXELS", row="image size", least=1)
-    num_stages: int = option(
-        "global UniBlocks, on the last N blocks", metavar="N", flag="--stages", row="stages", least=1
-    )
+    num_stages: int = option("global UniBlocks, on the last N", metavar="N", flag="--stages", row="stages", least=1)
     dropout: float = option("of classifier and global UniBlocks, 0 to below 1", metavar="P", row="dropout")
     batch_size: int = option("videos per step (default: tried out)", metavar="N", row="batch size", least=1)
     learning_rate: float = option("of the backbone; frozen: of the video blocks", metavar="RATE", row="learning rate")
     epochs: int = option("passes over the videos", metavar="N", row="epochs", least=1)
     budget: str = option("30m, 2h: epochs, views, freezing made to fit", metavar="TIME")
+    balanced: bool = option("draw every class equally often", default=False, row="classes drawn")
     patience: int = option("stop after N epochs without a better score", metavar="N", least=1)
     augmentation: AugmentationName = option("light: crops and flips; strong: RandAugment too", row="augmentation")
     num_clips: int = option("clips per video in the final test", metavar="K", flag="--clips", row="final test", least=1)
@@ -133,7 +132,7 @@ class TrainOptions:
 
     def _check_probe(self) -> None:
         of_steps = ("preset", "freeze_backbone", "num_stages", "dropout", "batch_size", "learning_rate", "epochs")
-        for name in (*of_steps, "budget", "patience", "augmentation", "cache_features", "log"):
+        for name in (*of_steps, "budget", "balanced", "patience", "augmentation", "cache_features", "log"):
             if getattr(self, name):
                 flag = "--stages" if name == "num_stages" else f"--{name.replace('_', '-')}"
                 raise UsageError(

@@ -27,7 +27,7 @@ from uniformerv2.evaluation.summary import Estimate
 from uniformerv2.model.config import StatisticName
 from uniformerv2.model.statistics import KINDS
 
-__all__ = ["ClipStatistics", "Probe", "ProbeResult", "ProbeRow", "RowName", "folds_of"]
+__all__ = ["ClipStatistics", "Probe", "ProbeResult", "ProbeRow", "RowName", "folds_of", "paired"]
 
 RowName = Literal["appearance", "motion", "order", "all"]
 
@@ -99,12 +99,14 @@ class ProbeRow:
         score: ``ProbeResult.measure`` of held-out clips, and its 95 % interval over sources.
         above_appearance: How much more that is than appearance alone, on the same clips.
         head: Fitted to all clips.
+        right: Which held-out clips it has right, [M].
     """
 
     name: RowName
     score: Estimate
     above_appearance: Estimate
     head: LinearHead = field(repr=False)
+    right: Mask = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +120,7 @@ class ProbeResult:
         chance: Score of an answer that does not look: the most frequent class, or the mean share of the classes.
         confusion: Pairs of classes that the best row still confuses, most videos first.
         class_names: In head order.
-        num_clips: Clips that could be read.
-        num_sources: What they were cut from.
+        sources: Of each clip.
         num_folds: 0 where no class has two sources: then the scores are of the clips that were fitted, and say little.
     """
 
@@ -128,12 +129,21 @@ class ProbeResult:
     chance: float
     confusion: tuple[ConfusedPair, ...]
     class_names: tuple[str, ...]
-    num_clips: int
-    num_sources: int
+    sources: tuple[str, ...] = field(repr=False)
     num_folds: int
 
     def __getitem__(self, name: RowName) -> ProbeRow:
         return next(row for row in self.rows if row.name == name)
+
+    @property
+    def num_clips(self) -> int:
+        """Clips that could be read."""
+        return len(self.sources)
+
+    @property
+    def num_sources(self) -> int:
+        """What they were cut from."""
+        return len(set(self.sources))
 
     @property
     def best(self) -> ProbeRow:
@@ -199,6 +209,7 @@ class Probe:
                 score=_estimate(*drawn[name]),
                 above_appearance=_estimate(drawn[name][0] - base[0], drawn[name][1] - base[1]),
                 head=fitted[name][1],
+                right=_right(tables[name]),
             )
             for name in self.rows
         )
@@ -208,8 +219,7 @@ class Probe:
             chance=_chance(clips),
             confusion=(),
             class_names=clips.class_names,
-            num_clips=len(clips),
-            num_sources=len(set(clips.sources)),
+            sources=clips.sources,
             num_folds=int(fold.max(initial=-1)) + 1,
         )
         return replace(result, confusion=_confusion(tables[result.best.name]))
@@ -242,11 +252,31 @@ class Probe:
     def _drawn(self, table: ScoreTable, sources: Sequence[str]) -> tuple[float, Floats]:
         """The measure of the clips as they are, and of every resample of the sources [R]."""
         name = "mean_ap" if table.is_multi_label else "top1"
-        _, place = np.unique(np.asarray(sources, dtype=object).astype(str), return_inverse=True)
-        rng = np.random.default_rng(self.seed)
-        count = int(place.max()) + 1
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=self.num_resamples)
-        return float(measure(table)[name]), np.asarray(measure(table, drawn[:, place].astype(np.float64))[name])
+        place, drawn = _resampled(sources, self.num_resamples, self.seed)
+        return float(measure(table)[name]), np.asarray(measure(table, drawn[:, place])[name])
+
+
+def paired(before: ProbeResult, after: ProbeResult, *, num_resamples: int = 1000, seed: int = 0) -> Estimate:
+    """How much more often the best row of a probe is right than that of another, with a 95 % interval over sources.
+
+    Args:
+        before: Of the same clips.
+        after: Of the same clips.
+        num_resamples: For the interval.
+        seed: Of the resamples.
+    """
+    change = after.best.right.astype(np.float64) - before.best.right
+    place, weight = _resampled(before.sources, num_resamples, seed)
+    drawn = weight[:, place] @ change / weight[:, place].sum(axis=1)
+    return _estimate(float(change.mean()), drawn)
+
+
+def _resampled(sources: Sequence[str], num_resamples: int, seed: int) -> tuple[NDArray[np.int64], Floats]:
+    """The number of the source of each clip [M], and how often each source is drawn [R, sources]."""
+    _, place = np.unique(np.asarray(sources, dtype=object).astype(str), return_inverse=True)
+    count = int(place.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=num_resamples)
+    return place, drawn.astype(np.float64)
 
 
 def folds_of(clips: ClipStatistics, most: int) -> NDArray[np.int64]:
@@ -296,6 +326,11 @@ def _estimate(value: float, drawn: Floats) -> Estimate:
 def _chance(clips: ClipStatistics) -> float:
     share = clips.target.mean(axis=0)
     return float(share[share > 0].mean() if clips.is_multi_label else share.max())
+
+
+def _right(table: ScoreTable) -> Mask:
+    """Whether the highest score is of (one of) the classes of a clip, [M]."""
+    return np.take_along_axis(table.target, table.scores.argmax(axis=1)[:, None], axis=1)[:, 0]
 
 
 def _confusion(table: ScoreTable) -> tuple[ConfusedPair, ...]:

@@ -42,11 +42,13 @@ class FittedProbe:
         result: What tells the classes apart.
         network: The best row as a network: the frozen backbone, statistics of its tokens, a linear head.
         told: On which clips, where not on all; in sentences.
+        num_left: For how many more clips there would have been time.
     """
 
     result: ProbeResult
     network: UniFormerV2
     told: tuple[str, ...] = ()
+    num_left: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,8 @@ def probe_videos(
     if len(records) < len(splits.train):
         limit = f"more than a tenth of the training's {duration(cost.total_seconds)}" if cost else "more than it gains"
         told = (f"The probe saw {len(records)} of {len(splits.train)} training videos; all would take {limit}.",)
-    return FittedProbe(result=result, network=best, told=told)
+    num_left = max(0, fitting - len(records)) if cost is not None and len(records) == len(splits.train) else 0
+    return FittedProbe(result=result, network=best, told=told, num_left=num_left)
 
 
 def _from_cache(

@@ -224,6 +224,7 @@ def data_module(network: UniFormerV2, splits: Splits, plan: TrainingPlan, *, res
         "multi_label": plan.is_multi_label,
         "classes": splits.class_names,
         "seed": plan.seed,
+        "balanced": plan.balanced,
         "max_failed": MAX_FAILED,
     }
     if not plan.cache_views:

@@ -19,6 +19,7 @@ from uniformerv2.autotrain.contest import Contest, against_probe
 from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.measure import Estimate, estimate, more_epochs
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
+from uniformerv2.autotrain.probe_sizes import choose_size
 from uniformerv2.autotrain.probing import FittedProbe, decide, probe_videos
 from uniformerv2.autotrain.report import test_and_report
 from uniformerv2.autotrain.run import TrainingResult, augmentation_of, data_module, device_of, run_plan
@@ -301,16 +302,22 @@ def _probed(prepared: Prepared, options: TrainOptions, *, progress: bool) -> Pre
     if options.probe:
         found = {**probe.result.to_dict(), "told": [*probe.told]}
         return replace(prepared, plan=replace(plan, probed=found), probe=probe)
-    decision = decide(probe.result, options, network=prepared.network)
-    if (decided := decision.options) != options:
-        is_new = (decided.preset or "scene", bool(decided.freeze_backbone)) != (plan.preset, plan.freeze_backbone)
-        if is_new:
-            prepared = _planned(decided, splits, why=decision.why, progress=progress)
-            plan = prepared.plan
-        else:
-            plan = replace(plan, why={**plan.why, **decision.why})
-    found = {**probe.result.to_dict(), "told": [*probe.told, *decision.told]}
-    return replace(prepared, plan=replace(plan, probed=found), probe=probe)
+
+    def at_size(changed: dict[str, Any]) -> FittedProbe | None:
+        other, larger = make_plan(replace(options, preset="scene", **changed), splits, device=device_of(options))
+        return probe_videos(other, larger, splits, None, progress=progress)
+
+    size = choose_size(probe, options, plan, network, at_size=at_size)
+    decision = decide(size.probe.result, replace(options, **size.decided), network=prepared.network)
+    why, decided = {**size.why, **decision.why}, decision.options
+    is_new = (decided.preset or "scene", bool(decided.freeze_backbone)) != (plan.preset, plan.freeze_backbone)
+    if is_new or size.decided:
+        prepared = _planned(decided, splits, why=why, progress=progress)
+        plan = prepared.plan
+    else:
+        plan = replace(plan, why={**plan.why, **why})
+    found = {**size.probe.result.to_dict(), "told": [*probe.told, *size.told, *decision.told]}
+    return replace(prepared, plan=replace(plan, probed=found), probe=size.probe)
 
 
 def _read(options: TrainOptions, folder: RunFolder) -> Splits:

@@ -183,6 +183,7 @@ def _choice_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
         "augmentation": plan.augmentation + ("" if plan.flip else ", no flip"),
         "num_clips": f"{_count(plan.num_clips, 'clip')} x {_count(plan.num_crops, 'crop')}",
         "dropout": f"{plan.dropout:g}",
+        "balanced": "equally often" if plan.balanced else "",
     }
     weights = f", weights {Path(plan.backbone_weights).name}" if plan.backbone_weights else ""
     rows = [
@@ -192,7 +193,7 @@ def _choice_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
     for item in fields(TrainOptions):
         if title := item.metadata["row"]:
             value = words.get(item.name, str(getattr(plan, item.name)))
-            rows.append((title, value, plan.why.get(item.name, "")))
+            rows += [(title, value, plan.why.get(item.name, ""))] if value else []
         if title == "dropout":
             rows.append(("label smoothing", f"{plan.label_smoothing:g}", "as published"))
         if title == "preset":
