@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -174,6 +175,32 @@ def test_a_video_that_breaks_off_gives_what_is_there(tmp_path, monkeypatch):
     broken.write_bytes(b"nothing")
     with pytest.raises(VideoError, match="not a video"):
         scorer(broken)
+
+
+@pytest.mark.parametrize("gop", [5, 250])
+def test_a_truncated_video_is_looked_at_up_to_the_break(gop, tmp_path):
+    whole = make_video(tmp_path / "whole.mp4", frames=100, fps=10, gop=gop, size=(128, 96))
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w", options={"movflags": "faststart"}) as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    content = cut.read_bytes()
+    cut.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(VideoError, match="truncated"):
+        open_video(cut)
+    scorer = scorer_of(window_seconds=1.0, stride_seconds=0.5)
+    found, wanted = scorer(cut), scorer(whole)
+    assert "truncated" in found.broken
+    assert 2 < found.ends[-1] < 9
+    count = int((found.ends <= found.ends[-1] - 0.5).sum())
+    assert count >= 2
+    np.testing.assert_allclose(found.scores[:count], wanted.scores[:count], atol=1e-6)
+    with open_video(cut, allow_truncated=True) as reader, open_video(whole) as all_of_it:
+        assert reader.info.missing_bytes == len(content) - len(content) * 6 // 10
+        assert torch.equal(reader.frames([0, len(reader) - 3]), all_of_it.frames([0, len(reader) - 3]))
 
 
 def test_scores_that_are_no_numbers_are_an_error(tmp_path):

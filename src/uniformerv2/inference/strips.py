@@ -18,7 +18,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.gallery import FrameStrips
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.inference.window_grid import frame_at
-from uniformerv2.media.decoding import VideoError, VideoReader
+from uniformerv2.media.decoding import VideoError, VideoReader, open_video
 
 __all__ = ["frame_strip", "strips_below", "strips_of", "thumbnails"]
 
@@ -104,15 +104,16 @@ def thumbnails(
     """
     found: list[Image.Image | None] = [None] * len(times)
 
-    def read(opened: VideoReader, start: int, stop: int) -> None:
-        seconds = opened.timestamps or [number / fps for number in range(len(opened))]
-        for places, frame in opened.stream(frame_at(seconds, time) for time in times):
-            picture = Image.fromarray(frame[0].permute(1, 2, 0).numpy())
-            size = max(1, round(height * picture.width / picture.height)), height
-            small = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
-            for place in places:
-                found[place] = small
+    def read() -> None:
+        with open_video(video, decoder=reader.decoder, allow_truncated=True) as opened:
+            seconds = opened.timestamps or [number / fps for number in range(len(opened))]
+            for places, frame in opened.stream(frame_at(seconds, time) for time in times):
+                picture = Image.fromarray(frame[0].permute(1, 2, 0).numpy())
+                size = max(1, round(height * picture.width / picture.height)), height
+                small = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
+                for place in places:
+                    found[place] = small
 
     with suppress(VideoError):
-        reader.visit(VideoRecord(str(video)), read)
+        reader.within_time(str(video), read)
     return found

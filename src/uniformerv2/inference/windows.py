@@ -32,7 +32,7 @@ from uniformerv2.inference.predictor import NOT_FINITE, Predictor
 from uniformerv2.inference.window_grid import WindowGrid, frame_at, window_lengths
 from uniformerv2.inference.window_networks import NETWORKS, Way, WindowNetwork
 from uniformerv2.media.decoding import VideoError, VideoReader, open_video
-from uniformerv2.media.video_error import check_limit
+from uniformerv2.media.video_error import TRUNCATED, check_limit
 
 __all__ = ["Window", "WindowScorer", "WindowScores"]
 
@@ -277,7 +277,7 @@ class _Run:
             steps.close()
 
     def _opened_frames(self) -> Generator[_Frame]:
-        with open_video(self.record.path, decoder=self.reader.decoder) as reader:
+        with open_video(self.record.path, decoder=self.reader.decoder, allow_truncated=True) as reader:
             times = self._times(reader)
             first, stop = reader.segment_frames(*self.record.segment)
             self.grid = self._plan(reader, times, first, stop)
@@ -288,6 +288,8 @@ class _Run:
                 crops = self.reader.crops(reader, [number for number, _ in some])
                 for (number, repeats), (_, pixels, _) in zip(some, crops, strict=True):
                     yield number, repeats, pixels[:, 0]
+            if missing := reader.info.missing_bytes:
+                raise VideoError(reader.path, "truncated", TRUNCATED.format(missing))
 
     def _times(self, reader: VideoReader) -> Sequence[float]:
         self.fps = reader.fps or self.scorer._fps or 0.0

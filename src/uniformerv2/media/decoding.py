@@ -25,6 +25,7 @@ from typing import Final, Literal, Self, SupportsIndex
 import torch
 from torch import Tensor
 
+from uniformerv2.media.frame_index import FrameIndex
 from uniformerv2.media.frame_sources import (
     FrameSource,
     ImageFrames,
@@ -33,7 +34,7 @@ from uniformerv2.media.frame_sources import (
     torchcodec_decoder,
 )
 from uniformerv2.media.video_error import VideoError, VideoErrorKind, check_limit
-from uniformerv2.media.video_file import FrameIndex, VideoFile
+from uniformerv2.media.video_file import VideoFile
 
 Decoder = Literal["auto", "pyav", "torchcodec"]
 
@@ -59,6 +60,7 @@ class VideoInfo:
         codec: FFmpeg's name, such as ``"h264"``, or ``"images"``.
         container: FFmpeg's name, such as ``"mov"``, or ``"folder"``.
         gop_length: The longest run of frames from one keyframe to the next, what a random access may have to decode.
+        missing_bytes: What the header promises beyond the end of the file; above 0 only with ``allow_truncated``.
     """
 
     num_frames: int
@@ -72,6 +74,7 @@ class VideoInfo:
     codec: str
     container: str
     gop_length: int = 1
+    missing_bytes: int = 0
 
 
 class VideoReader:
@@ -239,6 +242,7 @@ def open_video(
     *,
     decoder: Decoder = "auto",
     num_threads: int = 1,
+    allow_truncated: bool = False,
 ) -> VideoReader:
     """Open a video file or a folder of frames; what cannot be read is a ``VideoError`` that says why.
 
@@ -251,6 +255,8 @@ def open_video(
         decoder: ``"auto"`` is PyAV, which is always there and through this reader the faster of the two: the frames
             are the same, the files are indexed by PyAV in any case, and torchcodec takes a second to import.
         num_threads: Threads of the decoder; leave 1 where several processes decode.
+        allow_truncated: Open a file whose end is missing with the frames before the break, where its tables are there;
+            ``info.missing_bytes`` tells it. Otherwise it is a ``VideoError``, as its length would be wrong.
 
     Returns:
         The reader, a context manager.
@@ -265,7 +271,7 @@ def open_video(
     path = Path(path)
     if _is_folder(path):
         return _open_folder(path)
-    file = VideoFile(path, num_threads=num_threads)
+    file = VideoFile(path, num_threads=num_threads, allow_truncated=allow_truncated)
     try:
         return _open_file(file, decoder=decoder, num_threads=num_threads)
     except BaseException:
@@ -300,6 +306,7 @@ def _open_file(file: VideoFile, *, decoder: Decoder, num_threads: int) -> VideoR
         codec=file.codec_name,
         container=file.container_name,
         gop_length=index.gop_length,
+        missing_bytes=file.missing_bytes,
     )
     return VideoReader(file.path, info, source, index.keyframes, timestamps)
 

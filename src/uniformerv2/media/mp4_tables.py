@@ -1,6 +1,7 @@
-"""How many packets the tables of an MP4 or QuickTime file declare, before FFmpeg makes an index of them.
+"""The tables of an MP4 or QuickTime file: how many packets they declare, and when each sample of a track is shown.
 
-A table can say "50 million samples of 256 bytes" in 20 bytes, and FFmpeg then makes an entry for each (24 bytes).
+The first is asked before FFmpeg makes an index of them: a table can say "50 million samples of 256 bytes" in 20 bytes,
+and FFmpeg then makes an entry for each (24 bytes).
 Source: ISO/IEC 14496-12, Information technology: ISO base media file format (2022); the names are those of its boxes.
 
 ::
@@ -10,6 +11,7 @@ Source: ISO/IEC 14496-12, Information technology: ISO base media file format (20
         edts elst            edits                trun        samples
         mdia hdlr            picture or sound
           minf stbl stsz     samples
+                    ctts     from decoding to presentation time, in runs
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-__all__ = ["EmptyBoxesError", "declared_packets"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["EmptyBoxesError", "composition_offsets", "declared_packets"]
 
 _INSIDE: Final = frozenset({b"trak", b"edts", b"mdia", b"minf", b"stbl", b"traf"})
 _LARGEST_HEADER: Final = 2**26
@@ -135,3 +140,67 @@ def _boxes(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, int
             raise EmptyBoxesError(f"it holds more than {_MOST_EMPTY} empty boxes")
         yield header[4:8], start, min(stop, end)
         position = stop
+
+
+def composition_offsets(file: BinaryIO, track_id: int) -> NDArray[np.int64] | None:
+    """From the decoding to the presentation time of each sample of a track, in ticks; zeros where there is no ``ctts``.
+
+    Args:
+        file: Read from its beginning; left anywhere.
+        track_id: As ``tkhd`` has it.
+
+    Returns:
+        An offset per sample; None where the file has no such track, is in fragments, is encrypted, or contradicts
+        itself.
+    """
+    end = file.seek(0, io.SEEK_END)
+    outer = list(_boxes(file, 0, end))
+    if any(name == b"moof" for name, _, _ in outer):
+        return None
+    for name, start, stop in outer:
+        if name == b"moov":
+            for inner, first, last in _boxes(file, start, stop):
+                tables = _tables_of_track(file, first, last) if inner == b"trak" else {}
+                if b"tkhd" in tables and _track_id(file, tables[b"tkhd"][0]) == track_id:
+                    return _offsets(file, tables)
+    return None
+
+
+def _tables_of_track(file: BinaryIO, start: int, stop: int) -> dict[bytes, tuple[int, int]]:
+    """Where the content of each box of a track starts and ends."""
+    found: dict[bytes, tuple[int, int]] = {}
+    waiting = [(start, stop)]
+    while waiting:
+        for name, first, last in _boxes(file, *waiting.pop()):
+            if name in _INSIDE:
+                waiting.append((first, last))
+            else:
+                found[name] = (first, last)
+    return found
+
+
+def _track_id(file: BinaryIO, start: int) -> int:
+    is_long = _number(file, start) >> 24 == 1  # the version, then two times
+    return _number(file, start + (20 if is_long else 12))
+
+
+def _offsets(file: BinaryIO, tables: dict[bytes, tuple[int, int]]) -> NDArray[np.int64] | None:
+    if b"stsz" not in tables or b"stsd" not in tables:
+        return None
+    file.seek(tables[b"stsd"][0])
+    described = file.read(2**16)
+    if b"sinf" in described or b"encv" in described:
+        return None
+    num_samples = _number(file, tables[b"stsz"][0] + 8)
+    if b"ctts" not in tables:
+        return np.zeros(num_samples, np.int64)
+    start, stop = tables[b"ctts"]
+    num_runs = _number(file, start + 4)
+    file.seek(start + 8)
+    runs = np.frombuffer(file.read(min(8 * num_runs, max(stop - start - 8, 0))), dtype=">i4")
+    if len(runs) != 2 * num_runs:
+        return None
+    counts, offsets = runs[0::2].astype(np.int64), runs[1::2].astype(np.int64)
+    if (counts < 0).any() or int(counts.sum()) != num_samples:
+        return None
+    return np.repeat(offsets, counts)

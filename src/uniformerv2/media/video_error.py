@@ -11,6 +11,7 @@ from uniformerv2.core.limits import get_limits
 __all__ = [
     "BESIDE_VIDEOS",
     "IMAGE_SUFFIXES",
+    "TRUNCATED",
     "VIDEO_SUFFIXES",
     "VideoError",
     "VideoErrorKind",
@@ -75,6 +76,8 @@ _ADVICE: dict[VideoErrorKind, str] = {
     "no score": "Try --precision fp32; where that changes nothing, the weights are damaged.",
 }
 
+TRUNCATED: Final = "{} of the bytes that its header promises are not there"
+
 _IMAGES: Final = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -125,7 +128,7 @@ def why_not_opened(file: BinaryIO, reason: str) -> tuple[VideoErrorKind, str]:
     """Kind and detail of the error for a file in which FFmpeg finds no container, for ``reason``."""
     missing = missing_bytes(file)
     if missing:
-        return "truncated", f"{missing} of the bytes that its header promises are not there"
+        return "truncated", TRUNCATED.format(missing)
     if _signature(file):
         return "corrupt", f"its container cannot be read ({reason})"
     if image := _image(file):

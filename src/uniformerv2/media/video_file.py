@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,8 +23,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from uniformerv2.core.limits import get_limits
+from uniformerv2.media.frame_index import INDEXES, FrameIndex, timed_index
 from uniformerv2.media.mp4_tables import EmptyBoxesError, declared_packets
+from uniformerv2.media.sample_table import read_sample_table
 from uniformerv2.media.video_error import (
+    TRUNCATED,
     VideoError,
     VideoErrorKind,
     check_limit,
@@ -34,7 +36,7 @@ from uniformerv2.media.video_error import (
     why_not_opened,
 )
 
-__all__ = ["FrameIndex", "VideoFile", "open_regular"]
+__all__ = ["VideoFile", "open_regular"]
 
 # Containers that hold their media themselves, video first; the sound formats are named so that a sound file is told
 # from noise. Playlists (hls, dash, concat, ...) and image patterns stay out: they open other files.
@@ -44,46 +46,16 @@ _CONTAINERS = (
 )
 
 
-@dataclass(frozen=True)
-class FrameIndex:
-    """The place of each frame in the file.
-
-    Attributes:
-        keys: One number per frame in presentation order, strictly increasing: its timestamp in ticks of the stream
-            where ``timed``, else simply 0, 1, 2, ...
-        times: The timestamp of each frame in ticks, strictly increasing; empty where the file does not tell them.
-        seek_points: Keys at which decoding can start, increasing; the first is at or before the first frame.
-        keyframes: Frame numbers at which decoding can start.
-        timed: The packets' timestamps identify the frames. Otherwise frames are found by counting from the start.
-    """
-
-    keys: tuple[int, ...]
-    times: tuple[int, ...]
-    seek_points: tuple[int, ...]
-    keyframes: tuple[int, ...]
-    timed: bool
-
-    @property
-    def gop_length(self) -> int:
-        """The longest run of frames from one keyframe to the next."""
-        bounds = sorted({0, *self.keyframes, len(self.keys)})
-        return max(after - before for before, after in pairwise(bounds))
-
-    @property
-    def constant_rate(self) -> bool:
-        """Steps between timestamps differ by no more than the rounding to ticks."""
-        steps = [after - before for before, after in pairwise(self.times)]
-        return not steps or max(steps) - min(steps) <= 1
-
-
 class VideoFile:
     """An open container and its first video stream, with a decoder of a bounded number of threads.
 
     Args:
         path: A file.
         num_threads: Decoder threads.
+        allow_truncated: Open also a file whose end is missing, as far as it goes.
 
     Attributes:
+        missing_bytes: What its header promises beyond its end.
         stream: The video stream that is read: the first that is not a cover picture.
         is_damaged: Something could not be read or decoded since it was opened or restarted.
 
@@ -91,7 +63,7 @@ class VideoFile:
         VideoError: The file cannot be opened as a video.
     """
 
-    def __init__(self, path: Path, *, num_threads: int) -> None:
+    def __init__(self, path: Path, *, num_threads: int, allow_truncated: bool = False) -> None:
         self.path = path
         self._num_threads = num_threads
         self._failure: av.FFmpegError | None = None
@@ -100,10 +72,10 @@ class VideoFile:
         self._file = open_regular(path)
         try:
             self._check_packets(self._declared_packets())
-            missing = missing_bytes(self._file)
+            self.missing_bytes = missing_bytes(self._file)
             self.restart()
-            if missing:
-                raise VideoError(path, "truncated", f"{missing} of the bytes that its header promises are not there")
+            if self.missing_bytes and not allow_truncated:
+                raise VideoError(path, "truncated", TRUNCATED.format(self.missing_bytes))
         except BaseException:
             self.close()
             raise
@@ -211,21 +183,41 @@ class VideoFile:
                 self._failure, self.is_damaged = error, True
 
     def index(self) -> tuple[FrameIndex, Iterator[VideoFrame]]:
-        """Read all packets without decoding; where they do not tell the frames, decode once and count.
+        """By the container's tables, else by all packets; where neither tells the frames, decode once and count.
 
         Returns:
             The index, of at least one frame, and all frames from the first on.
         """
-        index = self._index_packets()
-        if index is not None:
+        index = INDEXES.get(self._file) or self._index_samples() or self._index_packets()
+        if index is not None and index.timed:
             self.seek(index.seek_points[0])
             frames = self.decode()
             first = next(frames, None)
             if first is not None and first.pts == index.keys[0]:
+                INDEXES.put(self._file, index)
                 return index, chain([first], frames)
-        index = self._index_frames()
+        if index is None or index.timed:
+            index = self._index_frames()
+            INDEXES.put(self._file, index)
         self.restart()
         return index, self.decode()
+
+    def _index_samples(self) -> FrameIndex | None:
+        table = read_sample_table(self._file, self.stream, self.container_name, allow_truncated=self.missing_bytes > 0)
+        shift = None if table is None else table.shift(self._packets_from)
+        if table is not None and shift is not None and not self._failure:
+            times = table.times + shift
+            index = timed_index(times[table.is_shown].tolist(), set(times[table.is_key].tolist()))
+            if index is not None:
+                return index
+        if table is not None:
+            self.restart()
+        return None
+
+    def _packets_from(self, timestamp: int | None) -> Iterator[Packet[VideoStream]]:
+        if timestamp is not None:
+            self.seek(timestamp)
+        return self.packets()
 
     def _index_packets(self) -> FrameIndex | None:
         shown: list[int | None] = []
@@ -250,12 +242,7 @@ class VideoFile:
                 shown.append(packet.pts)
         if not num_packets:
             raise VideoError(self.path, *why_no_packets(self._file))
-        keys = sorted({pts for pts in shown if pts is not None})
-        trusted = keys and seek_points and min(seek_points) <= keys[0] and len(keys) == len(shown)
-        if not trusted or num_corrupt or self._failure:
-            return None
-        keyframes = tuple(number for number, key in enumerate(keys) if key in seek_points)
-        return FrameIndex(tuple(keys), tuple(keys), tuple(sorted(seek_points)), keyframes, timed=True)
+        return None if num_corrupt or self._failure else timed_index(shown, seek_points)
 
     def _declared_packets(self) -> int:
         try:
