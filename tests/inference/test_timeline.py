@@ -193,6 +193,29 @@ def test_rows_and_detections_are_read_back(timeline, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("torchcodec/frame_exceeds_screen.gif", None),  # one frame
+        ("torchcodec/var_fps_video.mp4", None),
+        ("torchcodec/nasa_13013_rotated.mp4", 0.57),
+        ("torchvision/v_SoccerJuggling_g23_c01.avi", 8.0),  # no presentation times
+        ("decord/corrupted.mp4", None),
+    ],
+)
+def test_odd_videos_have_a_timeline_to_their_end(shared, name, seconds):
+    from tests.inference.test_windows import scorer_of
+    from uniformerv2.media.decoding import open_video
+
+    video = shared("data/odd_videos") / name
+    timeline = find_actions(video, scorer_of(), rules=replace(PLAIN, on=0.01, off=0.01))
+    with open_video(video) as reader:
+        assert timeline.segments[-1].end_seconds == pytest.approx(reader.info.duration_seconds)
+    if seconds:
+        assert timeline.windows.duration_seconds == pytest.approx(seconds, abs=0.1)
+    assert timeline.windows.broken is None
+
+
 def test_a_video_from_end_to_end(tmp_path):
     from tests.inference.test_windows import scorer_of
     from tests.media import write_video
