@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uniformerv2.data.transforms import Preprocessing
+    from uniformerv2.export.exporting import export_model
     from uniformerv2.inference.predictor import Prediction, Predictor
     from uniformerv2.media.decoding import VideoError, open_video
     from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
@@ -33,6 +34,7 @@ _HOME = {
     "VideoError": "media.decoding",
     "arm": "zoo.arming",
     "create_model": "zoo.checkpoint",
+    "export_model": "export.exporting",
     "from_pretrained": "zoo.checkpoint",
     "list_models": "zoo.cards",
     "load_model": "zoo.checkpoint",
@@ -56,6 +58,7 @@ __all__ = [
     "__version__",
     "arm",
     "create_model",
+    "export_model",
     "from_pretrained",
     "list_models",
     "load_model",

@@ -84,7 +84,7 @@ def test_what_is_shown_of_a_predictor_and_a_prediction(model, video):
     assert "<script>" not in page
     assert f"<td>{best.score:.4f}</td>" in page
     assert repr(predictor) == (
-        "<Predictor on cpu, fp32: CLIP ViT of 3 blocks, 5 classes, 2 x 3 views of 4 frames of 32 x 32>"
+        "<Predictor on cpu, torch, fp32: CLIP ViT of 3 blocks, 5 classes, 2 x 3 views of 4 frames of 32 x 32>"
     )
 
 
@@ -241,7 +241,7 @@ def test_preprocessing_is_the_checkpoints_unless_another_is_given(model, tmp_pat
 def test_bfloat16_is_near_and_left_out_where_it_gains_nothing(model, video):
     exact, near = (Predictor(model, precision=precision)(video).scores for precision in ("fp32", "bf16"))
     assert 0 < abs(exact - near).max() < 0.02
-    assert not Predictor(model).is_bf16  # a tiny network
+    assert Predictor(model).precision == "fp32"  # a tiny network
 
 
 def test_without_names_classes_are_numbers(video):
@@ -249,7 +249,7 @@ def test_without_names_classes_are_numbers(video):
 
 
 def test_wrong_arguments(model):
-    with pytest.raises(ValueError, match="precision is 'auto', 'fp32', 'bf16' or 'int8', got 'fp16'"):
+    with pytest.raises(ValueError, match="precision is one of 'auto', 'fp32', 'bf16', got 'fp16'"):
         Predictor(model, precision="fp16")
     with pytest.raises(ValueError, match="views_per_batch must be at least 1"):
         Predictor(model, views_per_batch=0)

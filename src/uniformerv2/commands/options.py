@@ -13,6 +13,7 @@ from uniformerv2.core.messages import UsageError, usage_errors
 
 __all__ = [
     "DECODERS",
+    "ENGINES",
     "PRECISIONS",
     "add_bootstrap",
     "add_dry_run",
@@ -33,12 +34,14 @@ __all__ = [
     "refuse_input",
 ]
 
-PRECISIONS: Final = ("auto", "fp32", "bf16", "int8")
-"""As ``inference.predictor.Precision``."""
+PRECISIONS: Final = ("auto", "fp32", "bf16")
+"""As ``inference.engines.Precision``."""
+ENGINES: Final = ("auto", "torch", "onnxruntime", "openvino")
+"""As ``inference.engines.EngineName``."""
 DECODERS: Final = ("auto", "pyav", "torchcodec")
 """As ``media.decoding.Decoder``."""
 HUB_PREFIX: Final = "hf:"
-MODEL_HELP: Final = "folder, checkpoint, name of the zoo, hf:user/name"
+MODEL_HELP: Final = "folder, checkpoint, name of the zoo, hf:user/name, exported"
 
 
 def example(summary: str, command: str) -> dict[str, Any]:
@@ -49,10 +52,11 @@ def example(summary: str, command: str) -> dict[str, Any]:
 def add_model(
     parser: argparse.ArgumentParser, *, precisions: Collection[str] = PRECISIONS, decoder: bool = True
 ) -> argparse._ArgumentGroup:
-    """``--model``, ``--device``, ``--precision`` and ``--decoder``, the same words in every verb."""
+    """``--model``, ``--device``, ``--precision``, ``--engine`` and ``--decoder``, the same words in every verb."""
     group = parser.add_argument_group("model and hardware")
     group.add_argument("--model", required=True, metavar="MODEL", help=MODEL_HELP)
     add_hardware(group, precisions=precisions)
+    group.add_argument("--engine", default="auto", choices=ENGINES, metavar="NAME", help=", ".join(ENGINES))
     if decoder:
         group.add_argument("--decoder", default="auto", choices=DECODERS, metavar="NAME", help="auto, pyav, torchcodec")
     return group

@@ -141,13 +141,13 @@ def run_process(options: argparse.Namespace) -> int:
     """The share of this process; the first one prints."""
     from uniformerv2.core.console import Progress, make_console
     from uniformerv2.core.processes import own_place
+    from uniformerv2.inference.engines import load_network
     from uniformerv2.inference.testing import failures_unlogged, prepare_test
-    from uniformerv2.zoo.checkpoint import load_model
 
     place = own_place()
     console = make_console(stderr=options.json, quiet=place.rank > 0)
     with usage_errors():
-        model = load_model(options.model, **model_overrides(options)).merge_linear()
+        model = load_network(options.model, **model_overrides(options))
     recipe = read_recipe(options.videos) if options.is_recipe else None
     own = {"model": model, "source": options.videos, "recipe": recipe, "place": place}
     test = prepare_test(**{**given(options, prepare_test), **own})
@@ -169,6 +169,7 @@ def _command(options: argparse.Namespace, test: TestRun) -> str:
     words = ["uniformerv2", "test", options.videos, "--model", options.model]
     words += ["--clips", str(preprocessing.num_clips), "--crops", str(preprocessing.num_crops)]
     words += ["--precision", predictor.precision]
+    words += ["--engine", predictor.engine.name] if predictor.engine.name != "torch" else []
     for name in IN_COMMAND:
         value = getattr(options, name)
         if value is not None:
@@ -181,6 +182,7 @@ def _command(options: argparse.Namespace, test: TestRun) -> str:
 
 def _announce(console: Console, options: argparse.Namespace, test: TestRun) -> None:
     from uniformerv2.evaluation.scores import views_in_words
+    from uniformerv2.zoo.exported import ExportedNetwork
 
     predictor, videos = test.scorer.predictor, test.tested
     assert videos is not None  # prepare_test has read them
@@ -188,10 +190,12 @@ def _announce(console: Console, options: argparse.Namespace, test: TestRun) -> N
     kind = "sigmoids" if test.scorer.is_multi_label else "probabilities"
     mean = "logits" if test.scorer.average == "logits" else kind
     views = views_in_words(preprocessing.num_clips, preprocessing.num_crops)
-    precision = {"bf16": "bfloat16", "fp32": "float32", "int8": "8-bit integers"}[predictor.precision]
+    computed = [str(predictor.device), {"bf16": "bfloat16", "fp32": "float32"}[predictor.precision]]
+    if isinstance(predictor.network, ExportedNetwork):
+        computed += [predictor.engine.name, f"exported in {predictor.network.precision}"]
     height, width = preprocessing.input_size
     lines = [
-        f"checkpoint  {options.model}, {len(predictor.class_names)} classes; {predictor.device}, {precision}",
+        f"checkpoint  {options.model}, {len(predictor.class_names)} classes; {', '.join(computed)}",
         f"videos      {len(test.records)} of {videos.source} ({videos.split}); {videos.matched}",
         f"views       {views} of {preprocessing.num_frames} frames, {height} x {width}; mean of {mean}",
     ]

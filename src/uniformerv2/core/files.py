@@ -24,6 +24,7 @@ __all__ = [
     "lock_folder",
     "refuse_held",
     "remove_leftovers",
+    "staged_beside",
     "telling_full_disk",
     "write_bytes",
     "write_text",
@@ -139,6 +140,30 @@ def _write(path: Path, temporary: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staged_beside(path: Path) -> Iterator[Path]:
+    """A folder beside a file or folder, for what is made and tried before it gets that name; gone at the end.
+
+    Args:
+        path: What will be written; its folder is made where it does not exist.
+
+    Yields:
+        The folder, empty; on the same disk, so that renaming what is in it is enough.
+
+    Raises:
+        DiskFullError: The disk has no room for what was made.
+    """
+    path = path.absolute()
+    stage = path.with_name(f".{path.name}.{secrets.token_hex(RANDOM_BYTES)}.part")
+    with telling_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stage.mkdir()
+        try:
+            yield stage
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path, name: str) -> None:

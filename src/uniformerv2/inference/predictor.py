@@ -9,7 +9,10 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+<<<<<<< HEAD
 from contextlib import AbstractContextManager, nullcontext
+=======
+>>>>>>> a0a6e67 (Export: ONNX and OpenVINO files that were proved on real videos; engines onnxruntime and openvino; 8-bit networks move there)
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -19,22 +22,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from uniformerv2.core.devices import best_device, existing_device
 from uniformerv2.core.messages import first_few
 from uniformerv2.core.workers import available_cores
 from uniformerv2.data.clips import ClipReader, VideoSample
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.batches import compute_in_batches
-from uniformerv2.inference.int8 import Int8Network
+from uniformerv2.inference.engines import EngineName, Network, Precision, check_same_input, load_network, open_engine
 from uniformerv2.media.decoding import Decoder, VideoError
-from uniformerv2.model.precision import gains_from_bf16
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.zoo.checkpoint import load_model
+from uniformerv2.zoo.exported import ExportedNetwork
 
-__all__ = ["ClassScore", "Precision", "Prediction", "Predictor", "Timings", "Video"]
+__all__ = ["ClassScore", "Prediction", "Predictor", "Timings", "Video"]
 
 Video = str | Path | Tensor | NDArray[np.uint8]
-Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 GPU_VIEWS: Final = 8
 """Default number of views per batch, except on a CPU."""
@@ -125,13 +125,14 @@ class Predictor:
     """Classifies videos with one model.
 
     Args:
-        model: What ``load_model`` takes: a folder, a file, a name of the zoo. Or a model, which is moved to the device
-            and put in eval mode.
+        model: What ``load_model`` takes: a folder, a file, a name of the zoo; or what ``uniformerv2 export`` wrote. Or
+            a model, which is moved to the device and put in eval mode.
         preprocessing: The checkpoint's own where None; or one of your own, or a published protocol by name.
         num_clips: Clips of a video; the preprocessing's own number where None.
         num_crops: Crops of a clip, 1 or 3; the preprocessing's own number where None.
-        device: "auto" is a GPU where there is one.
-        precision: "auto" is bfloat16 autocast where the hardware gains from it; "int8" is ``Int8Network``, on a CPU.
+        device: "auto" is a GPU where there is one, for a checkpoint; exported networks are computed on the CPU.
+        precision: "auto" is bfloat16 where the hardware and the engine gain from it.
+        engine: What computes; "auto" is the rule of ``inference.engines``.
         decoder: See ``open_video``.
         views_per_batch: Views that the network sees at once, of as many videos as it takes to fill a batch. None: 1 on
             a CPU, where more gain nothing, else 8.
@@ -139,65 +140,67 @@ class Predictor:
 
     Raises:
         ValueError: An argument outside what is allowed.
-        ModuleNotFoundError: int8 needs packages that are not installed.
+        ModuleNotFoundError: The engine is not installed.
     """
 
     def __init__(
         self,
-        model: UniFormerV2 | str | Path,
+        model: Network | str | Path,
         preprocessing: Preprocessing | Literal["official", "mmaction2"] | None = None,
         *,
         num_clips: int | None = None,
         num_crops: int | None = None,
         device: str | torch.device = "auto",
         precision: Precision = "auto",
+        engine: EngineName = "auto",
         decoder: Decoder = "auto",
         views_per_batch: int | None = None,
         timeout_seconds: float | None = None,
     ) -> None:
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision is 'auto', 'fp32', 'bf16' or 'int8', got {precision!r}.")
         if decoder not in get_args(Decoder):
             raise ValueError(f"decoder is one of {', '.join(map(repr, get_args(Decoder)))}, got {decoder!r}.")
         if views_per_batch is not None and views_per_batch < 1:
             raise ValueError(f"views_per_batch must be at least 1, got {views_per_batch}.")
-        model = model if isinstance(model, UniFormerV2) else load_model(model).merge_linear()
-        if device == "auto":
-            device = "cpu" if precision == "int8" else best_device(takes_mps=True)
-        self.device = existing_device(device)
-        if precision == "int8" and self.device.type != "cpu":
-            raise ValueError(f"precision 'int8' is for a CPU, got the device {str(self.device)!r}; take 'bf16'.")
-        self.model = model.to(self.device).eval()
-        self.reader = ClipReader(
-            preprocessing=_preprocessing_of(model, preprocessing, num_clips=num_clips, num_crops=num_crops),
-            decoder=decoder,
-            timeout_seconds=timeout_seconds,
-        )
-        self.class_names = _class_names(model)
-        self.is_multi_label = model.info.is_multi_label
-        self.is_bf16 = precision == "bf16" or (precision == "auto" and gains_from_bf16(model, self.device))
-        self.precision = "int8" if precision == "int8" else "bf16" if self.is_bf16 else "fp32"
-        clip_shape = (self.preprocessing.num_frames, 3, *self.preprocessing.input_size)
-        self._dtype = model.norm.weight.dtype
-        self._network = Int8Network(self.model, clip_shape) if precision == "int8" else self.model
+        network = load_network(model) if isinstance(model, str | Path) else model
+        specification = _preprocessing_of(network, preprocessing, num_clips=num_clips, num_crops=num_crops)
+        self.class_names = _class_names(network)
+        self.is_multi_label = network.info.is_multi_label
+        self.network = network
+        self.engine = open_engine(network, specification, engine=engine, device=device, precision=precision)
+        self.reader = ClipReader(preprocessing=specification, decoder=decoder, timeout_seconds=timeout_seconds)
         self.views_per_batch = views_per_batch or (1 if self.device.type == "cpu" else GPU_VIEWS)
 
     def __repr__(self) -> str:
-        config, views = self.model.config, self.preprocessing
+        network, views = self.network, self.preprocessing
         height, width = views.input_size
         size = f"{views.num_frames} frames of {height} x {width}"
+        if isinstance(network, ExportedNetwork):
+            name = network.path.name
+        else:
+            name = f"{network.config.backbone or 'CLIP ViT'} of {network.config.depth} blocks"
         return (
-            f"<Predictor on {self.device}, {self.precision}: {config.backbone or 'CLIP ViT'} of {config.depth} blocks, "
-            f"{len(self.class_names)} classes, {views.num_clips} x {views.num_crops} views of {size}>"
+            f"<Predictor on {self.device}, {self.engine.name}, {self.precision}: {name}, {len(self.class_names)} "
+            f"classes, {views.num_clips} x {views.num_crops} views of {size}>"
         )
 
     @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.engine.device
+
+    @property
+    def precision(self) -> str:
+        """In which the network computes."""
+        return self.engine.precision
+
+    @property
     def preprocessing(self) -> Preprocessing:
-        """What a video goes through before the network; another may be set."""
+        """What a video goes through before the network; another may be set that makes views of the same kind."""
         return self.reader.preprocessing
 
     @preprocessing.setter
     def preprocessing(self, value: Preprocessing) -> None:
+        check_same_input(value, self.preprocessing, what="This predictor")
         self.reader = replace(self.reader, preprocessing=value)
 
     def __call__(self, video: Video) -> Prediction:
@@ -283,7 +286,6 @@ class Predictor:
                     duration_seconds=views.duration_seconds,
                 )
 
-    @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """What the network says of views, all at once.
 
@@ -292,10 +294,21 @@ class Predictor:
 
         Returns:
             [V, num_classes], float32, in the computer's main memory.
+
+        Raises:
+            ValueError: An exported file gives another number of scores than its metadata say.
         """
+<<<<<<< HEAD
         with self.autocast():
             logits: Tensor = self._network(self.network_input(pixels))
         return logits.float().cpu()
+=======
+        logits = self.engine(pixels)
+        if logits.shape != (len(pixels), len(self.class_names)):
+            wanted = f"{len(pixels)} x {len(self.class_names)}"
+            raise ValueError(f"The network gives logits of {list(logits.shape)}, and must give {wanted} of them.")
+        return logits
+>>>>>>> a0a6e67 (Export: ONNX and OpenVINO files that were proved on real videos; engines onnxruntime and openvino; 8-bit networks move there)
 
     def network_input(self, pixels: Tensor) -> Tensor:
         """Pixels [..., C, h, w] of 0 to 255, normalised, on the device of the network and in its type."""
@@ -306,7 +319,7 @@ class Predictor:
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext()
 
 
-def _class_names(model: UniFormerV2) -> tuple[str, ...]:
+def _class_names(model: Network) -> tuple[str, ...]:
     """Names of the head's rows, or numbers where they have no names.
 
     Raises:
@@ -322,7 +335,7 @@ def _class_names(model: UniFormerV2) -> tuple[str, ...]:
 
 
 def _preprocessing_of(
-    model: UniFormerV2,
+    model: Network,
     given: Preprocessing | str | None,
     *,
     num_clips: int | None,
@@ -331,7 +344,8 @@ def _preprocessing_of(
     if isinstance(given, Preprocessing):
         fields = given.to_dict()
     else:
-        size = {"num_frames": model.config.num_frames, "image_size": model.config.image_size}
+        source = model.config if isinstance(model, UniFormerV2) else model.preprocessing
+        size = {"num_frames": source.num_frames, "image_size": source.image_size}
         fields = {**size, **model.info.preprocessing} if given is None else {**size, "protocol": given}
     views = {"num_clips": num_clips, "num_crops": num_crops}
     return Preprocessing.from_dict({**fields, **{name: count for name, count in views.items() if count is not None}})

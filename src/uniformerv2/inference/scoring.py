@@ -29,8 +29,9 @@ from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.predictor import NOT_FINITE, Predictor
 from uniformerv2.model.uniformerv2 import UniFormerV2
+from uniformerv2.zoo.exported import ExportedNetwork
 
-__all__ = ["Average", "VideoScorer", "decoding_workers", "middle_view"]
+__all__ = ["Average", "VideoScorer", "decoding_workers", "middle_view", "weights_digest"]
 
 Average = Literal["softmax", "logits"]
 
@@ -116,7 +117,7 @@ class VideoScorer:
         """What decides the scores, in plain values: two runs with the same values can continue each other."""
         labels = records_digest(records, ((record.path,) for record in records))[:16]
         return {
-            "checkpoint": _weights_digest(self.predictor.model),
+            **self._computed_by(),
             "videos": f"{len(records)} ({labels})",
             **self.predictor.preprocessing.to_dict(),
             "classes": list(self.predictor.class_names),
@@ -126,6 +127,12 @@ class VideoScorer:
             "decoder": self.predictor.reader.decoder,
             "view_scores": self.keep_view_scores,
         }
+
+    def _computed_by(self) -> dict[str, str]:
+        network = self.predictor.network
+        if isinstance(network, ExportedNetwork):
+            return {"checkpoint": network.file_digest(), "engine": self.predictor.engine.name}
+        return {"checkpoint": weights_digest(network)}
 
     def _samples(self, dataset: VideoDataset) -> Iterator[VideoSample]:
         """All views of each video, one video after the other."""
@@ -195,7 +202,7 @@ def middle_view(preprocessing: Preprocessing) -> int:
     return (preprocessing.num_clips - 1) // 2 * preprocessing.num_crops + crop
 
 
-def _weights_digest(model: UniFormerV2) -> str:
+def weights_digest(model: UniFormerV2) -> str:
     """Digest of the architecture and all weights."""
     digest = hashlib.blake2b(json.dumps(model.config.to_dict(), sort_keys=True).encode(), digest_size=8)
     for name, value in model.state_dict().items():

@@ -33,11 +33,11 @@ from uniformerv2.data.named_videos import (
 from uniformerv2.evaluation.dumps import check_dump_path, read_dump, write_dump
 from uniformerv2.evaluation.journal import ScoreJournal, differences
 from uniformerv2.evaluation.scores import Evaluation, VideoScores
-from uniformerv2.inference.predictor import Precision, Predictor
+from uniformerv2.inference.engines import EngineName, Network, Precision, load_network
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.scoring import Average, VideoScorer, decoding_workers
 from uniformerv2.media.decoding import Decoder
-from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.zoo.checkpoint import load_model
+from uniformerv2.zoo.exported import ExportedNetwork
 
 __all__ = ["TestRun", "failures_unlogged", "prepare_test"]
 
@@ -166,7 +166,7 @@ class TestRun:
 
 
 def prepare_test(
-    model: str | Path | UniFormerV2,
+    model: str | Path | Network,
     source: str | Path,
     *,
     data: str | Path | None = None,
@@ -184,6 +184,7 @@ def prepare_test(
     is_multi_label: bool | None = None,
     device: str = "auto",
     precision: Precision = "auto",
+    engine: EngineName = "auto",
     decoder: Decoder = "auto",
     views_per_batch: int | None = None,
     num_workers: int | None = None,
@@ -194,7 +195,7 @@ def prepare_test(
     """Read the videos and the network of a test, and match their classes: what ``uniformerv2 test`` does.
 
     Args:
-        model: What ``load_model`` takes, or a network.
+        model: What ``Predictor`` takes.
         source: A list or a folder; with a recipe its name.
         data: See ``read_test_videos``, as ``root``, ``split``, ``recipe`` and ``classes``.
         root: See there.
@@ -211,6 +212,7 @@ def prepare_test(
         is_multi_label: A video may have several classes; None: where the list or the network says so.
         device: See ``Predictor``; with several processes on a machine "auto" is a GPU for each of them.
         precision: See ``Predictor``.
+        engine: See ``Predictor``.
         decoder: See ``Predictor``.
         views_per_batch: See ``Predictor``.
         num_workers: Processes that decode, for each device; None: see ``decoding_workers``.
@@ -223,9 +225,9 @@ def prepare_test(
     """
     place = place or Place()
     with usage_errors():
-        network = model if isinstance(model, UniFormerV2) else load_model(model).merge_linear()
+        network = load_network(model) if isinstance(model, str | Path) else model
     if head_classes is not None:
-        _name_head(network, head_classes)
+        network = _name_head(network, head_classes)
     found = read_test_videos(source, data=data, root=root, classes=classes, split=split, recipe=recipe)
     records, matched = in_head_order(
         subset(found.records, only_classes=only_classes, max_videos=max_videos), network.info.class_names
@@ -236,6 +238,7 @@ def prepare_test(
             preprocessing,
             device=_own_device(device, place),
             precision=precision,
+            engine=engine,
             decoder=decoder,
             views_per_batch=views_per_batch,
         )
@@ -258,7 +261,7 @@ def prepare_test(
         run = TestRun(scorer, records, dump=dump, rank=place.rank, world_size=place.world_size)
     run.tested = replace(found, matched=matched)
     run.info = {
-        "checkpoint": "" if isinstance(model, UniFormerV2) else str(model),
+        "checkpoint": str(model) if isinstance(model, str | Path) else "",
         "source": network.info.source,
         "data": f"{found.source} ({found.split})",
         "preprocessing": predictor.preprocessing.to_dict(),
@@ -280,13 +283,17 @@ def failures_unlogged() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _name_head(network: UniFormerV2, classes: str | Sequence[str]) -> None:
+def _name_head(network: Network, classes: str | Sequence[str]) -> Network:
     names = read_classes(classes)
     if len(names) != network.num_classes:
         raise UsageError(
             f"--head-classes {classes} has {len(names)} names, the checkpoint {network.num_classes} classes."
         )
-    network.info = replace(network.info, class_names=names)
+    info = replace(network.info, class_names=names)
+    if isinstance(network, ExportedNetwork):
+        return replace(network, info=info)
+    network.info = info
+    return network
 
 
 def _own_device(device: str, place: Place) -> str:

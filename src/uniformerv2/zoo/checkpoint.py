@@ -25,6 +25,7 @@ from uniformerv2.model.embedding import inflate
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.cards import ModelCard, fetch_weights, model_card
 from uniformerv2.zoo.convert import CLIP_FORMATS, Converted, convert
+from uniformerv2.zoo.exported import is_exported
 from uniformerv2.zoo.files import naming, read_checkpoint, read_json, to_json, write_tensors
 from uniformerv2.zoo.hub import fetch_folder_from_hub
 from uniformerv2.zoo.runs import filled_network, is_of_training, model_folder, network_of_training
@@ -197,6 +198,10 @@ def _load(source: str | Path, overrides: Mapping[str, Any]) -> UniFormerV2:
         folder = fetch_folder_from_hub(str(source).removeprefix(HUB_PREFIX), (CONFIG, WEIGHTS))
         return _load_folder(folder, overrides)
     path = Path(source)
+    if is_exported(path):
+        raise ValueError(
+            f"{path} is exported, for Predictor, predict and test alone: give the checkpoint that it was made from."
+        )
     if path.is_dir():
         return _load_folder(model_folder(path), overrides)
     if path.is_file():

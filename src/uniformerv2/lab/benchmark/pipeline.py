@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from torch import Tensor
 
 from uniformerv2.data.annotations import VideoRecord
@@ -76,13 +75,10 @@ def _pixels(predictor: Predictor, record: VideoRecord) -> Tensor:
     return predictor.reader.read(record).video
 
 
-@torch.inference_mode()
 def _compute(predictor: Predictor, pixels: Tensor, count: int) -> None:
     for _ in range(count):
         for views in pixels.split(predictor.views_per_batch):
-            video = predictor.preprocessing.normalize(views.to(predictor.device))
-            with torch.autocast(predictor.device.type, dtype=torch.bfloat16, enabled=predictor.is_bf16):
-                predictor.model(video).float().softmax(-1).cpu()
+            predictor.logits(views).softmax(-1)
 
 
 def _load(predictor: Predictor, records: list[VideoRecord], num_workers: int) -> None:

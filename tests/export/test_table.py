@@ -1,0 +1,73 @@
+"""Every architecture in every format, reloaded in a fresh process: the scores are the checkpoint's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from tests.export.networks import ARCHITECTURES
+from tests.media import write_video
+from uniformerv2.export.exporting import contract_of, write_files
+from uniformerv2.export.graph import ExportableNetwork, trace
+from uniformerv2.export.openvino_folder import write_openvino
+from uniformerv2.inference.predictor import Predictor
+
+TOLERANCE = 1e-4
+IN_A_PROCESS = """
+import json, sys
+from uniformerv2.inference.predictor import Predictor
+for path, engine, video in map(str.split, sys.stdin):
+    prediction = Predictor(path, engine=engine, precision="fp32")(video)
+    print(json.dumps([path, engine, prediction.view_scores.tolist(), prediction.frame_indices, prediction.class_names]))
+"""
+CASES = [
+    ("onnx", "onnxruntime"),
+    pytest.param("onnx", "openvino", marks=pytest.mark.openvino),
+    pytest.param("openvino", "openvino", marks=pytest.mark.openvino),
+]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Exported in this process, computed in another."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} comes with the extra export")
+    folder = tmp_path_factory.mktemp("exported")
+    video = write_video(folder / "video.mp4")
+    wanted, asked = {}, {}
+    for number, (name, maker) in enumerate(ARCHITECTURES.items()):
+        model, out = maker(), folder / str(number)
+        out.mkdir()
+        contract = contract_of(model, out)
+        write_files(trace(ExportableNetwork(model, contract), contract), contract, out, format="onnx")
+        wanted[name] = Predictor(model.merge_linear(), device="cpu", precision="fp32")(video)
+        asked[name, "onnx", "onnxruntime"] = out / "model.onnx"
+        if find_spec("openvino"):
+            write_openvino(out / "model.onnx", replace(contract, format="openvino"), out)
+            asked |= {(name, "onnx", "openvino"): out / "model.onnx", (name, "openvino", "openvino"): out}
+    lines = [f"{path} {engine} {video}" for (_, _, engine), path in asked.items()]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS], input="\n".join(lines), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answers = map(json.loads, done.stdout.splitlines())
+    return {case: (wanted[case[0]], *answer[2:]) for case, answer in zip(asked, answers, strict=True)}
+
+
+@pytest.mark.export
+@pytest.mark.parametrize(("kind", "engine"), CASES)
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_scores_are_the_checkpoints(name, kind, engine, rows):
+    if (name, kind, engine) not in rows:
+        pytest.skip("openvino comes with the extra openvino")
+    wanted, view_scores, frame_indices, class_names = rows[name, kind, engine]
+    assert np.abs(wanted.view_scores - np.array(view_scores)).max() < TOLERANCE
+    assert [list(clip) for clip in wanted.frame_indices] == frame_indices
+    assert list(wanted.class_names) == class_names
+    assert wanted.view_scores.std() > 0.01  # scores that could not differ would prove nothing
