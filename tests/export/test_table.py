@@ -18,6 +18,7 @@ from uniformerv2.export.graph import ExportableNetwork, trace
 from uniformerv2.export.openvino_folder import write_openvino
 from uniformerv2.inference.predictor import Predictor
 
+pytestmark = pytest.mark.timeout(1800)  # the first test exports all of them
 TOLERANCE = 1e-4
 IN_A_PROCESS = """
 import json, sys

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 from xml.etree import ElementTree
 
-from uniformerv2.core.declared import check_items, read_bytes
-from uniformerv2.core.limits import get_limits
+from uniformerv2.core.limits import check_items, get_limits, read_bytes
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.zoo.files import naming
