@@ -200,7 +200,7 @@ def test_a_graph_that_does_not_compute_what_it_declares(good, tmp_path):
 
     path = changed(good, tmp_path / "model.onnx", change)
     with pytest.raises(ValueError, match=r"ONNX Runtime cannot open it: .*NoSuchOperator"):
-        Predictor(path)
+        Predictor(path, engine="onnxruntime")
 
 
 def test_where_a_checkpoint_is_needed_it_is_asked_for(good):
