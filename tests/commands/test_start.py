@@ -18,7 +18,7 @@ from uniformerv2 import cli
 from uniformerv2.commands import models, options, predict
 from uniformerv2.core.devices import is_out_of_memory
 from uniformerv2.core.limits import ENVIRONMENT_VARIABLE, Limits, get_limits
-from uniformerv2.inference.predictor import Precision
+from uniformerv2.inference.engines import EngineName, Precision
 from uniformerv2.media.decoding import Decoder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +122,7 @@ def test_every_wrong_call_is_told_without_anything_heavy(answers):
 
 def test_the_words_of_options_are_those_of_python():
     assert get_args(Precision) == options.PRECISIONS
+    assert get_args(EngineName) == options.ENGINES
     assert get_args(Decoder) == options.DECODERS
 
 

@@ -15,7 +15,8 @@ Letters of this file: V views, T frames, h x w pixels, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
@@ -94,11 +95,18 @@ class TorchEngine:
     @torch.inference_mode()
     def __call__(self, views: Tensor) -> Tensor:
         """See ``Engine``."""
-        video = self._normalize(views.to(self.device, non_blocking=True)).to(self._dtype)
-        is_bf16 = self.precision == "bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16) if is_bf16 else nullcontext():
-            logits: Tensor = self.model(video)
+        with self.autocast():
+            logits: Tensor = self.model(self.network_input(views))
         return logits.float().cpu()
+
+    def network_input(self, pixels: Tensor) -> Tensor:
+        """Pixels [..., 3, h, w] of 0 to 255, normalised, on the device and in the network's type."""
+        return self._normalize(pixels.to(self.device, non_blocking=True)).to(self._dtype)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision, for a ``with`` statement."""
+        is_bf16 = self.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if is_bf16 else nullcontext()
 
 
 class OnnxRuntimeEngine:
@@ -156,7 +164,7 @@ class OpenVINOEngine:
     device = torch.device("cpu")
 
     def __init__(self, network: ExportedNetwork, *, precision: Precision) -> None:
-        openvino = require("openvino", extra="openvino")
+        core = _openvino_core()
         is_bf16 = precision == "bf16" or (precision == "auto" and computes_bf16(self.device))
         self.precision = "bf16" if is_bf16 else "fp32"
         settings = {
@@ -165,7 +173,6 @@ class OpenVINOEngine:
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            core = openvino.Core()
             graph = core.read_model(network.path)
             graph.reshape({INPUT: [1, *network.input_type.shape[1:]]})
             self._request = core.compile_model(graph, "CPU", settings).create_infer_request()
@@ -179,6 +186,12 @@ class OpenVINOEngine:
     def _compute(self, view: Tensor) -> Tensor:
         found = self._request.infer({INPUT: view.contiguous().numpy()}, share_inputs=True)
         return torch.from_numpy(found[LOGITS].copy())
+
+
+@cache
+def _openvino_core() -> Any:
+    """One for the process: where the last is gone its plugin is unloaded, and the next fork ends in a crash."""
+    return require("openvino", extra="openvino").Core()
 
 
 def load_network(source: str | Path, /, **overrides: Any) -> Network:

@@ -9,10 +9,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-<<<<<<< HEAD
-from contextlib import AbstractContextManager, nullcontext
-=======
->>>>>>> a0a6e67 (Export: ONNX and OpenVINO files that were proved on real videos; engines onnxruntime and openvino; 8-bit networks move there)
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -27,7 +24,15 @@ from uniformerv2.core.workers import available_cores
 from uniformerv2.data.clips import ClipReader, VideoSample
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.batches import compute_in_batches
-from uniformerv2.inference.engines import EngineName, Network, Precision, check_same_input, load_network, open_engine
+from uniformerv2.inference.engines import (
+    EngineName,
+    Network,
+    Precision,
+    TorchEngine,
+    check_same_input,
+    load_network,
+    open_engine,
+)
 from uniformerv2.media.decoding import Decoder, VideoError
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.exported import ExportedNetwork
@@ -298,25 +303,38 @@ class Predictor:
         Raises:
             ValueError: An exported file gives another number of scores than its metadata say.
         """
-<<<<<<< HEAD
-        with self.autocast():
-            logits: Tensor = self._network(self.network_input(pixels))
-        return logits.float().cpu()
-=======
         logits = self.engine(pixels)
         if logits.shape != (len(pixels), len(self.class_names)):
             wanted = f"{len(pixels)} x {len(self.class_names)}"
             raise ValueError(f"The network gives logits of {list(logits.shape)}, and must give {wanted} of them.")
         return logits
->>>>>>> a0a6e67 (Export: ONNX and OpenVINO files that were proved on real videos; engines onnxruntime and openvino; 8-bit networks move there)
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether the network gives scores alone: no tokens, no features."""
+        return isinstance(self.network, ExportedNetwork)
+
+    @property
+    def model(self) -> UniFormerV2:
+        """The checkpoint's network; see ``is_exported``.
+
+        Raises:
+            ValueError: There is none.
+        """
+        return self._checkpoint().model
 
     def network_input(self, pixels: Tensor) -> Tensor:
-        """Pixels [..., C, h, w] of 0 to 255, normalised, on the device of the network and in its type."""
-        return self.preprocessing.normalize(pixels.to(self.device, non_blocking=True)).to(self._dtype)
+        """Pixels [..., C, h, w] of 0 to 255, normalised, on the device of the checkpoint's network and in its type."""
+        return self._checkpoint().network_input(pixels)
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The precision in which the network computes, for a ``with`` statement."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.is_bf16 else nullcontext()
+        """The precision in which the checkpoint's network computes, for a ``with`` statement."""
+        return self._checkpoint().autocast()
+
+    def _checkpoint(self) -> TorchEngine:
+        if not isinstance(self.engine, TorchEngine):
+            raise ValueError("An exported network gives scores alone; give the checkpoint that it was made from.")
+        return self.engine
 
 
 def _class_names(model: Network) -> tuple[str, ...]:

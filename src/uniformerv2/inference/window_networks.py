@@ -71,7 +71,7 @@ class WholeWindows:
     def compute(self, windows: Sequence[Sequence[Any]]) -> tuple[Tensor, Tensor | None]:
         """See ``WindowNetwork``."""
         pixels = torch.cat([torch.stack(list(frames), dim=1) for frames in windows])
-        if self.predictor.precision == "int8":
+        if self.predictor.is_exported:
             return self.predictor.logits(pixels).unflatten(0, (len(windows), -1)), None
         with self.predictor.autocast():
             fused = self.predictor.model.forward_features(self.predictor.network_input(pixels))

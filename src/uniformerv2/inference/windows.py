@@ -127,11 +127,11 @@ class WindowScorer:
         fps: float | None = None,
         way: Way | Literal["auto"] = "auto",
     ) -> None:
-        can_share = predictor.model.takes_frames_alone and predictor.precision != "int8"
+        can_share = not predictor.is_exported and predictor.model.takes_frames_alone
         if way == "shared frames" and not can_share:
             raise ValueError(
                 "Windows share frames only where the blocks treat each frame alone: not with local steps, tubelets of "
-                "2 frames or precision 'int8'. Take 'whole windows', or 'auto'."
+                "2 frames or an exported network. Take 'whole windows', or 'auto'."
             )
         if fps is not None and not fps > 0:
             raise ValueError(f"fps must be above 0, got {fps}.")
