@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from tests.evaluation.test_report import driven, needs_chromium
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2.cli import main
@@ -161,3 +162,35 @@ def test_ctrl_c_ends_quietly_with_what_was_done(folder, tmp_path):
     assert error.rstrip().endswith("interrupted")
     assert "Traceback" not in error
     assert "a.mp4" in (tmp_path / "found.csv").read_text()
+
+
+CLICK = """<script>
+const video = document.querySelector("video"), rows = Array.from(document.querySelectorAll("tbody tr"));
+const found = {errors: window.errors, times: []};
+for (const row of rows) {
+  row.querySelector(".seek").click();
+  found.times.push([Number(row.dataset.from), video.currentTime, row.classList.contains("now")]);
+}
+const track = document.querySelector(".track"), box = track.getBoundingClientRect();
+track.dispatchEvent(new MouseEvent("click", {clientX: box.left + box.width / 2, clientY: box.top + 2, bubbles: true}));
+found.middle = video.currentTime;
+found.needle = !document.querySelector(".needle").hidden;
+found.wide = document.documentElement.scrollWidth > innerWidth;
+const result = document.createElement("pre");
+result.id = "result";
+result.textContent = JSON.stringify(found);
+document.body.append(result);
+</script></body>"""
+
+
+@needs_chromium
+@pytest.mark.chromium
+def test_in_a_browser_a_click_seeks_the_video(folder, tmp_path):
+    assert timeline(folder, folder / "a.mp4", "--html", tmp_path / "page.html") == 0
+    found, console = driven(tmp_path, (tmp_path / "page.html").read_text(), CLICK)
+    assert (found["errors"], console) == ([], [])
+    assert found["times"]
+    assert all(start == pytest.approx(shown) and is_now for start, shown, is_now in found["times"])
+    assert found["middle"] == pytest.approx(2.0, abs=0.05)
+    assert found["needle"]
+    assert not found["wide"]

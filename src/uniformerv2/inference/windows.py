@@ -157,25 +157,28 @@ class WindowScorer:
             VideoError: Not one window can be read, or the frames have no times.
         """
         run = _Run(self, _record_of(video))
-        found: list[tuple[float, float, NDArray[np.float32]]] = []
-        broken = None
+        table: NDArray[np.float64] | None = None
+        count, broken = 0, None
         try:
             for window in run.windows():
-                found.append((window.start_seconds, window.end_seconds, window.scores))
+                if table is None:  # in one piece: a small array per window would break up the memory
+                    table = np.empty((run.grid.num_windows, 2 + len(window.scores)))
+                table[count] = window.start_seconds, window.end_seconds, *window.scores
+                count += 1
                 if tell is not None:
-                    tell(len(found), run.grid.num_windows)
+                    tell(count, run.grid.num_windows)
         except VideoError as error:
-            if not found or error.kind == "no score":
+            if not count or error.kind == "no score":
                 raise
             broken = error.reason
-        starts, ends, scores = zip(*found, strict=True)
+        assert table is not None  # a video has a window, or is an error
         return WindowScores(
             video=run.record.path,
             class_names=self.predictor.class_names,
             is_multi_label=self.predictor.is_multi_label,
-            starts=np.array(starts),
-            ends=np.array(ends),
-            scores=np.stack(scores),
+            starts=table[:count, 0],
+            ends=table[:count, 1],
+            scores=table[:count, 2:].astype(np.float32),
             grid=run.grid,
             fps=run.fps,
             way=self.way,
