@@ -12,7 +12,7 @@ import pytest
 
 from uniformerv2.evaluation.localization import Detection, read_detections
 from uniformerv2.inference.segment_rules import SegmentRules
-from uniformerv2.inference.segments import find_runs, score_curve
+from uniformerv2.inference.segments import find_runs, score_curve, smoothed
 from uniformerv2.inference.timeline import FORMAT, find_actions, timeline_of
 from uniformerv2.inference.timeline_files import to_activitynet, to_csv, to_srt, to_vtt
 from uniformerv2.inference.window_grid import WindowGrid
@@ -31,7 +31,9 @@ def cut(*rows, step_seconds=1.0, is_multi_label=False, **rules):
     return [(run.start, run.stop, run.label) for run in runs]
 
 
-def windows_of(scores, *, start=0.0, stride_steps=1, is_multi_label=False, names=None, broken=None, num_frames=2):
+def windows_of(
+    scores, *, start=0.0, features=None, stride_steps=1, is_multi_label=False, names=None, broken=None, num_frames=2
+):
     """Windows of 1 s, of ``num_frames`` steps."""
     scores = np.array(scores, np.float32)
     firsts = stride_steps * np.arange(len(scores))
@@ -52,6 +54,7 @@ def windows_of(scores, *, start=0.0, stride_steps=1, is_multi_label=False, names
         starts=start + firsts * step,
         ends=start + (firsts + num_frames) * step,
         scores=scores,
+        features=features,
         grid=grid,
         fps=25.0,
         way="shared frames",
@@ -103,15 +106,27 @@ def test_steps_take_the_mean_of_their_windows_the_nearer_the_more():
     assert np.all(np.diff(curve) >= 0)
 
 
-def test_smoothing_keeps_the_mean_of_a_constant_and_lowers_a_peak():
+def test_smoothing_keeps_a_constant_and_lowers_a_peak():
     windows = windows_of(np.full((40, 2), 0.4))
-    assert score_curve(windows, smooth_seconds=3) == pytest.approx(0.4)
+    assert smoothed(windows, 8) == pytest.approx(0.4)
     peak = np.zeros((41, 1))
     peak[20] = 1
-    smooth = score_curve(windows_of(peak), smooth_seconds=2)[:, 0]
-    assert smooth.argmax() in {20, 21}
-    assert 0 < smooth.max() < 0.4
-    assert smooth[0] < 1e-4
+    smooth = smoothed(windows_of(peak), 8)[:, 0]  # without features over 2 s: a deviation of two strides
+    assert smooth.argmax() == 20
+    assert smooth[20] == pytest.approx(1 / sum(np.exp(-0.5 * (k / 2) ** 2) for k in range(-6, 7)))
+    assert smooth == pytest.approx(smooth[::-1])
+    assert smooth[13] == 0
+    assert smoothed(windows_of(peak), 0) == pytest.approx(peak)
+
+
+def test_smoothing_stops_at_a_cut():
+    scores = np.array([[0.9], [0.7]] * 10 + [[0.1], [0.3]] * 10)
+    features = np.repeat([[1.0, 0.0], [0.0, 1.0]], 20, axis=0).astype(np.float16)
+    smooth = smoothed(windows_of(scores, features=features), 4)[:, 0]
+    assert np.abs(smooth[:20] - 0.8).max() < 0.05
+    assert np.abs(smooth[20:] - 0.2).max() < 0.05
+    blurred = smoothed(windows_of(scores, features=np.ones_like(features)), 4)[:, 0]
+    assert 0.3 < blurred[19] < 0.7
 
 
 def test_a_timeline_in_seconds():
@@ -142,7 +157,7 @@ def test_the_schema_of_the_json():
         "stride_seconds": 0.5,
         "num_windows": 3,
         "way": "shared frames",
-        "rules": {"on": 0.4, "off": 0.2, "smooth_seconds": 1.0, "min_seconds": 1.0, "merge_seconds": 1.0},
+        "rules": {"on": 0.4, "off": 0.2, "smooth_seconds": 4.0, "min_seconds": 1.0, "merge_seconds": 1.0},
         "is_multi_label": False,
         "broken": "corrupt: at frame 80",
     }

@@ -101,6 +101,7 @@ def test_features_are_the_normed_ones(tmp_path):
         model = scorer.predictor.model
         logits = model.head(torch.from_numpy(window.features))
         np.testing.assert_allclose(logits.softmax(-1).detach().numpy(), window.scores, atol=1e-5)
+        np.testing.assert_allclose(scorer(video).features[0], window.features, atol=2e-3)
 
 
 def test_of_a_variable_rate_the_frame_on_the_screen_is_taken(tmp_path):

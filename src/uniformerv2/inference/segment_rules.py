@@ -17,7 +17,7 @@ class SegmentRules:
     Attributes:
         on: A segment reaches at least this score.
         off: It lasts while its score is at least this.
-        smooth_seconds: Width of the bell curve (twice its standard deviation) that smooths scores; 0: none.
+        smooth_seconds: Width of the smoothing among windows that look alike, see ``segments.smoothed``; 0: none.
         min_seconds: A shorter segment is given to the neighbour that it touches, or left out where it touches none.
         merge_seconds: A shorter gap between two segments of one class is closed.
 
@@ -27,7 +27,7 @@ class SegmentRules:
 
     on: float = option("score that a segment must reach", 0.4, metavar="P")
     off: float = option("a segment lasts while its score is at least this", 0.2, metavar="P")
-    smooth_seconds: float = option("width of the smoothing; 0: none", 1.0, metavar="S")
+    smooth_seconds: float = option("width of the smoothing among windows that look alike; 0: none", 4.0, metavar="S")
     min_seconds: float = option("a shorter segment goes to its neighbour, or away", 1.0, metavar="S")
     merge_seconds: float = option("a shorter gap within a segment is closed", 1.0, metavar="S")
 

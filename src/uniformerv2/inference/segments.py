@@ -23,12 +23,16 @@ from numpy.typing import NDArray
 from uniformerv2.inference.segment_rules import SegmentRules
 from uniformerv2.inference.windows import WindowScores
 
-__all__ = ["NOTHING", "Run", "find_runs", "score_curve"]
+__all__ = ["NOTHING", "Run", "find_runs", "score_curve", "smoothed"]
 
 NOTHING: Final = -1
 """Class number of a stretch in which no class is sure."""
 REACH: Final = 3.0
 """A bell curve is cut off so many standard deviations from its middle."""
+LIKENESS: Final = 10.0
+"""How much less windows count for each other that look less alike."""
+ONLY_TIME: Final = 0.25
+"""Without features, of the width of the smoothing."""
 
 
 class Run(NamedTuple):
@@ -50,42 +54,52 @@ class Run(NamedTuple):
 def score_curve(windows: WindowScores, *, smooth_seconds: float) -> NDArray[np.float32]:
     """The score of each class at each step of the grid [G, K].
 
-    A step takes the mean of the windows that cover it; one counts the more, the nearer its middle is. Then a bell
-    curve of ``smooth_seconds`` (twice its standard deviation) smooths along the time.
+    The scores of windows are smoothed; then a step takes the mean of the windows that cover it, of which one counts the
+    more, the nearer its middle is.
 
     Args:
         windows: Of a video.
-        smooth_seconds: 0: not smoothed.
+        smooth_seconds: See ``smoothed``; 0: not smoothed.
     """
-    grid = windows.grid
+    grid, scores = windows.grid, smoothed(windows, smooth_seconds)
     firsts = np.rint((windows.starts - grid.start_seconds) / grid.step_seconds).astype(int)
     num_steps = int(firsts[-1]) + grid.num_frames
     hat = 1.0 - np.abs(np.arange(grid.num_frames) + 0.5 - grid.num_frames / 2) / (grid.num_frames / 2 + 0.5)
     hat = hat.astype(np.float32)[:, None]
-    curve = np.zeros((num_steps, windows.scores.shape[1]), np.float32)
+    curve = np.zeros((num_steps, scores.shape[1]), np.float32)
     weight = np.zeros((num_steps, 1), np.float32)
-    for first, scores in zip(firsts, windows.scores, strict=True):
-        curve[first : first + grid.num_frames] += hat * scores
+    for first, row in zip(firsts, scores, strict=True):
+        curve[first : first + grid.num_frames] += hat * row
         weight[first : first + grid.num_frames] += hat
-    curve /= weight
-    return _smoothed(curve, smooth_seconds / 2 / grid.step_seconds)
+    return curve / weight
 
 
-def _smoothed(curve: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
-    """Along the first axis, by a bell curve of so many steps; at the ends by the part of it that is inside."""
-    reach = min(math.ceil(REACH * deviation), len(curve) - 1)
-    if deviation <= 0 or reach < 1:
-        return curve
-    bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / deviation) ** 2).astype(np.float32)
-    smooth, weight = np.zeros_like(curve), np.zeros((len(curve), 1), np.float32)
-    for shift, factor in zip(range(-reach, reach + 1), bell, strict=True):
-        here, there = (
-            slice(max(0, -shift), len(curve) - max(0, shift)),
-            slice(max(0, shift), len(curve) + min(0, shift)),
-        )
-        smooth[here] += factor * curve[there]
-        weight[here] += factor
-    return smooth / weight
+def smoothed(windows: WindowScores, smooth_seconds: float) -> NDArray[np.float32]:
+    """The scores of windows, each the mean of those near in time that look alike [W, K].
+
+    Two windows count for each other by a bell curve of their distance, ``smooth_seconds`` wide (twice its standard
+    deviation), times ``exp(LIKENESS * (cosine of their features - 1))``: a cut between two scenes stays sharp, and
+    within a scene the scores become calm. It is the bilateral filter of Tomasi and Manduchi, "Bilateral Filtering for
+    Gray and Color Images", ICCV 1998, along the time. Where there are no features the time alone counts, over a quarter
+    of the width.
+    """
+    middles, scores, features = (windows.starts + windows.ends) / 2, windows.scores, windows.features
+    deviation = smooth_seconds / 2 * (1.0 if features is not None else ONLY_TIME)
+    if not deviation:
+        return scores
+    unit = None if features is None else features / np.linalg.norm(features.astype(np.float32), axis=1, keepdims=True)
+    total, weight = scores.copy(), np.ones((len(scores), 1), np.float32)
+    reach = min(math.ceil(REACH * deviation / windows.grid.stride_seconds), len(scores) - 1)
+    for shift in range(1, reach + 1):
+        near = np.exp(-0.5 * ((middles[shift:] - middles[:-shift]) / deviation) ** 2)
+        if unit is not None:
+            near *= np.exp(LIKENESS * (np.einsum("wc,wc->w", unit[shift:], unit[:-shift]) - 1.0))
+        each = near.astype(np.float32)[:, None]
+        total[shift:] += each * scores[:-shift]
+        total[:-shift] += each * scores[shift:]
+        weight[shift:] += each
+        weight[:-shift] += each
+    return total / weight
 
 
 def find_runs(

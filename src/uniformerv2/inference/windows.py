@@ -73,6 +73,7 @@ class WindowScores:
         starts: Seconds at which each window starts [W].
         ends: Seconds at which it ends [W].
         scores: Probabilities [W, num_classes].
+        features: Normed features [W, C] in half precision; None where the network gives only scores.
         grid: How the windows lie.
         fps: Frames per second of the video.
         way: How they were computed.
@@ -86,6 +87,7 @@ class WindowScores:
     starts: NDArray[np.float64]
     ends: NDArray[np.float64]
     scores: NDArray[np.float32]
+    features: NDArray[np.float16] | None
     grid: WindowGrid
     fps: float
     way: Way
@@ -157,13 +159,16 @@ class WindowScorer:
             VideoError: Not one window can be read, or the frames have no times.
         """
         run = _Run(self, _record_of(video))
-        table: NDArray[np.float64] | None = None
         count, broken = 0, None
         try:
             for window in run.windows():
-                if table is None:  # in one piece: a small array per window would break up the memory
-                    table = np.empty((run.grid.num_windows, 2 + len(window.scores)))
+                if not count:  # in one piece: small arrays for each window would break up the memory
+                    num_windows, features = run.grid.num_windows, window.features
+                    table = np.empty((num_windows, 2 + len(window.scores)))
+                    half = None if features is None else np.empty((num_windows, len(features)), np.float16)
                 table[count] = window.start_seconds, window.end_seconds, *window.scores
+                if half is not None and window.features is not None:
+                    half[count] = window.features
                 count += 1
                 if tell is not None:
                     tell(count, run.grid.num_windows)
@@ -171,7 +176,6 @@ class WindowScorer:
             if not count or error.kind == "no score":
                 raise
             broken = error.reason
-        assert table is not None  # a video has a window, or is an error
         return WindowScores(
             video=run.record.path,
             class_names=self.predictor.class_names,
@@ -179,6 +183,7 @@ class WindowScorer:
             starts=table[:count, 0],
             ends=table[:count, 1],
             scores=table[:count, 2:].astype(np.float32),
+            features=None if half is None else half[:count],
             grid=run.grid,
             fps=run.fps,
             way=self.way,
