@@ -196,9 +196,11 @@ class TestProbe:
             values=values, names=NAMES, target=target, sources=tuple(map(str, sources)), class_names=("a", "b")
         )
         one_row = Probe(rows=("all",), num_resamples=100)
-        alone = replace(clips, sources=tuple(map(str, range(100))))
+        alone = replace(clips, sources=tuple(map(str, rng.permutation(100))))
         assert one_row(clips)["all"].score.value < 0.75
         assert one_row(alone)["all"].score.value > 0.95
+        numbered = replace(clips, sources=tuple(f"clip_{number}" for number in range(100)))
+        assert one_row(numbered)["all"].score.value < 0.9  # neighbours by number share a fold, and so their noise
 
     def test_intervals_are_of_sources(self):
         clips = made_clips(num_sources=10, per_source=8, seed=3)

@@ -12,6 +12,7 @@ Letters of this file: M clips, S statistics, C channels, K classes, R resamples.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from uniformerv2.autotrain.linear import Floats, LinearHead, Mask, fit_heads
 from uniformerv2.evaluation.breakdown import ConfusedPair, worst_pairs
-from uniformerv2.evaluation.metrics import ScoreTable, cross_entropy, measure
+from uniformerv2.evaluation.metrics import Rate, ScoreTable, cross_entropy, measure
 from uniformerv2.evaluation.summary import Estimate
 from uniformerv2.model.config import StatisticName
 from uniformerv2.model.statistics import KINDS
@@ -206,7 +207,7 @@ class Probe:
         rows = tuple(
             ProbeRow(
                 name=name,
-                score=_estimate(*drawn[name]),
+                score=_score(*drawn[name], num_sources=len(set(clips.sources))),
                 above_appearance=_estimate(drawn[name][0] - base[0], drawn[name][1] - base[1]),
                 head=fitted[name][1],
                 right=_right(tables[name]),
@@ -280,9 +281,11 @@ def _resampled(sources: Sequence[str], num_resamples: int, seed: int) -> tuple[N
 
 
 def folds_of(clips: ClipStatistics, most: int) -> NDArray[np.int64]:
-    """The fold of each clip [M]: sources of each class spread evenly, those of the rarest classes first; -1: no folds.
+    """The fold of each clip [M]; all -1: no folds.
 
-    A class of one source is held out whole in one fold, and cannot be recognised there: which is true of it.
+    The sources of each class are spread evenly. Where each clip is a source of its own, neighbours by name are in one
+    fold: files that are numbered one after the other often come from one recording, though their names do not say so. A
+    class of one source is held out whole in one fold, and cannot be recognised there: which is true of it.
 
     Args:
         clips: Their sources and classes.
@@ -295,17 +298,25 @@ def folds_of(clips: ClipStatistics, most: int) -> NDArray[np.int64]:
     num_folds = min(most, max(counts.values(), default=1))
     if num_folds < 2 or sum(count > 1 for count in counts.values()) < 2:
         return np.full(len(clips), -1)
-    filled: dict[tuple[int, int], int] = Counter()
-    sizes = [0] * num_folds
     fold_of: dict[str, int] = {}
-    for source in sorted(classes, key=lambda name: (min((counts[label] for label in classes[name]), default=0), name)):
-        labels = classes[source]
-        fold = min(range(num_folds), key=lambda number: (sum(filled[number, k] for k in labels), sizes[number], number))
-        fold_of[source] = fold
-        sizes[fold] += 1
-        for label in labels:
-            filled[fold, label] += 1
+    for label in (*sorted(counts, key=lambda label: (counts[label], label)), None):  # None: of no class
+        own = sorted((name for name in classes if name not in fold_of and _has(classes[name], label)), key=_natural)
+        blocks = len(classes) == len(clips)
+        fold_of |= {name: rank * num_folds // len(own) if blocks else rank % num_folds for rank, name in enumerate(own)}
     return np.array([fold_of[source] for source in clips.sources])
+
+
+def _has(labels: set[int], label: int | None) -> bool:
+    return label in labels or label is None
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """As people sort: clip_9 before clip_10.
+
+    >>> sorted(["clip_10", "clip_9"], key=_natural)
+    ['clip_9', 'clip_10']
+    """
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _table(scores: Floats, clips: ClipStatistics) -> ScoreTable:
@@ -321,6 +332,13 @@ def _estimate(value: float, drawn: Floats) -> Estimate:
     known = drawn[~np.isnan(drawn)]
     low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
     return Estimate(value, float(low), float(high))
+
+
+def _score(value: float, drawn: Floats, *, num_sources: int) -> Estimate:
+    """With Wilson's interval where all or nothing is right, of which every resample says the same."""
+    if value in {0.0, 1.0}:
+        return Estimate(value, *Rate(round(value * num_sources), num_sources).interval)
+    return _estimate(value, drawn)
 
 
 def _chance(clips: ClipStatistics) -> float:
