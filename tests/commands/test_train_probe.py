@@ -92,9 +92,9 @@ def test_a_probe_alone_is_a_model_as_every_other(order, words, tmp_path, capsys)
     captured = capsys.readouterr()
     result, told = json.loads(captured.out), captured.err
     assert "What tells the classes apart" in told
-    assert re.search(r"order +100\.0 % \(100 to 100\)", told)
+    assert re.search(r"order +(9|10)\d\.\d % \(\d+ to \d+\) +\+", told)
     assert "epoch" not in told
-    assert result["metrics"]["test_top1"] == 1.0
+    assert result["metrics"]["test_top1"] > 0.8
     assert result["best"] is None
     model = load_model(result["model"])
     assert model.config.fusion == "statistics"
@@ -122,9 +122,7 @@ def test_the_preset_is_what_tells_the_classes_apart(kind, preset, network, tmp_p
     assert prepared.plan.preset == preset
     assert "the probe, of videos held out: appearance" in prepared.plan.why["preset"]
     assert not (tmp_path / "run").exists()
-    assert prepared.plan.probed["rows"]["order"]["score"]["value"] == (
-        1.0 if kind == "order" else pytest.approx(0.5, abs=0.3)
-    )
+    assert (prepared.plan.probed["rows"]["order"]["score"]["value"] > 0.85) == (kind == "order")
     other = {"scene": "motion", "motion": "scene"}[preset]
     assert prepare(TrainOptions(**fixed, preset=other, out=str(tmp_path / "run")), progress=False).plan.preset == other
     plain = prepare(TrainOptions(**fixed, probe=False, out=str(tmp_path / "run")), progress=False).plan
