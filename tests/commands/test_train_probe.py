@@ -145,6 +145,9 @@ def test_never_below_the_probe(order, words, tmp_path, capsys):
         assert "and the probe 100.00 %" in text
         assert "The result is the probe; the other one is kept in" in text
         assert "What to try" in text
+        assert "The network: " in text
+        assert "Kept: " not in text
+        assert "chose the epoch too" not in text
     before = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
     assert main(["train", str(order), *words, *sabotaged, "--resume"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"] == result["metrics"]

@@ -93,19 +93,22 @@ def _write(
         summary=summary,
         kept_epoch=result.epoch,
         facts={**facts_of(datetime.now(UTC), processor=processor_name()), "Tested on": tested_on},
-        notes=[*_notes(plan, result), *([] if contest is None else contest.in_words())],
+        notes=_notes(plan, result, contest),
         model=str(folder.model),
     )
     return summary, page
 
 
-def _notes(plan: TrainingPlan, result: TrainingResult) -> list[str]:
+def _notes(plan: TrainingPlan, result: TrainingResult, contest: Contest | None) -> list[str]:
     """How the result was chosen, and what the probe found."""
     probed = [*probe_in_words(plan.probed, with_scores=True), *plan.probed.get("told", ())]
     if plan.probe:
         return [f"Kept: {result.chosen}.", *probed]
     chose = "The validation videos chose the epoch; none of them is among these." if plan.num_test else CHOSE_TOO
-    return [f"Kept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.", chose, *probed]
+    compared = [] if contest is None else contest.in_words()
+    if contest is not None and contest.is_lost:
+        return [*compared, f"The network: {result.chosen}; {plan.monitor} {result.val_score:.4f}.", *probed]
+    return [f"Kept: {result.chosen}; {plan.monitor} {result.val_score:.4f}.", chose, *compared, *probed]
 
 
 def _training(plan: TrainingPlan) -> dict[str, str]:

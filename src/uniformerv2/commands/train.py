@@ -249,12 +249,13 @@ def _show_result(console: Console, prepared: Prepared, outcome: Outcome) -> None
     where = "test videos" if plan.num_test else "validation videos"
     views = views_in_words(plan.num_clips, plan.num_crops)
     scored = f"score {outcome.val_score:.4f}" if plan.probe else f"{plan.monitor} {outcome.val_score:.4f}"
-    console.print(f"\nKept: {outcome.chosen}; {scored}.", markup=False)
+    is_lost = outcome.contest is not None and outcome.contest.is_lost
+    console.print(f"\n{'The network' if is_lost else 'Kept'}: {outcome.chosen}; {scored}.", markup=False)
     for sentence in outcome.contest.in_words() if outcome.contest else ():
         console.print(sentence, markup=False)
     console.print(f"{plan.num_test or plan.num_val} {where}, {views} of each:", markup=False)
     print_summary(console, {"": outcome.summary})
-    if not (plan.num_test or plan.probe):
+    if not (plan.num_test or plan.probe or is_lost):
         console.print(
             "These videos chose the epoch too, so new videos may do a little worse.", style="dim", markup=False
         )
