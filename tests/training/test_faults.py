@@ -27,7 +27,7 @@ from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.cli import main
 from uniformerv2.training.progress import TrainProgress
 from uniformerv2.training.resume import CheckpointWriteError, LastCheckpoint, WholeFileIO
-from uniformerv2.training.stopping import StopCleanly
+from uniformerv2.training.stopping import StopCleanly, TrainingStoppedError, stopping_at_once
 from uniformerv2.zoo.files import write_json
 
 pytestmark = [
@@ -266,6 +266,24 @@ def goes_on(command, capsys, *, steps=2 * EPOCHS):
     assert main([*command, "--resume"]) == 0
     assert "Going on from" in capsys.readouterr().err
     assert steps_of(last_of(command)) == steps
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_no_error_of_what_it_interrupts(number):
+    def wait():  # as a loader waits for its workers
+        try:
+            signal.raise_signal(number)
+        except Exception as error:
+            raise RuntimeError("a process that reads videos is gone") from error
+
+    before = signal.getsignal(number)
+    with (
+        pytest.raises(TrainingStoppedError, match="Stopped in the final test") as stopped,
+        stopping_at_once("Stopped in the final test."),
+    ):
+        wait()
+    assert stopped.value.signal_number == number
+    assert signal.getsignal(number) is before
 
 
 class TestLeftovers:

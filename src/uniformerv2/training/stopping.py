@@ -35,6 +35,14 @@ class TrainingStoppedError(RuntimeError):
         self.signal_number = signal_number
 
 
+class _SignalReceived(BaseException):
+    """No ``Exception``: what runs when a signal comes must not take it for an error of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class StopCleanly(lightning.Callback):
     """Lets a signal end the training after the step it is in, with a checkpoint.
 
@@ -177,11 +185,13 @@ def stopping_at_once(message: str) -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TrainingStoppedError(message, signal_number=number)
+        raise _SignalReceived(number)
 
     before = [(number, signal.signal(number, stop)) for number in SIGNALS]
     try:
         yield
+    except _SignalReceived as received:
+        raise TrainingStoppedError(message, signal_number=received.number) from None
     finally:
         for number, handler in before:
             signal.signal(number, handler)
