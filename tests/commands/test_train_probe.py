@@ -154,16 +154,17 @@ def test_never_below_the_probe(order, words, tmp_path, capsys):
     assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == before
 
 
-def test_the_network_is_the_result_where_the_probe_is_not_better(seen, network, tmp_path):
-    """And it has the bits that it has without a probe."""
+def test_the_network_has_the_bits_that_it_has_without_a_probe(seen, network, tmp_path):
+    """Wherever it is kept; the probe is kept too."""
     options = {"model": network, "epochs": 3, "preset": "scene", "freeze_backbone": False, **SHORT}
     outcome = train(seen, out=str(tmp_path / "with"), **options)
     plain = train(seen, out=str(tmp_path / "without"), probe=False, **options)
     assert plain.contest is None
-    if outcome.contest is not None and not outcome.contest.is_lost:
-        here, there = (load_model(found.model).state_dict() for found in (outcome, plain))
-        assert all(torch.equal(value, there[name]) for name, value in here.items())
-        assert load_model(tmp_path / "with" / "probe").config.fusion == "statistics"
+    assert outcome.contest.is_lost == (outcome.contest.network < outcome.contest.probe)
+    kept = tmp_path / "with" / ("network" if outcome.contest.is_lost else "model")
+    here, there = load_model(kept).state_dict(), load_model(plain.model).state_dict()
+    assert all(torch.equal(value, there[name]) for name, value in here.items())
+    assert load_model(tmp_path / "with" / "probe").config.fusion == "statistics"
 
 
 def test_cached_features_are_computed_once(seen, network, tmp_path, monkeypatch):
