@@ -284,7 +284,7 @@ def test_nothing_is_written_to_what_is_read(words, option, tmp_path, monkeypatch
         (["benchmark", "decode", "list.csv", "--out", "out.txt"], "--out writes a file that ends with .json"),
         (["benchmark", "decode", "list.csv", "--plot", "out.txt"], "--plot writes a file that ends with .png or .svg"),
         (["predict", "clip.mp4", "--model", DEMO, "--csv", "folder.csv"], "and folder.csv is a folder"),
-        (["convert", DEMO, "list.csv"], "list.csv is a file; OUT names a folder"),
+        (["convert", DEMO, "list.csv"], "OUT takes a folder, and list.csv is a file"),
         (["train", ".", "--out", "list.csv"], "list.csv is a file; --out names a folder"),
     ],
 )

@@ -52,6 +52,9 @@ def test_everything_that_can_be_written(folder, tmp_path, capsys):
     assert "broken.mp4: not a video" in out.replace("\n", "")
     assert "13 windows of 1.00 s every 0.25 s, shared frames" in out
     assert "1 of 3 videos could not be read to the end" in error
+    assert [line for line in error.splitlines() if line.startswith("Written: ")] == [
+        f"Written: {path}" for path in (*files.values(), tmp_path / "out")
+    ]
     with files["csv"].open() as file:
         rows = list(csv.DictReader(file))
     assert {row["video"] for row in rows} == {str(folder / "a.mp4"), str(folder / "b.mp4")}
@@ -194,3 +197,18 @@ def test_in_a_browser_a_click_seeks_the_video(folder, tmp_path):
     assert found["middle"] == pytest.approx(2.0, abs=0.05)
     assert found["needle"]
     assert not found["wide"]
+
+
+def test_what_an_earlier_run_wrote_is_named(folder, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    (tmp_path / "found.csv").write_text("of before")
+    assert timeline(folder, tmp_path / "broken.mp4", "--csv", tmp_path / "found.csv") == 1
+    assert f"Nothing was written: {tmp_path / 'found.csv'} is of an earlier run." in capsys.readouterr().err
+    assert (tmp_path / "found.csv").read_text() == "of before"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_computed(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for words in (["--out", tmp_path / "file" / "below"], ["--out", tmp_path / "file"]):
+        assert timeline(folder, folder / "a.mp4", *words) == 2
+        assert "--out" in capsys.readouterr().err

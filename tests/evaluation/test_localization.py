@@ -93,7 +93,7 @@ def test_lines_of_timelines_are_detections(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("nothing", "is no JSON"),
+        ("nothing", "is no JSON .*: give what uniformerv2 timeline wrote"),
         ("[1, 2]", "holds no detections|no timeline"),
         ('{"results": {"v": 3}}', "holds no detections"),
         ('{"results": {"v": [{"label": "a", "segment": [0]}]}}', r"is not \{'label'"),

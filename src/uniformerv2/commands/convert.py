@@ -9,7 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from uniformerv2.commands.options import add_json, add_model_overrides, check_model, model_overrides, refuse_input
+from uniformerv2.commands.options import (
+    add_json,
+    add_model_overrides,
+    check_model,
+    check_output_folder,
+    model_overrides,
+    refuse_input,
+)
 from uniformerv2.core.messages import UsageError, usage_errors
 from uniformerv2.core.terminal import harmless
 
@@ -39,8 +46,7 @@ def check(options: argparse.Namespace) -> None:
     """
     if (options.out / WEIGHTS).exists() and not options.force:
         raise UsageError(f"There is a model in {options.out} already: choose another folder or add --force.")
-    if options.out.exists() and not options.out.is_dir():
-        raise UsageError(f"{options.out} is a file; OUT names a folder.")
+    check_output_folder(options.out, option="OUT")
     check_model(options.model)
     for written in (options.out, options.out / WEIGHTS):
         refuse_input(written, option="OUT", inputs=(Path(options.model),))

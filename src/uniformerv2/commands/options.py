@@ -27,6 +27,7 @@ __all__ = [
     "check_exists",
     "check_model",
     "check_output",
+    "check_output_folder",
     "check_test_outputs",
     "example",
     "given",
@@ -197,6 +198,27 @@ def check_output(path: Path | None, *, option: str, suffixes: Collection[str], i
     if path.is_dir():
         raise UsageError(f"{option} writes a file, and {path} is a folder.")
     refuse_input(path, option=option, inputs=inputs)
+    _check_place(path, option=option)
+
+
+def check_output_folder(path: Path | None, *, option: str) -> None:
+    """Refuse a folder to write to that is a file, or that cannot be made.
+
+    Args:
+        path: As typed; None where the option was not given.
+        option: Its name, for the message.
+
+    Raises:
+        UsageError: Nothing can be written there.
+    """
+    if path is None:
+        return
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{option} takes a folder, and {path} is a file.")
+    _check_place(path, option=option)
+
+
+def _check_place(path: Path, *, option: str) -> None:
     above = next(parent for parent in path.absolute().parents if parent.exists())
     if not (above.is_dir() and os.access(path if path.exists() else above, os.W_OK)):
         raise UsageError(f"{option} cannot write {path}, as {above} cannot be written: give another name.")

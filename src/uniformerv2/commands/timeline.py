@@ -18,10 +18,11 @@ from uniformerv2.commands.options import (
     check_exists,
     check_model,
     check_output,
+    check_output_folder,
     given,
     model_overrides,
 )
-from uniformerv2.core.messages import UsageError, usage_errors
+from uniformerv2.core.messages import UsageError, first_few, usage_errors
 from uniformerv2.core.optional import check_installed
 from uniformerv2.core.options import options_of
 from uniformerv2.core.terminal import harmless
@@ -82,8 +83,7 @@ def check(options: argparse.Namespace) -> None:
     options.videos, options.passed_over = named_files(options.videos)
     for name, suffix in (("csv", ".csv"), ("activitynet", ".json"), ("html", ".html")):
         check_output(getattr(options, name), option=f"--{name}", suffixes=(suffix,), inputs=options.videos)
-    if options.out is not None and options.out.exists() and not options.out.is_dir():
-        raise UsageError(f"--out takes a folder, and {options.out} is a file.")
+    check_output_folder(options.out, option="--out")
     with usage_errors():
         options.rules = SegmentRules(**given(options, SegmentRules))
         if options.out is not None:
@@ -131,25 +131,24 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{harmless(sentence)}\n")
     timelines: list[Timeline] = []
     failures = 0
-    for video in options.videos:
-        try:
-            with _telling(video) as tell:
-                found = find_actions(video, scorer, rules=options.rules, tell=tell)
-        except VideoError as error:
-            failures += 1
-            _show_failure(console, video, error, options)
-            continue
-        failures += found.windows.broken is not None
-        timelines.append(found)
-        if options.json:
-            write_line(found.to_json(windows=options.windows))
-        else:
-            _show(console, found)
-        _write(options, timelines, predictor)
-    if options.html is not None and timelines:
-        from uniformerv2.inference.timeline_page import write_timeline_page
-
-        write_timeline_page(options.html, timelines, reader=predictor.reader, model=str(options.model))
+    try:
+        for video in options.videos:
+            try:
+                with _telling(video) as tell:
+                    found = find_actions(video, scorer, rules=options.rules, tell=tell)
+            except VideoError as error:
+                failures += 1
+                _show_failure(console, video, error, options)
+                continue
+            failures += found.windows.broken is not None
+            timelines.append(found)
+            if options.json:
+                write_line(found.to_json(windows=options.windows))
+            else:
+                _show(console, found)
+            _write(options, timelines, predictor)
+    finally:
+        _finish(options, timelines, predictor)
     if failures:
         sys.stderr.write(f"{failures} of {len(options.videos)} videos could not be read to the end.\n")
     return 1 if failures else 0
@@ -186,6 +185,21 @@ def _write(options: argparse.Namespace, timelines: Sequence[Timeline], predictor
         write_text(start.with_name(f"{start.name}.vtt"), timeline_files.to_vtt(newest))
         write_text(start.with_name(f"{start.name}.srt"), timeline_files.to_srt(newest))
         _draw(newest, start.with_name(f"{start.name}.png"), predictor)
+
+
+def _finish(options: argparse.Namespace, timelines: Sequence[Timeline], predictor: Predictor) -> None:
+    """Write the page, also where a signal ended the run, and say which files there are."""
+    files = [path for path in (options.csv, options.activitynet, options.html, options.out) if path is not None]
+    if not timelines:
+        if left := [path for path in files if path.is_file()]:
+            sys.stderr.write(f"Nothing was written: {first_few(left)} is of an earlier run.\n")
+        return
+    if options.html is not None:
+        from uniformerv2.inference.timeline_page import write_timeline_page
+
+        write_timeline_page(options.html, timelines, reader=predictor.reader, model=str(options.model))
+    for path in files:
+        sys.stderr.write(f"Written: {harmless(str(path))}\n")
 
 
 def _draw(timeline: Timeline, path: Path, predictor: Predictor) -> None:

@@ -271,7 +271,10 @@ def _read(path: Path) -> Any:
             return values
         return json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}).") from error
+        raise ValueError(
+            f"{path} is no JSON ({error}): give what uniformerv2 timeline wrote by --activitynet or --json, or "
+            "ActivityNet's annotations."
+        ) from error
 
 
 def _is_whole(line: str) -> bool:

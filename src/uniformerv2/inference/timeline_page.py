@@ -89,7 +89,7 @@ def write_timeline_page(path: Path, timelines: Sequence[Timeline], *, reader: Cl
     """
     films = [_film(timeline, path, reader) for timeline in timelines]
     environment = page_environment("uniformerv2.inference")
-    environment.filters["clock"] = lambda seconds: clock(seconds)[: -len(".000")].removeprefix("00:")
+    environment.filters["clock"] = lambda seconds: clock(seconds)[: -len("00")].removeprefix("00:")
     html = environment.get_template("timeline.html").render(films=films, model=model).lstrip()
     write_bytes(path, html.encode("utf-8", errors="replace"))
 
