@@ -150,8 +150,8 @@ EXTRAS = {extra: [Requirement(need) for need in needs] for extra, needs in PROJE
 CORE = [Requirement(need) for need in PROJECT["dependencies"]]
 CALLED = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow": "mlflow-skinny"}
 """Module -> the package that has it, where they are not called alike."""
-BROUGHT = {"triton"}
-"""By torch where there is a GPU for it."""
+BROUGHT = {"triton", "onnxruntime"}
+"""By torch where there is a GPU for it; by the portable folder's own requirements for its own script."""
 THROUGH_LIGHTNING = {"jsonargparse", "tensorboard"}
 
 

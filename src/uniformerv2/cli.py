@@ -34,7 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "timeline": ("timeline", "find what happens when in long videos"),
     "models": ("models", "list the model zoo, or describe one model"),
     "convert": ("convert", "turn a checkpoint of any published format into our folder"),
-    "export": ("export", "turn a checkpoint into ONNX, proved to give the same scores"),
+    "export": ("export", "turn a checkpoint into ONNX and other files, proved to say the same"),
     "data": ("data", "check videos, or prepare them for training"),
     "k710": ("k710", "build Kinetics-710 out of Kinetics-400, 600 and 700"),
     "train": ("train", "train on a folder or list of videos, without configuration"),

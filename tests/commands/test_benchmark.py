@@ -158,6 +158,20 @@ def test_multiply_adds_by_part(tmp_path, tiny, capsys):
     assert "C_MHRA" in capsys.readouterr().out
 
 
+@pytest.mark.export
+def test_engines_in_turns(tiny, tmp_path):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} comes with the extra export")
+    report = measured(tmp_path, "engines", "--model", tiny, "--repeats", "1", "--company", "0", "1")
+    assert {row["company"] for row in report.rows} == {0, 1}
+    alone = [row for row in report.rows if row["company"] == 0]
+    assert {("torch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")} <= {
+        (row["engine"], row["precision"]) for row in alone
+    }
+    assert sum(row["is_auto"] for row in alone) == 1
+    assert all(row["seconds"] > 0 and row["processor_seconds"] > 0 for row in alone)
+
+
 def test_startup_in_fresh_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "_IMPORTS", {name: "pass" for name in pipeline._IMPORTS})
     report = measured(tmp_path, "startup", "--repeats", "1")

@@ -82,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     windows.add_argument("--video", type=Path, metavar="FILE", help="also with decoding, of this video")
     windows.add_argument("--strides", type=int, nargs="+", default=STRIDES, metavar="N", help=_default(STRIDES))
 
+    engines = add("engines", "a clip by PyTorch, ONNX Runtime and OpenVINO, alone and in company", repeats=5)
+    _add_network(engines, sized=False)
+    about = "busy processes to measure beside (default: 0 1 5)"
+    engines.add_argument("--company", type=int, nargs="+", default=(0, 1, 5), metavar="N", help=about)
+
     flops = add("flops", "multiply-adds of each part, against models NAME", repeats=None)
     _add_network(flops)
 
@@ -142,6 +147,7 @@ def check(options: argparse.Namespace) -> None:
         UsageError: An option outside what is allowed, or a file or model that is not there.
     """
     check_at_least(1, options, *COUNTS)
+    check_at_least(0, options, "company")
     if getattr(options, "memory_epochs", 0) not in {0, *range(2, 10_000)}:
         raise UsageError(f"--memory-epochs must be 0, or at least 2 to compare halves, got {options.memory_epochs}.")
     inputs = [path for name in ("data", "prepared", "video") if (path := getattr(options, name, None)) is not None]

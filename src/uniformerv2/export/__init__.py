@@ -1,1 +1,1 @@
-"""Networks that leave the workshop: ONNX, .pt2, OpenVINO, a portable folder; verified before they have a name."""
+"""Networks that leave the workshop: ONNX, OpenVINO, a portable folder; verified before they have a name."""

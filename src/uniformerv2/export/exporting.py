@@ -24,6 +24,7 @@ from uniformerv2.export.graph import ExportableNetwork, trace
 from uniformerv2.export.int8 import write_int8
 from uniformerv2.export.onnx_file import check_size, to_onnx, write_onnx
 from uniformerv2.export.openvino_folder import write_openvino
+from uniformerv2.export.portable_folder import write_portable
 from uniformerv2.export.verification import Verification, bundled_clips, verify
 from uniformerv2.inference.engines import EngineName, load_network
 from uniformerv2.inference.scoring import weights_digest
@@ -34,7 +35,7 @@ from uniformerv2.zoo.files import to_json
 
 __all__ = ["ExportReport", "Format", "contract_of", "export_model", "write_files"]
 
-Format = Literal["onnx", "openvino"]
+Format = Literal["onnx", "openvino", "portable"]
 PACKAGES: Final = ("uniformerv2", "torch", "timm", "onnx", "onnxscript", "openvino")
 """Whose versions travel with an exported network."""
 
@@ -95,7 +96,7 @@ def export_model(
     Args:
         model: What ``load_model`` takes, or a network, which stays as it is.
         out: The file, or for some formats the folder; its folder is made where it does not exist.
-        format: "onnx", or "openvino" for a folder.
+        format: "onnx"; or a folder, "openvino" or "portable" (an ONNX file and what runs it without PyTorch).
         precision: "fp16" keeps the weights in float16 and computes in float32; "int8" computes linear maps in 8-bit
             integers.
         calibrate: A list or folder of videos like those to come: the scales of "int8" are measured on them, and the
@@ -248,6 +249,8 @@ def write_files(
     if format == "openvino":
         write_openvino(onnx_file, contract, folder)
         onnx_file.unlink()
+    elif format == "portable":
+        write_portable(contract, folder)
     write_text(folder / METADATA_FILE, to_json(contract.to_dict()))
 
 
@@ -255,6 +258,7 @@ _ONNX: Final = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export
 _ALL: Final = ("fp32", "fp16", "int8")
 KINDS: Final[Mapping[str, _Kind]] = {
     "onnx": _Kind(suffix=".onnx", engine="onnxruntime", precisions=_ALL, packages=_ONNX),
+    "portable": _Kind(suffix="", engine="onnxruntime", precisions=_ALL, packages=_ONNX),
     "openvino": _Kind(
         suffix="", engine="openvino", precisions=("fp32", "int8"), packages={**_ONNX, "openvino": "openvino"}
     ),

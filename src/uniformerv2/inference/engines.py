@@ -6,7 +6,6 @@ made from  what ``open_engine`` may choose     and does with "auto"
 checkpoint torch                               torch
 .onnx      onnxruntime, openvino               see ``best_of_onnx``
 OpenVINO   openvino                            openvino
-.pt2       torch                               torch
 ========== ==================================  =======================
 
 Letters of this file: V views, T frames, h x w pixels, K classes.

@@ -3,7 +3,6 @@
 ::
 
     model.onnx   ONNX                           (model.onnx.json beside it)
-    model.pt2    PyTorch's exported program     (model.pt2.json beside it)
     folder/      OpenVINO: model.xml, model.bin, model.json
     folder/      portable: model.onnx, model.json, predict.py, ...
 
@@ -46,7 +45,7 @@ __all__ = [
     "metadata_beside",
 ]
 
-ExportFormat = Literal["onnx", "pt2", "openvino"]
+ExportFormat = Literal["onnx", "openvino"]
 ExportPrecision = Literal["fp32", "fp16", "int8"]
 
 CONTRACT: Final = "uniformerv2-exported"
@@ -190,7 +189,7 @@ def _kind_of(path: Path) -> tuple[Path, ExportFormat | None]:
         if (path / OPENVINO_FILE).is_file():
             return path / OPENVINO_FILE, "openvino"
         return (path / ONNX_FILE, "onnx") if (path / ONNX_FILE).is_file() else (path, None)
-    kinds: dict[str, ExportFormat] = {".onnx": "onnx", ".pt2": "pt2", ".xml": "openvino"}
+    kinds: dict[str, ExportFormat] = {".onnx": "onnx", ".xml": "openvino"}
     return path, kinds.get(path.suffix) if path.is_file() else None
 
 

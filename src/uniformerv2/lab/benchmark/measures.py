@@ -26,6 +26,7 @@ from uniformerv2.core.files import write_text
 from uniformerv2.core.messages import UsageError
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.lab.benchmark import FRAMES, SIZES, STRIDES
+from uniformerv2.lab.benchmark.engines import measure_engines
 from uniformerv2.lab.benchmark.machine import load_average, machine_of, versions
 from uniformerv2.lab.benchmark.networks import (
     Subject,
@@ -265,6 +266,11 @@ def _flops(options: SimpleNamespace) -> Measured:
     return count_flops(model, clip.batch(1)), {}
 
 
+def _engines(options: SimpleNamespace) -> Measured:
+    model, _ = _maker(options)()
+    return measure_engines(model, repeats=options.repeats, company=tuple(options.company))
+
+
 def _startup(options: SimpleNamespace) -> Measured:
     return measure_startup(model=options.model, video=options.video, repeats=options.repeats)
 
@@ -277,5 +283,6 @@ MEASURES: Final[Mapping[str, Callable[[SimpleNamespace], Measured]]] = {
     "pipeline": _pipeline,
     "windows": _windows,
     "flops": _flops,
+    "engines": _engines,
     "startup": _startup,
 }

@@ -181,11 +181,35 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         ("share", _number("share", ".1f", times=100, unit=" %")),
         ("GMACs a clip", _number("gmacs", ".3f")),
     ),
+    "engines": (
+        ("engine", _word("engine")),
+        ("precision", _word("precision")),
+        ("busy processes", _word("company")),
+        ("speed, first = 1", _number("speed_to_first", ".2f")),
+        ("processor, first = 1", _number("processor_to_first", ".2f")),
+        ("seconds", _number("seconds", ".3f")),
+        ("processor seconds", _number("processor_seconds", ".3f")),
+        ("auto", lambda row: "yes" if row["is_auto"] else ""),
+    ),
     "startup": (("what", _word("what")), ("seconds (quartiles)", _spread)),
 }
 """Benchmark -> its columns; those of words stand at the left."""
 _WORDS: Final = frozenset(
-    ("network", "clip", "pass", "what grows", "videos", "frames", "reader", "decoder", "way", "part", "what")
+    (
+        "engine",
+        "precision",
+        "network",
+        "clip",
+        "pass",
+        "what grows",
+        "videos",
+        "frames",
+        "reader",
+        "decoder",
+        "way",
+        "part",
+        "what",
+    )
 )
 """Titles of columns that hold words; the others hold numbers."""
 
@@ -200,6 +224,7 @@ _BARS: Final = {
     "pipeline": ("of_slower_part", "part of what the slower part alone reaches", "way", "model"),
     "windows": ("ratio", "times faster than whole windows", "model", "stride"),
     "flops": ("gmacs", "billion multiply-adds a clip", "part"),
+    "engines": ("seconds", "seconds a clip", "engine", "precision", "company"),
     "startup": ("seconds", "seconds", "what"),
 }
 """Benchmark -> what its bars show, in words, and what names a bar."""
