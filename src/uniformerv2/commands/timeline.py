@@ -116,14 +116,14 @@ def run(options: argparse.Namespace) -> int:
         UsageError: The model cannot be used as the options ask.
     """
     from uniformerv2.core.console import make_console, write_line
+    from uniformerv2.inference.engines import load_network
     from uniformerv2.inference.predictor import Predictor
     from uniformerv2.inference.timeline import find_actions
     from uniformerv2.inference.windows import WindowScorer
     from uniformerv2.media.decoding import VideoError
-    from uniformerv2.zoo.checkpoint import load_model
 
     with usage_errors():
-        model = load_model(options.model, **model_overrides(options)).merge_linear()
+        model = load_network(options.model, **model_overrides(options))
         predictor = Predictor(**{**given(options, Predictor), "model": model})
         scorer = WindowScorer(**{**given(options, WindowScorer), "predictor": predictor})
     console = make_console()
