@@ -77,6 +77,14 @@ def test_everything_that_can_be_written(folder, tmp_path, capsys):
     assert len(buttons) == len(rows)
 
 
+def test_of_many_segments_the_first_have_a_picture(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("uniformerv2.inference.timeline_page.MOST_THUMBNAILS", 0)
+    assert timeline(folder, folder / "a.mp4", "--html", tmp_path / "page.html") == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "<tbody>\n<tr data-from=" in page
+    assert "<img" not in page
+
+
 def test_lines_of_json_are_what_evaluate_reads(folder, tmp_path, capsys):
     assert timeline(folder, folder / "a.mp4", folder / "b.mp4", "--json", "--windows") == 0
     lines = capsys.readouterr().out

@@ -60,7 +60,7 @@ class Film:
         source: The address of the video: relative, or with all of its bytes.
         is_inside: The address holds the video itself.
         lanes: The classes that are shown.
-        pictures: Of the first segments, as addresses; empty where there is none.
+        pictures: Of each segment, as an address; empty where there is none, as of those after the first hundred.
         start: Seconds at which the timeline starts.
         length: Its seconds.
     """
@@ -98,13 +98,14 @@ def _film(timeline: Timeline, page: Path, reader: ClipReader) -> Film:
     video, start = Path(timeline.video), timeline.windows.grid.start_seconds
     is_inside = video.is_file() and video.stat().st_size <= EMBEDDED_BYTES
     middles = [(one.start_seconds + one.end_seconds) / 2 for one in timeline.segments[:MOST_THUMBNAILS]]
+    missing = ("",) * (len(timeline.segments) - len(middles))
     pictures = thumbnails(video, middles, height=THUMBNAIL_HEIGHT, reader=reader, fps=timeline.windows.fps)
     return Film(
         timeline=timeline,
         source=_inside(video) if is_inside else quote(os.path.relpath(video, page.parent).replace(os.sep, "/")),
         is_inside=is_inside,
         lanes=tuple(_lanes(timeline)),
-        pictures=tuple(_address(picture) if picture else "" for picture in pictures),
+        pictures=(*(_address(picture) if picture else "" for picture in pictures), *missing),
         start=start,
         length=float(timeline.windows.ends[-1]) - start,
     )
