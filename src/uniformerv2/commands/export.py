@@ -36,14 +36,14 @@ PRECISIONS: Final = ("fp32", "fp16", "int8")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
-    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP.removesuffix(", exported"))
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("out", metavar="OUT", type=Path, help="model.onnx; a folder for openvino and portable")
     parser.add_argument("--format", default="onnx", choices=FORMATS, metavar="NAME", help=", ".join(FORMATS))
     about = f"{', '.join(PRECISIONS)}: of the weights"
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, metavar="NAME", help=about)
     about = "videos that int8's scales and the accuracy are measured on"
     parser.add_argument("--calibrate", metavar="DATA", help=about)
-    about = "videos on which the scores must be the checkpoint's (default: the bundled clips)"
+    about = "videos of the proof (default: the bundled clips)"
     proof = parser.add_mutually_exclusive_group()
     proof.add_argument("--verify", nargs="+", dest="verify_on", type=Path, metavar="VIDEO", help=about)
     proof.add_argument("--no-verify", action="store_true", help="leave the proof out")

@@ -42,7 +42,7 @@ ENGINES: Final = ("auto", "torch", "onnxruntime", "openvino")
 DECODERS: Final = ("auto", "pyav", "torchcodec")
 """As ``media.decoding.Decoder``."""
 HUB_PREFIX: Final = "hf:"
-MODEL_HELP: Final = "folder, checkpoint, name of the zoo, hf:user/name, exported"
+MODEL_HELP: Final = "folder, file, name of the zoo, hf:user/name"
 
 
 def example(summary: str, command: str) -> dict[str, Any]:
