@@ -223,7 +223,8 @@ class TestProbe:
     def test_too_few_sources_are_told(self):
         result = Probe(num_resamples=100)(made_clips(num_sources=2, per_source=3))
         assert (result.num_folds, result.is_held_out) == (0, False)
-        assert "on the clips that it was fitted to" in probe_in_words(result.to_dict())[0]
+        assert "to which it was fitted" in probe_in_words(result.to_dict())[0]
+        assert "these numbers say nothing of new videos" in probe_in_words(result.to_dict())[1]
         decision = decide(result, TrainOptions(data="videos"), network=tiny_network())
         assert decision.options.preset is None
         assert decision.told == ("The probe has too few sources to decide anything.",)

@@ -110,7 +110,9 @@ def make_plan(
     choices = _Choices()
     choices.why |= {"split": splits.rule, **(why or {})}
     has_gpu, num_train = device.type == "cuda", len(splits.train)
-    preset: Preset = choices.take("preset", options.preset, "scene", "what is seen tells most classes apart")
+    preset: Preset = choices.take(
+        "preset", options.preset, "scene", "not measured: what is seen tells most classes apart"
+    )
     start = _start(options, choices, preset=preset, has_gpu=has_gpu)
     is_armed_anew = start["model"] is None
     network = _network(options, splits, choices, preset=preset, has_gpu=has_gpu, fetch=fetch, **start)

@@ -327,7 +327,12 @@ def cheaper_way(plan: TrainingPlan, cost: Estimate | None) -> str | None:
         plan: What will be done.
         cost: What it costs; None where a stopped run goes on.
     """
-    if cost is None or not cost.frozen_seconds or cost.total_seconds < max(WORTH_SECONDS, 2 * cost.frozen_seconds):
+    if (
+        plan.probe
+        or cost is None
+        or not cost.frozen_seconds
+        or cost.total_seconds < max(WORTH_SECONDS, 2 * cost.frozen_seconds)
+    ):
         return None
     takes = f"takes about {time_range(cost.frozen_seconds)}"
     if plan.freeze_backbone:

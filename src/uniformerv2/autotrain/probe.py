@@ -38,6 +38,8 @@ ROWS: Final[Mapping[RowName, tuple[StatisticName, ...]]] = {
     "order": KINDS["order"],
     "all": tuple(name for names in KINDS.values() for name in names),
 }
+IN_WORDS: Final[Mapping[str, str]] = {"all": "all statistics together"}
+"""What a row is called in a sentence, where its name is too short for one."""
 STRENGTHS: Final = (0.3, 3.0, 30.0, 300.0)
 DEFAULT_STRENGTH: Final = 1
 """Its place, where too few sources leave nothing to choose by."""
@@ -107,6 +109,12 @@ class ProbeRow:
     score: Estimate
     above_appearance: Estimate
     head: LinearHead = field(repr=False)
+
+    @property
+    def in_words(self) -> str:
+        """Its statistics, for a sentence."""
+        return IN_WORDS.get(self.name, self.name)
+
     right: Mask = field(repr=False)
 
 

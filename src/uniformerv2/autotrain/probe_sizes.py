@@ -104,4 +104,4 @@ def _told(found: Estimate, changed: dict[str, Any], other: FittedProbe) -> str:
     words = {"image_size": "Pictures of {} pixels", "num_frames": "{} frames"}
     what = ", ".join(words[name].format(value) for name, value in changed.items())
     gained = in_percent(asdict(found), is_difference=True)
-    return f"{what} were tried too: {gained} points for {other.result.best.name}, which may be chance."
+    return f"{what} were tried too: {gained} points for {other.result.best.in_words}, which may be chance."

@@ -10,7 +10,7 @@ import torch
 
 from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
-from uniformerv2.autotrain.probe import ROWS, ClipStatistics, Probe, ProbeResult, ProbeRow
+from uniformerv2.autotrain.probe import IN_WORDS, ROWS, ClipStatistics, Probe, ProbeResult, ProbeRow
 from uniformerv2.autotrain.probe_features import cached_statistics, clip_statistics, spread_evenly
 from uniformerv2.autotrain.run import data_module, device_of
 from uniformerv2.core.console import Progress
@@ -30,6 +30,7 @@ MOST_CLIPS: Final = 2000
 """More would say no more about what tells the classes apart."""
 CLIPS_PER_CLASS: Final = 4
 """Fewer say nothing."""
+NOT_HELD_OUT: Final = "No class has two sources, so nothing could be held out: these numbers say nothing of new videos."
 ENOUGH: Final = 0.95
 """A frozen backbone is enough where at least this part is right of videos that were held out, as the interval says."""
 
@@ -223,17 +224,19 @@ def probe_in_words(probed: Mapping[str, Any], *, with_scores: bool = False) -> l
     if "rows" not in probed:
         return []
     what = "mean average precision" if probed["measure"] == "mean_ap" else "accuracy"
-    held_out = f"in {probed['num_folds']} folds" if probed["num_folds"] else "on the clips that it was fitted to"
+    sources = f"{probed['num_clips']} clips of {probed['num_sources']} sources"
+    held_out = f"held out in {probed['num_folds']} folds" if probed["num_folds"] else "to which it was fitted"
     found = (
-        f"The probe: {what} of logistic regression on statistics of the frozen backbone's tokens, {held_out} of "
-        f"{probed['num_sources']} sources ({probed['num_clips']} clips)"
+        f"The probe: {what} of logistic regression on statistics of the frozen backbone's tokens, of {sources}, "
+        f"{held_out}"
     )
     if with_scores:
         scores = ", ".join(f"{name} {in_percent(row['score'])}" for name, row in probed["rows"].items())
         found += f": {scores}; without looking {100 * probed['chance']:.1f} %"
     pairs = [f"{pair['true']} taken for {pair['predicted']} ({pair['count']})" for pair in probed["confusion"]]
-    confused = [f"What {probed['best']} still confuses: {', '.join(pairs)}."] if pairs else []
-    return [f"{found}.", *confused]
+    best = IN_WORDS.get(probed["best"], probed["best"])
+    confused = [f"What the probe of {best} still confuses: {', '.join(pairs)}."] if pairs else []
+    return [f"{found}.", *([] if probed["num_folds"] else [NOT_HELD_OUT]), *confused]
 
 
 def in_percent(score: Mapping[str, float], *, is_difference: bool = False) -> str:

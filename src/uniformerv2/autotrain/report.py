@@ -89,7 +89,7 @@ def _write(
         strips=strips_of(record.path for record in splits.test or splits.val),
         curves=[] if plan.probe else folder.logs,
         commands=[shlex.join(command)] if command else [],
-        title=f"Training on {Path(plan.data).name}",
+        title=f"{'Probe of' if plan.probe else 'Training on'} {Path(plan.data).name}",
         summary=summary,
         kept_epoch=result.epoch,
         facts={**facts_of(datetime.now(UTC), processor=processor_name()), "Tested on": tested_on},
@@ -113,6 +113,9 @@ def _notes(plan: TrainingPlan, result: TrainingResult, contest: Contest | None) 
 
 def _training(plan: TrainingPlan) -> dict[str, str]:
     """The choices that a reader asks for first."""
+    if plan.probe:
+        of_probe = ("num_frames", "image_size", "precision", "seed", "num_train")
+        return {"backbone": plan.start, **{name: str(getattr(plan, name)) for name in of_probe}}
     shown = ("preset", "backbone", "freeze_backbone", "num_frames", "image_size", "batch_size", "learning_rate")
     chosen = {**asdict(plan), "backbone": plan.start}
     rate, video_blocks_scale = plan.rates.learning_rate, plan.rates.video_blocks_scale

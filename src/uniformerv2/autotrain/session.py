@@ -163,7 +163,7 @@ class Prepared:
         save_model(network, folder.model)
         result = TrainingResult(
             val_score=best.score.value,
-            chosen=f"the probe of {best.name}, by {self.probe.result.num_folds}-fold cross-validation",
+            chosen=f"the probe of {best.in_words}, by {self.probe.result.num_folds}-fold cross-validation",
             epoch=None,
             model=folder.model,
             best=None,
