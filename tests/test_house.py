@@ -29,6 +29,37 @@ def modules():
     return [name for name in names if not name.endswith("__main__")]
 
 
+LONG_FILES = {
+    "autotrain/choose.py": "every choice of a plan stands beside the others that it depends on",
+    "autotrain/measure.py": "one estimate and the sentences that are made of it",
+    "autotrain/plan.py": "two dataclasses of many fields, each with its help",
+    "autotrain/probe.py": "the probe, its folds, its intervals and its result",
+    "autotrain/run.py": "one training from its plan to its result",
+    "autotrain/session.py": "one training from its options to a tested model, also resumed or of a probe alone",
+    "data/annotations/rows.py": "rows of every annotation format become records in one place",
+    "data/augmentation.py": "the published augmentations, one function each, and their table",
+    "data/clips.py": "one class: the one way from a record to its clips",
+    "data/shards.py": "writing and reading of one format",
+    "data/transforms.py": "two published pipelines, to the pixel",
+    "export/portable/predict.py": "runs alone, without the package",
+    "inference/predictor.py": "one class and what it returns",
+    "model/blocks.py": "the blocks of the paper, one class each",
+    "model/config.py": "one dataclass of many fields, and what travels with a checkpoint",
+    "model/uniformerv2.py": "one class with timm's interface",
+    "training/module.py": "one LightningModule",
+    "zoo/arming.py": "one function for every family of image ViTs, and its checks",
+    "zoo/checkpoint.py": "everything that is a checkpoint is loaded and saved in one place",
+}
+"""Files of more than 350 lines, docstrings included, and why they are."""
+
+
+def test_a_long_file_has_its_reason():
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCE.rglob("*.py")}
+    long = {path.relative_to(SOURCE).as_posix(): length for path, length in lengths.items() if length > 350}
+    assert set(long) <= set(LONG_FILES), long
+    assert max(long.values(), default=0) <= 400, long
+
+
 def test_arrows_point_down():
     done = subprocess.run(
         [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
