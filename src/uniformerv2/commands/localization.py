@@ -68,7 +68,7 @@ def measure_localization(options: argparse.Namespace) -> int:
             "thumos14": localize(truth, detections, thresholds=THUMOS_THRESHOLDS),
         }
     share = math.nan if _overlap(truth) else share_of_seconds(truth, detections)
-    console.print(f"{len(videos)} videos, {len(truth)} true segments, {len(detections)} found\n", markup=False)
+    console.print(f"videos: {len(videos)}, true segments: {len(truth)}, found: {len(detections)}\n", markup=False)
     _show(console, measured["activitynet"], measured["thumos14"], share)
     unknown = sorted({one.video for one in detections} - videos)
     if unknown:
