@@ -27,7 +27,8 @@ from uniformerv2.core.files import FolderInUseError, lock_file
 from uniformerv2.data.annotations import find_videos, read_records
 from uniformerv2.data.check import VideoCheck
 from uniformerv2.data.list_files import ManifestJournal, journal_path, read_manifest
-from uniformerv2.data.prepare import PreparedVideo, prepare_videos
+from uniformerv2.data.prepare import prepare_videos
+from uniformerv2.data.prepared_video import PreparedVideo
 from uniformerv2.data.reencode import reencode
 from uniformerv2.media.decoding import open_video
 

@@ -19,12 +19,12 @@ from tests.media.test_rare_videos import ONE, with_matrix
 from uniformerv2.data.annotations import VideoRecord, find_videos, read_records
 from uniformerv2.data.list_files import check_lists, numbered_anew, write_lists
 from uniformerv2.data.prepare import (
-    PrepareSettings,
     new_files,
     prepare_videos,
     refuse_to_replace,
     still_prepared,
 )
+from uniformerv2.data.prepared_video import PrepareSettings
 from uniformerv2.data.reencode import measure_sparse_decoding, reencode
 from uniformerv2.data.shards import write_shards
 from uniformerv2.media.decoding import open_video

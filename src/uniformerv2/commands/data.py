@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from uniformerv2.commands.options import add_json, check_at_least, check_exists, check_output, example, given
 from uniformerv2.core.messages import UsageError, usage_errors
-from uniformerv2.data.prepare import PrepareSettings
+from uniformerv2.data.prepared_video import PrepareSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from uniformerv2.data.check import CheckSummary, ClassSummary, VideoCheck
     from uniformerv2.data.list_runs import Preparation
-    from uniformerv2.data.prepare import PreparedVideo
+    from uniformerv2.data.prepared_video import PreparedVideo
 
 __all__ = ["add_arguments", "check", "run"]
 

@@ -29,13 +29,12 @@ from uniformerv2.data.list_files import (
 )
 from uniformerv2.data.prepare import (
     PREPARATION,
-    PreparedVideo,
-    PrepareSettings,
     new_files,
     prepare_videos,
     refuse_to_replace,
     still_prepared,
 )
+from uniformerv2.data.prepared_video import PreparedVideo, PrepareSettings
 from uniformerv2.data.shards import write_shards
 
 __all__ = ["Preparation", "check_list", "prepare_list"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import av
 import numpy as np
@@ -24,11 +24,9 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from uniformerv2.data.prepared_video import PreparedVideo, PrepareSettings
 from uniformerv2.media.decoding import VideoError, VideoInfo, VideoReader, open_video
 from uniformerv2.media.video_file import VideoFile
-
-if TYPE_CHECKING:
-    from uniformerv2.data.prepare import PreparedVideo, PrepareSettings
 
 __all__ = ["SparseDecoding", "measure_sparse_decoding", "reencode"]
 
