@@ -23,7 +23,7 @@ from uniformerv2.model.statistics import KINDS
 
 
 def statistics_of(folder: Path, weights: Path, *, blocks_of_ten: bool) -> ClipStatistics:
-    """Of all videos of a folder; their sources, or blocks of ten consecutive numbers."""
+    """Statistics of all videos of a folder, grouped by their sources or by blocks of ten consecutive numbers."""
     records = read_records(folder, val_fraction=0.0)
     numbers = [int(re.sub(r"\D", "", Path(record.path).stem)) for record in records] if blocks_of_ten else []
     sources = [str((number - 1) // 10) for number in numbers] or None

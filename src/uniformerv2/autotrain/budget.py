@@ -23,7 +23,7 @@ Planned = tuple[TrainingPlan, Estimate]
 FEWEST_EPOCHS: Final = 5
 """Fewer teach too little; see docs/lab/fine_tuning.md."""
 PROBE_SHARE: Final = 0.1
-"""Of the budget, for the probe before the training."""
+"""The part of the budget that the probe before the training may take."""
 VIEWS: Final = (2, 1)
 """Augmented clips of a video in a cache, where the usual number takes too long."""
 

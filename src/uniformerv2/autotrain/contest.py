@@ -105,7 +105,7 @@ def against_probe(
 def _scores(
     what: str, model: UniFormerV2, splits: Splits, plan: TrainingPlan, dump: Path, *, progress: bool
 ) -> Evaluation:
-    """Of one view of each validation video."""
+    """The scores of one view of each validation video."""
     predictor = Predictor(copy.deepcopy(model).merge_linear(), num_clips=1, num_crops=1)
     scorer = VideoScorer(predictor, is_multi_label=plan.is_multi_label, num_workers=plan.num_workers)
     run = TestRun(scorer, splits.val, dump=dump)

@@ -129,7 +129,7 @@ class ProbeResult:
         chance: Score of an answer that does not look: the most frequent class, or the mean share of the classes.
         confusion: Pairs of classes that the best row still confuses, most videos first.
         class_names: In head order.
-        sources: Of each clip.
+        sources: The source of each clip.
         num_folds: 0 where no class has two sources: then the scores are of the clips that were fitted, and say little.
     """
 
@@ -184,10 +184,10 @@ class Probe:
 
     Attributes:
         rows: Which kinds.
-        strengths: Of the regularisation, to choose from, rising: as scikit-learn's C for features of length 1.
+        strengths: Strengths of the regularisation to choose from, rising: as scikit-learn's C for features of length 1.
         num_folds: At most; fewer where a class has fewer sources.
         num_resamples: For the intervals.
-        seed: Of the resamples.
+        seed: Decides the resamples.
     """
 
     rows: tuple[RowName, ...] = tuple(ROWS)
@@ -269,10 +269,10 @@ def paired(before: ProbeResult, after: ProbeResult, *, num_resamples: int = 1000
     """How much more often the best row of a probe is right than that of another, with a 95 % interval over sources.
 
     Args:
-        before: Of the same clips.
-        after: Of the same clips.
+        before: The other probe.
+        after: The probe; of the same clips.
         num_resamples: For the interval.
-        seed: Of the resamples.
+        seed: Decides the resamples.
     """
     change = after.best.right.astype(np.float64) - before.best.right
     place, weight = _resampled(before.sources, num_resamples, seed)

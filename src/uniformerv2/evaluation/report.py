@@ -122,7 +122,7 @@ def write_comparison(
         commands: Commands that give these numbers again.
         facts: What stands above the numbers, by name.
         num_resamples: Resamples of the bootstrap; 0 leaves the intervals out.
-        seed: Of the resamples.
+        seed: Decides the resamples.
 
     Returns:
         The page.

@@ -70,7 +70,7 @@ def summarize(evaluation: Evaluation, *, num_resamples: int = 1000, seed: int = 
     Args:
         evaluation: The scores.
         num_resamples: 0 leaves the intervals out: they are NaN.
-        seed: Of the resamples; the same seed gives the same intervals.
+        seed: Decides the resamples; the same seed gives the same intervals.
 
     Returns:
         The numbers.
@@ -108,7 +108,7 @@ def differences(
         before: As ``comparison.align`` gives it.
         after: As ``comparison.align`` gives it.
         num_resamples: 0 leaves the intervals out: they are NaN.
-        seed: Of the resamples.
+        seed: Decides the resamples.
     """
     old, new = (_resampled(ScoreTable.of(run), num_resamples, seed) for run in (before, after))
     return {
