@@ -44,6 +44,14 @@ def shared():
     return shared_path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """What is kept between runs, such as indexes of long videos, is kept for this run of the tests alone."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("UNIFORMERV2_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture
 def blank_figures() -> Generator[None]:
     """Reports without figures, which take longer to draw than a small network to train; others test the figures."""

@@ -10,9 +10,9 @@ import torch
 
 from tests.media.made_videos import make_video
 from uniformerv2.core.limits import set_limits
-from uniformerv2.media import frame_index, sample_table
+from uniformerv2.media import index_cache, sample_table
 from uniformerv2.media.decoding import VideoError, open_video
-from uniformerv2.media.frame_index import IndexCache
+from uniformerv2.media.index_cache import IndexCache, IndexFolder
 from uniformerv2.media.video_file import VideoFile
 
 
@@ -98,7 +98,7 @@ def cache(monkeypatch):
     """An empty one, which keeps short videos too."""
     fresh = IndexCache()
     monkeypatch.setattr("uniformerv2.media.video_file.INDEXES", fresh)
-    monkeypatch.setattr(frame_index, "LEAST_FRAMES", 10)
+    monkeypatch.setattr(index_cache, "LEAST_FRAMES", 10)
     return fresh
 
 
@@ -126,7 +126,7 @@ def test_a_file_that_was_changed_is_another_file(cache, tmp_path):
 
 
 def test_few_indexes_are_kept_and_the_latest_stay(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(frame_index, "MOST_FRAMES", 50)
+    monkeypatch.setattr(index_cache, "MOST_FRAMES", 50)
     paths = [make_video(tmp_path / f"{count}.mp4", frames=count) for count in (20, 25, 21, 60, 5)]
     for path in (*paths[:2], paths[0], *paths[2:]):
         open_video(path).close()
@@ -142,6 +142,122 @@ def _is_kept(cache, path):
 def test_a_limit_holds_also_for_what_is_kept(cache, tmp_path):
     path = make_video(tmp_path / "a.mp4", frames=40)
     open_video(path).close()
+    with set_limits(packets_per_file=20), pytest.raises(VideoError, match="packets_per_file"):
+        open_video(path)
+
+
+@pytest.fixture
+def folder(cache, tmp_path, monkeypatch):
+    """Where indexes are kept on disk; each call of ``process`` is a new process, which remembers nothing."""
+    monkeypatch.setenv("UNIFORMERV2_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "frame_indexes"
+
+
+@pytest.fixture
+def process(folder, monkeypatch):
+    def begin():
+        monkeypatch.setattr("uniformerv2.media.video_file.INDEXES", IndexCache(IndexFolder()))
+
+    return begin
+
+
+def old_video(path, **options):
+    """A video that was written an hour ago."""
+    make_video(path, **options)
+    hour_ago = path.stat().st_mtime - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    return path
+
+
+def refuse_to_index(monkeypatch):
+    for name in ("_index_samples", "_index_packets", "_index_frames"):
+        monkeypatch.setattr(VideoFile, name, lambda *_: pytest.fail("made again"))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "h264"])
+def test_the_next_process_finds_the_index_on_disk(suffix, process, folder, tmp_path, monkeypatch):
+    path = old_video(tmp_path / f"a.{suffix}", frames=40, gop=10)
+    process()
+    with open_video(path) as video:
+        info, times, keyframes, frames = video.info, video.timestamps, video.keyframes, video.frames([0, 13, 39])
+    assert len(list(folder.iterdir())) == 1
+    process()
+    refuse_to_index(monkeypatch)
+    with open_video(path) as video:
+        assert (video.info, video.timestamps, video.keyframes) == (info, times, keyframes)
+        assert torch.equal(video.frames([0, 13, 39]), frames)
+
+
+def test_a_file_that_may_still_be_written_is_not_kept_on_disk(process, folder, tmp_path):
+    process()
+    open_video(make_video(tmp_path / "a.mkv", frames=40)).close()
+    assert not folder.exists()
+
+
+def test_another_file_of_the_same_name_is_not_taken_for_it(process, tmp_path):
+    path = old_video(tmp_path / "a.mkv", frames=40)
+    process()
+    open_video(path).close()
+    path.unlink()
+    old_video(path, frames=30)
+    process()
+    with open_video(path) as video:
+        assert len(video) == 30
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"no archive"])
+def test_a_broken_index_on_disk_is_made_again(content, process, folder, tmp_path):
+    path = old_video(tmp_path / "a.mkv", frames=40)
+    process()
+    open_video(path).close()
+    [kept] = folder.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(content)
+    process()
+    with open_video(path) as video:
+        assert len(video) == 40
+    assert kept.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "columns", [{"keys": [0, 0, 1]}, {"keyframes": [0, 70]}, {"times": [0, 1]}, {"seek_points": [9]}]
+)
+def test_an_index_on_disk_that_contradicts_itself_is_made_again(columns, process, folder, tmp_path):
+    path = old_video(tmp_path / "a.mkv", frames=40)
+    process()
+    open_video(path).close()
+    [kept] = folder.iterdir()
+    with np.load(kept) as arrays:
+        wrong = dict(arrays) | {name: np.diff(column, prepend=0) for name, column in columns.items()}
+    np.savez(kept, **wrong)
+    process()
+    with open_video(path) as video:
+        assert len(video) == 40
+        assert video.keyframes[-1] < 40
+
+
+def test_where_nothing_can_be_kept_videos_open_as_before(process, folder, tmp_path):
+    folder.parent.write_text("a file where the folder would be")
+    path = old_video(tmp_path / "a.mkv", frames=40)
+    process()
+    with open_video(path) as video:
+        assert len(video) == 40
+
+
+def test_the_indexes_that_were_written_first_go(process, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(index_cache, "MOST_FILES", 3)
+    process()
+    for count in (20, 21, 22, 23):
+        open_video(old_video(tmp_path / f"{count}.mkv", frames=count)).close()
+    lengths = sorted(len(index_cache._load(kept)) for kept in folder.iterdir())
+    assert lengths == [21, 22, 23]
+
+
+def test_a_limit_holds_also_for_what_is_on_disk(process, tmp_path):
+    path = old_video(tmp_path / "a.mkv", frames=40)
+    process()
+    open_video(path).close()
+    process()
     with set_limits(packets_per_file=20), pytest.raises(VideoError, match="packets_per_file"):
         open_video(path)
 

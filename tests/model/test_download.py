@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.model.flaky_server import BODY, DIGEST, ETAG, HALF, Server
+from uniformerv2.core.files import cache_home
 from uniformerv2.core.limits import set_limits
 from uniformerv2.zoo import connections, download
-from uniformerv2.zoo.download import DownloadError, cache_home, cached_path, fetch
+from uniformerv2.zoo.download import DownloadError, cached_path, fetch
 
 
 @pytest.fixture

@@ -60,8 +60,9 @@ def diagnose() -> dict[str, Any]:
     """Versions, processor and devices, decoders, cache, disk, limits, missing packages by extra; in plain values."""
     import torch
 
+    from uniformerv2.core.files import cache_home
     from uniformerv2.lab.benchmark.machine import machine_of
-    from uniformerv2.zoo.download import cache_home, is_offline
+    from uniformerv2.zoo.download import is_offline
 
     devices = [torch.device("cpu"), *(torch.device("cuda", index) for index in range(torch.cuda.device_count()))]
     devices += [torch.device("mps")] if torch.backends.mps.is_available() else []

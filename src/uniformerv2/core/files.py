@@ -17,6 +17,7 @@ __all__ = [
     "NO_ROOM",
     "DiskFullError",
     "FolderInUseError",
+    "cache_home",
     "check_room",
     "free_bytes",
     "in_words",
@@ -41,6 +42,12 @@ class DiskFullError(OSError):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.errno = errno.ENOSPC
+
+
+def cache_home() -> Path:
+    """Where downloads and indexes of long videos are kept: ``UNIFORMERV2_HOME``, or ``~/.cache/uniformerv2``."""
+    home = os.environ.get("UNIFORMERV2_HOME")
+    return Path(home).expanduser() if home else Path.home() / ".cache" / "uniformerv2"
 
 
 def free_bytes(path: Path) -> int:

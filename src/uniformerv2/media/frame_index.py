@@ -1,23 +1,12 @@
-"""``FrameIndex``: the place of each frame in a file; those of long videos are kept by this process."""
+"""``FrameIndex``: the place of each frame in a file."""
 
 from __future__ import annotations
 
-import os
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from threading import Lock
-from typing import BinaryIO, Final
 
-__all__ = ["INDEXES", "FrameIndex", "IndexCache", "timed_index"]
-
-LEAST_FRAMES: Final = 1000
-"""The index of a shorter video is made faster than it is worth keeping."""
-MOST_FRAMES: Final = 2**19
-"""All that are kept together: 50 MB. The one that was not asked for longest goes first."""
-
-Identity = tuple[int, int, int, int]
+__all__ = ["FrameIndex", "timed_index"]
 
 
 @dataclass(frozen=True)
@@ -62,47 +51,3 @@ def timed_index(shown: list[int | None], seek_points: set[int]) -> FrameIndex | 
         return None
     keyframes = tuple(number for number, key in enumerate(keys) if key in seek_points)
     return FrameIndex(tuple(keys), tuple(keys), tuple(sorted(seek_points)), keyframes, timed=True)
-
-
-class IndexCache:
-    """Indexes by the identity of an open file: device, inode, size, and when it was changed.
-
-    A worker of the loader opens the same files in every epoch, and clips, thumbnails and windows of one film open it
-    several times.
-    """
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[Identity, FrameIndex] = OrderedDict()
-        self._num_frames = 0
-        self._lock = Lock()
-
-    def get(self, file: BinaryIO) -> FrameIndex | None:
-        """The index of a file as it now is; None where none is kept."""
-        with self._lock:
-            key = _identity(file)
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, file: BinaryIO, index: FrameIndex) -> None:
-        """Keep an index, where it is worth it and fits."""
-        if not LEAST_FRAMES <= len(index) <= MOST_FRAMES:
-            return
-        with self._lock:
-            key = _identity(file)
-            if key in self._kept:
-                return
-            self._kept[key] = index
-            self._num_frames += len(index)
-            while self._num_frames > MOST_FRAMES:
-                _, oldest = self._kept.popitem(last=False)
-                self._num_frames -= len(oldest)
-
-
-def _identity(file: BinaryIO) -> Identity:
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-INDEXES: Final = IndexCache()
-"""Of the long videos that this process opened last."""

@@ -23,7 +23,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from uniformerv2.core.limits import get_limits
-from uniformerv2.media.frame_index import INDEXES, FrameIndex, timed_index
+from uniformerv2.media.frame_index import FrameIndex, timed_index
+from uniformerv2.media.index_cache import INDEXES
 from uniformerv2.media.mp4_tables import EmptyBoxesError, declared_packets
 from uniformerv2.media.sample_table import read_sample_table
 from uniformerv2.media.video_error import (
@@ -188,7 +189,10 @@ class VideoFile:
         Returns:
             The index, of at least one frame, and all frames from the first on.
         """
-        index = INDEXES.get(self._file) or self._index_samples() or self._index_packets()
+        index = INDEXES.get(self._file)
+        if index is not None:
+            self._check_packets(len(index))
+        index = index or self._index_samples() or self._index_packets()
         if index is not None and index.timed:
             self.seek(index.seek_points[0])
             frames = self.decode()

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from uniformerv2.core.files import cache_home
 from uniformerv2.core.limits import get_limits
 from uniformerv2.core.terminal import without_credentials
 from uniformerv2.zoo.connections import RedirectionError, Watch, opened
@@ -35,7 +36,7 @@ from uniformerv2.zoo.connections import RedirectionError, Watch, opened
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CONVERT_A_COPY", "DownloadError", "cache_home", "cached_path", "fetch", "is_offline"]
+__all__ = ["CONVERT_A_COPY", "DownloadError", "cached_path", "fetch", "is_offline"]
 
 BACKOFF_SECONDS = 0.5
 SHA256_DIGITS = 64
@@ -85,12 +86,6 @@ class _Part:
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
         self.validator.unlink(missing_ok=True)
-
-
-def cache_home() -> Path:
-    """``UNIFORMERV2_HOME``, or ``~/.cache/uniformerv2``."""
-    home = os.environ.get("UNIFORMERV2_HOME")
-    return Path(home).expanduser() if home else Path.home() / ".cache" / "uniformerv2"
 
 
 def cached_path(url: str, *, cache_dir: Path | str | None = None) -> Path:
