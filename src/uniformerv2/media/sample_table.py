@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from uniformerv2.media.mp4_tables import composition_offsets
 
-__all__ = ["SampleTable", "read_sample_table"]
+__all__ = ["CODECS", "CONTAINER", "SampleTable", "read_sample_table"]
 
 CODECS: Final = frozenset(
     {"h264", "hevc", "av1", "vp9", "mpeg4", "mpeg2video", "mpeg1video", "h263", "mjpeg", "prores"}
 )
 """Those whose packets are frames, all of them shown, and bring no colours of their own."""
 CONTAINER: Final = "mov"
+"""MP4 and QuickTime, as FFmpeg calls them: its tables are read, and only there a packet says that it is encrypted."""
 PROBED: Final = 40
 """Packets that are read at each of three places."""
 KEYFRAME, DISCARD = 1, 2

@@ -26,7 +26,7 @@ from uniformerv2.core.limits import get_limits
 from uniformerv2.media.frame_index import FrameIndex, timed_index
 from uniformerv2.media.index_cache import INDEXES
 from uniformerv2.media.mp4_tables import EmptyBoxesError, declared_packets
-from uniformerv2.media.sample_table import read_sample_table
+from uniformerv2.media.sample_table import CODECS, CONTAINER, read_sample_table
 from uniformerv2.media.video_error import (
     TRUNCATED,
     VideoError,
@@ -229,12 +229,16 @@ class VideoFile:
         num_packets = num_corrupt = 0
         most = get_limits().packets_per_file
         has_hidden = self.stream.codec_context.name == "vp8"
+        may_be_encrypted = self.container_name == CONTAINER  # elsewhere the stream says so
+        may_have_palette = self.codec_name not in CODECS
         for packet in self.packets():
             if not packet.size:
                 continue
-            if packet.has_sidedata("encryption_info"):
+            if may_be_encrypted and packet.has_sidedata("encryption_info"):
                 raise VideoError(self.path, "encrypted", "its video packets need a key")
-            if packet.has_sidedata("palette"):  # only some packets bring the colours: after a seek they are black
+            if may_have_palette and packet.has_sidedata(
+                "palette"
+            ):  # only some packets bring the colours: after a seek they are black
                 return None
             num_packets += 1
             if num_packets > most:
