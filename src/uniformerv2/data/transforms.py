@@ -305,6 +305,14 @@ class Preprocessing:
             return height, max(self._round_side(frame_width, frame_height, height), width)
         return max(self._round_side(frame_height, frame_width, width), height), width
 
+    def crop_boxes(self, frame_height: int, frame_width: int) -> list[tuple[float, float, float, float]]:
+        """Where each crop lies in a frame: top, left, height and width in pixels of the frame, not rounded."""
+        height, width = self.covering_size(frame_height, frame_width)
+        rows, columns = frame_height / height, frame_width / width
+        size = self.input_size[0] * rows, self.input_size[1] * columns
+        boxes = self._crop_offsets((height, width), self.num_crops)
+        return [(top * rows, left * columns, *size) for top, left in boxes]
+
     def _round_side(self, side: int, fitted_from: int, fitted_to: int) -> int:
         # The order of operations is the published one: another order may round to another pixel.
         if self.long_side == "floor":

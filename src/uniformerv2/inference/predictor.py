@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from uniformerv2.core.messages import first_few
 from uniformerv2.core.workers import available_cores
+from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader, VideoSample
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.batches import compute_in_batches
@@ -36,6 +37,9 @@ from uniformerv2.inference.engines import (
 from uniformerv2.media.decoding import Decoder, VideoError
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.exported import ExportedNetwork
+
+if TYPE_CHECKING:
+    from uniformerv2.inference.explanation import Explanation, Method
 
 __all__ = ["ClassScore", "Prediction", "Predictor", "Timings", "Video"]
 
@@ -290,6 +294,15 @@ class Predictor:
                     timings=Timings(views.decode_seconds, views.preprocess_seconds, done.seconds),
                     duration_seconds=views.duration_seconds,
                 )
+
+    def explain(
+        self, video: Video, target: str | int | None = None, *, view: int | None = None, method: Method = "gradient"
+    ) -> Explanation:
+        """Where in a video the network looked for a class; see ``inference.explanation.explain``."""
+        from uniformerv2.inference.explanation import explain
+
+        source = VideoRecord(str(video)) if isinstance(video, str | Path) else _as_frames(video)
+        return explain(self, source, target=target, view=view, method=method)
 
     def logits(self, pixels: Tensor) -> Tensor:
         """What the network says of views, all at once.

@@ -1,4 +1,4 @@
-"""Frames of a video for people: evenly spread, what a report plays of it; or small ones at given times."""
+"""Frames of a video for people: evenly spread, what a report plays of it; small ones at given times; or by number."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.inference.window_grid import frame_at
 from uniformerv2.media.decoding import VideoError, VideoReader, open_video
 
-__all__ = ["frame_strip", "strips_below", "strips_of", "thumbnails"]
+__all__ = ["frame_strip", "pictures_of", "strips_below", "strips_of", "thumbnails"]
 
 
 def frame_strip(video: VideoScores, *, num_frames: int = 12) -> NDArray[np.uint8] | None:
@@ -117,3 +117,27 @@ def thumbnails(
     with suppress(VideoError):
         reader.within_time(str(video), read)
     return found
+
+
+def pictures_of(video: VideoRecord, numbers: Sequence[int], *, side: int, reader: ClipReader) -> list[Image.Image]:
+    """Frames by number, reduced where they are larger; one is held at its full size at a time.
+
+    Args:
+        video: A record.
+        numbers: Of the video's frames, whatever the record's segment; one may come twice.
+        side: Pixels of the longer side, at most.
+        reader: Whose decoder and time limit hold.
+
+    Raises:
+        VideoError: The video cannot be read.
+    """
+    found: dict[int, Image.Image] = {}
+
+    def read(opened: VideoReader, _start: int, _stop: int) -> None:
+        for places, frame in opened.stream(numbers):
+            picture = Image.fromarray(np.ascontiguousarray(frame[0].permute(1, 2, 0).numpy()))
+            picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2)
+            found.update(dict.fromkeys(places, picture))
+
+    reader.visit(video, read)
+    return [found[place] for place in range(len(numbers))]

@@ -319,12 +319,20 @@ class GlobalCrossMHRA(nn.Module):
         )
         return self.proj(mixed)
 
+    def with_weights(self, query: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """As the paper writes it: query [B, Q, C], normed tokens [B, S, C] -> [B, Q, C], weights [B, heads, Q, S]."""
+        q, k, v = self._heads(self.q(query), tokens)
+        weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(dim=-1)
+        return self.proj((weights @ v).transpose(1, 2).flatten(2)), weights
+
     def _projected(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """The same with keys and values, for layers that have to be called."""
-        q, k, v = (
-            y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (query, self.k(tokens), self.v(tokens))
-        )
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        """``forward`` with keys and values, for layers that have to be called."""
+        return F.scaled_dot_product_attention(*self._heads(query, tokens)).transpose(1, 2).flatten(2)
+
+    def _heads(self, query: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """Query, keys and values, [B, heads, Q or S, C / heads]."""
+        parts = (query, self.k(tokens), self.v(tokens))
+        return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)
 
 
 class GlobalUniBlock(nn.Module):
