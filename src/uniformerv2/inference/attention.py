@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from uniformerv2.model.blocks import GlobalUniBlock
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
 __all__ = ["Reading", "Tokens", "read_by_definition", "recorded_weights"]
@@ -71,7 +72,7 @@ def recorded_weights(model: UniFormerV2) -> Iterator[list[Tensor]]:
     The kernels give no weights, as they never hold them all.
 
     Args:
-        model: Any; the weights have gradients where the tokens do.
+        model: Any; no other thread computes with it meanwhile. The weights have gradients where the tokens do.
     """
     found: list[Tensor] = []
 
@@ -83,7 +84,8 @@ def recorded_weights(model: UniFormerV2) -> Iterator[list[Tensor]]:
         result: Tensor = output
         return result
 
-    hooks = [stage.cross.register_forward_hook(by_definition, with_kwargs=True) for stage in model.fusion.stages]
+    crosses = [stage.cross for stage in model.fusion.stages if isinstance(stage, GlobalUniBlock)]
+    hooks = [cross.register_forward_hook(by_definition, with_kwargs=True) for cross in crosses]
     try:
         yield found
     finally:

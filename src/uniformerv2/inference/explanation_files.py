@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,7 @@ def write_explanation(explanation: Explanation, folder: Path, *, frames: Sequenc
         write_whole(stage / ARRAYS, lambda temporary: _write_arrays(temporary, explanation))
         for place, (number, overlay) in enumerate(zip(explanation.view.frame_indices, overlays, strict=True)):
             path = stage / PICTURES / f"{place:03}_frame_{number:06}.png"
-            write_whole(path, lambda temporary, overlay=overlay: overlay.shown.save(temporary, format="png"))
+            write_whole(path, partial(overlay.shown.save, format="png"))
         write_overlay_video(stage / VIDEO, overlays)
         write_explanation_page(stage / PAGE, explanation, overlays, model=model)
         (folder / PICTURES).mkdir(parents=True, exist_ok=True)

@@ -327,7 +327,8 @@ class GlobalCrossMHRA(nn.Module):
 
     def _projected(self, query: Tensor, tokens: Tensor) -> Tensor:
         """``forward`` with keys and values, for layers that have to be called."""
-        return F.scaled_dot_product_attention(*self._heads(query, tokens)).transpose(1, 2).flatten(2)
+        q, k, v = self._heads(query, tokens)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
     def _heads(self, query: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
         """Query, keys and values, [B, heads, Q or S, C / heads]."""
