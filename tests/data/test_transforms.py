@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from uniformerv2.data.sampling import dense_clips, segment_clips
-from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.data.transforms import Preprocessing, resize_bicubic
 
 
 def clip_of(height, width, num_frames=2, seed=0):
@@ -266,3 +266,16 @@ class TestViews:
     def test_what_is_not_a_clip_is_refused(self, frames):
         with pytest.raises(ValueError, match="needed are uint8"):
             Preprocessing().resize_and_crop(frames)
+
+
+@pytest.mark.parametrize(("height", "width"), [(90, 160), (48, 60), (30, 300), (64, 84)])
+def test_bicubic_is_torchvisions_to_the_bit(height, width):
+    """For bytes and floating frames, in either layout; it is not imported for a prediction, as it takes longer."""
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
+    frames = clip_of(height, width)
+    for given in (frames, frames.contiguous(memory_format=torch.channels_last), frames[:1], frames.float()):
+        found = resize_bicubic(given, (64, 84))
+        wanted = functional.resize(given, [64, 84], interpolation=InterpolationMode.BICUBIC, antialias=True)
+        assert found.dtype == given.dtype
+        assert torch.equal(found, wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def test_the_file_gives_logits_and_scores_of_any_number_of_views(exported, check
         logits, scores = session.run(["logits", "scores"], {"video": views[:count].numpy()})
         assert np.abs(logits - wanted[:count].numpy()).max() < 1e-4
         assert np.abs(scores - wanted[:count].softmax(-1).numpy()).max() < 1e-5
+
+
+ABSENT = ("torchvision", "timm", "torch._dynamo", "sympy", "lightning", "onnx", "pandas", "scipy")
+PREDICT = f"""
+import sys
+from uniformerv2.cli import main
+assert main(["predict", sys.argv[1], "--model", sys.argv[2]]) == 0
+print(*[name for name in {ABSENT} if name in sys.modules])
+"""
+
+
+@needs_export
+def test_a_first_prediction_imports_no_more_than_it_needs(exported, video):
+    """Half of the time of the first prediction went into torchvision, which imports PyTorch's compiler."""
+    command = [sys.executable, "-c", PREDICT, str(video), str(exported.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].strip() == ""
 
 
 @needs_export

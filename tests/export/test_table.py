@@ -16,21 +16,28 @@ from tests.media import write_video
 from uniformerv2.export.exporting import contract_of, write_files
 from uniformerv2.export.graph import ExportableNetwork, trace
 from uniformerv2.export.openvino_folder import write_openvino
+from uniformerv2.export.pt2_file import write_pt2
 from uniformerv2.inference.predictor import Predictor
 
 pytestmark = pytest.mark.timeout(1800)  # the first test exports all of them
 TOLERANCE = 1e-4
 IN_A_PROCESS = """
-import json, sys
+import json, sys, torch
 from uniformerv2.inference.predictor import Predictor
 for path, engine, video in map(str.split, sys.stdin):
-    prediction = Predictor(path, engine=engine, precision="fp32")(video)
+    predictor = Predictor(path, engine=engine.partition(",")[0], precision="fp32")
+    if engine == "torch,its_own_reader":
+        program = torch.export.load(path).module()
+        predictor.logits = lambda views: program(views)[0].detach()
+    prediction = predictor(video)
     print(json.dumps([path, engine, prediction.view_scores.tolist(), prediction.frame_indices, prediction.class_names]))
 """
 CASES = [
     ("onnx", "onnxruntime"),
     pytest.param("onnx", "openvino", marks=pytest.mark.openvino),
     pytest.param("openvino", "openvino", marks=pytest.mark.openvino),
+    ("pt2", "torch"),
+    ("pt2", "torch,its_own_reader"),
 ]
 
 
@@ -46,9 +53,12 @@ def rows(tmp_path_factory):
         model, out = maker(), folder / str(number)
         out.mkdir()
         contract = contract_of(model, out)
-        write_files(trace(ExportableNetwork(model, contract), contract), contract, out, format="onnx")
+        program = trace(ExportableNetwork(model, contract), contract)
+        write_files(program, contract, out, format="onnx")
+        write_pt2(program, contract, out / "model.pt2")
         wanted[name] = Predictor(model.merge_linear(), device="cpu", precision="fp32")(video)
         asked[name, "onnx", "onnxruntime"] = out / "model.onnx"
+        asked |= {(name, "pt2", engine): out / "model.pt2" for engine in ("torch", "torch,its_own_reader")}
         if find_spec("openvino"):
             write_openvino(out / "model.onnx", replace(contract, format="openvino"), out)
             asked |= {(name, "onnx", "openvino"): out / "model.onnx", (name, "openvino", "openvino"): out}

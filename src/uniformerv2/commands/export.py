@@ -28,7 +28,7 @@ __all__ = ["add_arguments", "check", "run"]
 
 EXAMPLE: Final = "uniformerv2 export runs/mine model.onnx --verify clips/*.mp4"
 LOADS: Final = "uniformerv2.export.exporting"
-FORMATS: Final = ("onnx", "openvino", "portable")
+FORMATS: Final = ("onnx", "openvino", "portable", "pt2")
 """As ``export.exporting.Format``."""
 PRECISIONS: Final = ("fp32", "fp16", "int8")
 """As ``zoo.exported.ExportPrecision``."""
@@ -37,7 +37,7 @@ PRECISIONS: Final = ("fp32", "fp16", "int8")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("out", metavar="OUT", type=Path, help="model.onnx; a folder for openvino and portable")
+    parser.add_argument("out", metavar="OUT", type=Path, help="model.onnx, model.pt2; or a folder")
     parser.add_argument("--format", default="onnx", choices=FORMATS, metavar="NAME", help=", ".join(FORMATS))
     about = f"{', '.join(PRECISIONS)}: of the weights"
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, metavar="NAME", help=about)

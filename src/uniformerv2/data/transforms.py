@@ -59,6 +59,19 @@ def _floating(frames: torch.Tensor, new_height: int) -> torch.Tensor:
     return floating.permute(0, 3, 1, 2)
 
 
+def resize_bicubic(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """[T, C, H, W] -> [T, C, *size], as Pillow: antialiased, rounded to uint8 after each side.
+
+    What torchvision calls for such frames; torchvision itself takes longer to import than a prediction takes.
+    """
+    if frames.shape[-2:] == size:
+        return frames
+    is_bytes = frames.dtype == torch.uint8 and frames.device.type != "cpu"  # only the CPU resizes bytes
+    pixels = frames.to(torch.float32) if is_bytes else frames
+    resized = torch.nn.functional.interpolate(pixels, size, mode="bicubic", align_corners=False, antialias=True)
+    return resized.clamp_(0, 255).round_().to(torch.uint8) if is_bytes else resized
+
+
 def resize_as_opencv(frames: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """[T, C, H, W] uint8 -> [T, C, *size] uint8: ``INTER_LINEAR`` of OpenCV, in its fixed-point arithmetic.
 
@@ -335,9 +348,7 @@ class Preprocessing:
             return resize_as_opencv(frames, size)
         if self.resize == "bilinear_float":
             return resize_without_rounding(frames, size)
-        from torchvision.transforms.v2 import InterpolationMode, functional  # takes longer to import than a prediction
-
-        return functional.resize(frames, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
+        return resize_bicubic(frames, size)
 
 
 _MMACTION2: dict[str, Any] = {

@@ -25,6 +25,7 @@ from uniformerv2.export.int8 import write_int8
 from uniformerv2.export.onnx_file import check_size, to_onnx, write_onnx
 from uniformerv2.export.openvino_folder import write_openvino
 from uniformerv2.export.portable_folder import write_portable
+from uniformerv2.export.pt2_file import write_pt2
 from uniformerv2.export.verification import Verification, bundled_clips, verify
 from uniformerv2.inference.engines import EngineName, load_network
 from uniformerv2.inference.scoring import weights_digest
@@ -35,7 +36,7 @@ from uniformerv2.zoo.files import to_json
 
 __all__ = ["ExportReport", "Format", "contract_of", "export_model", "write_files"]
 
-Format = Literal["onnx", "openvino", "portable"]
+Format = Literal["onnx", "openvino", "portable", "pt2"]
 PACKAGES: Final = ("uniformerv2", "torch", "timm", "onnx", "onnxscript", "openvino")
 """Whose versions travel with an exported network."""
 
@@ -96,7 +97,8 @@ def export_model(
     Args:
         model: What ``load_model`` takes, or a network, which stays as it is.
         out: The file, or for some formats the folder; its folder is made where it does not exist.
-        format: "onnx"; or a folder, "openvino" or "portable" (an ONNX file and what runs it without PyTorch).
+        format: "onnx"; "pt2" (a file of torch.export, for C++); or a folder, "openvino" or "portable" (an ONNX file and
+            what runs it without PyTorch).
         precision: "fp16" keeps the weights in float16 and computes in float32; "int8" computes linear maps in 8-bit
             integers.
         calibrate: A list or folder of videos like those to come: the scales of "int8" are measured on them, and the
@@ -123,7 +125,8 @@ def export_model(
     videos = bundled_clips() if verify_on is None else tuple(verify_on or ())
     network = copy.deepcopy(model) if isinstance(model, UniFormerV2) else load_model(model, **overrides)
     num_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    check_size(num_bytes // 2 if precision == "fp16" else num_bytes)
+    if format != "pt2":
+        check_size(num_bytes // 2 if precision == "fp16" else num_bytes)
     check_room(out, 2 * num_bytes, what="The exported network")
     contract = contract_of(network, out, precision=precision, is_calibrated=calibrate is not None)
     with staged_beside(out) as stage:
@@ -240,6 +243,10 @@ def write_files(
         format: See ``export_model``.
         views: To calibrate 8-bit integers on; see ``write_int8``.
     """
+    write_text(folder / METADATA_FILE, to_json(contract.to_dict()))
+    if format == "pt2":
+        write_pt2(program, contract, folder / "model.pt2")
+        return
     onnx_file = folder / ONNX_FILE
     graph = to_onnx(program)
     if contract.precision == "int8":
@@ -251,7 +258,6 @@ def write_files(
         onnx_file.unlink()
     elif format == "portable":
         write_portable(contract, folder)
-    write_text(folder / METADATA_FILE, to_json(contract.to_dict()))
 
 
 _ONNX: Final = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export"}
@@ -262,5 +268,6 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "openvino": _Kind(
         suffix="", engine="openvino", precisions=("fp32", "int8"), packages={**_ONNX, "openvino": "openvino"}
     ),
+    "pt2": _Kind(suffix=".pt2", engine="torch", precisions=("fp32",), packages={}),
 }
 """Format -> what there is to know about it."""

@@ -6,6 +6,7 @@ made from  what ``open_engine`` may choose     and does with "auto"
 checkpoint torch                               torch
 .onnx      onnxruntime, openvino               see ``best_of_onnx``
 OpenVINO   openvino                            openvino
+.pt2       torch                               torch
 ========== ==================================  =======================
 
 Letters of this file: V views, T frames, h x w pixels, K classes.
@@ -30,6 +31,8 @@ from uniformerv2.model.precision import computes_bf16, gains_from_bf16
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.checkpoint import load_model
 from uniformerv2.zoo.exported import INPUT, LOGITS, ExportedNetwork, find_exported
+from uniformerv2.zoo.files import naming
+from uniformerv2.zoo.pt2_graph import load_pt2
 
 __all__ = [
     "Engine",
@@ -38,6 +41,7 @@ __all__ = [
     "OnnxRuntimeEngine",
     "OpenVINOEngine",
     "Precision",
+    "Pt2Engine",
     "TorchEngine",
     "best_of_onnx",
     "check_same_input",
@@ -187,6 +191,36 @@ class OpenVINOEngine:
         return torch.from_numpy(found[LOGITS].copy())
 
 
+class Pt2Engine:
+    """PyTorch computes a ``.pt2`` file on the CPU, one operator of its graph after the other.
+
+    Args:
+        network: Of the format "pt2".
+        precision: "bf16" is autocast; "auto" where the hardware gains from it.
+
+    Raises:
+        ValueError: The file cannot be opened.
+    """
+
+    name = "torch"
+    device = torch.device("cpu")
+
+    def __init__(self, network: ExportedNetwork, *, precision: Precision) -> None:
+        self._path = network.path
+        with naming(network.path):
+            self._program = load_pt2(network.path)
+        gains = precision == "auto" and gains_from_bf16(self._program.num_parameters, self.device)
+        self.precision = "bf16" if precision == "bf16" or gains else "fp32"
+
+    @torch.inference_mode()
+    def __call__(self, views: Tensor) -> Tensor:
+        """See ``Engine``."""
+        is_bf16 = self.precision == "bf16"
+        with naming(self._path), torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_bf16):
+            logits, _ = self._program(views)
+            return logits.float()
+
+
 @cache
 def _openvino_core() -> Any:
     """One for the process: where the last is gone its plugin is unloaded, and the next fork ends in a crash."""
@@ -302,7 +336,12 @@ ENGINES: Final[Mapping[str, tuple[str, ...]]] = {
     "checkpoint": ("torch",),
     "onnx": ("onnxruntime", "openvino"),
     "openvino": ("openvino",),
+    "pt2": ("torch",),
 }
 """What a network was made from -> the engines that compute it."""
 
-_MAKERS: Final[Mapping[str, Callable[..., Engine]]] = {"onnxruntime": OnnxRuntimeEngine, "openvino": OpenVINOEngine}
+_MAKERS: Final[Mapping[str, Callable[..., Engine]]] = {
+    "onnxruntime": OnnxRuntimeEngine,
+    "openvino": OpenVINOEngine,
+    "torch": Pt2Engine,
+}

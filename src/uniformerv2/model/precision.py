@@ -25,12 +25,13 @@ def computes_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def gains_from_bf16(model: nn.Module, device: torch.device) -> bool:
+def gains_from_bf16(model: nn.Module | int, device: torch.device) -> bool:
     """Whether a network is faster under bfloat16 autocast.
 
     Args:
-        model: Counted by its parameters.
+        model: Counted by its parameters; or their number.
         device: Where it runs.
     """
-    is_tiny = device.type == "cpu" and sum(weight.numel() for weight in model.parameters()) < SMALLEST_GAIN
+    count = model if isinstance(model, int) else sum(weight.numel() for weight in model.parameters())
+    is_tiny = device.type == "cpu" and count < SMALLEST_GAIN
     return computes_bf16(device) and not is_tiny

@@ -4,6 +4,7 @@
 
     model.onnx   ONNX                           (model.onnx.json beside it)
     folder/      OpenVINO: model.xml, model.bin, model.json
+    model.pt2    torch.export                   (model.pt2.json beside it)
     folder/      portable: model.onnx, model.json, predict.py, ...
 
 The contract of each of them: the input ``video`` is views [V, T, 3, h, w] as they leave resize and crop, 0 to 255,
@@ -27,6 +28,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.zoo.files import naming
 from uniformerv2.zoo.onnx_header import TensorType, read_onnx_header
+from uniformerv2.zoo.pt2_graph import read_pt2_header
 
 __all__ = [
     "CONTRACT",
@@ -45,7 +47,7 @@ __all__ = [
     "metadata_beside",
 ]
 
-ExportFormat = Literal["onnx", "openvino"]
+ExportFormat = Literal["onnx", "openvino", "pt2"]
 ExportPrecision = Literal["fp32", "fp16", "int8"]
 
 CONTRACT: Final = "uniformerv2-exported"
@@ -189,7 +191,7 @@ def _kind_of(path: Path) -> tuple[Path, ExportFormat | None]:
         if (path / OPENVINO_FILE).is_file():
             return path / OPENVINO_FILE, "openvino"
         return (path / ONNX_FILE, "onnx") if (path / ONNX_FILE).is_file() else (path, None)
-    kinds: dict[str, ExportFormat] = {".onnx": "onnx", ".xml": "openvino"}
+    kinds: dict[str, ExportFormat] = {".onnx": "onnx", ".xml": "openvino", ".pt2": "pt2"}
     return path, kinds.get(path.suffix) if path.is_file() else None
 
 
@@ -268,7 +270,16 @@ def _read_openvino(path: Path) -> ExportedNetwork:
     return found
 
 
+def _read_pt2(path: Path) -> ExportedNetwork:
+    header = read_pt2_header(path)
+    found = _of_text(header.metadata, path, "pt2")
+    names = (LOGITS, SCORES) if len(header.outputs) == 2 else map(str, range(len(header.outputs)))
+    _check_types(found, header.inputs, dict(zip(names, header.outputs, strict=True)))
+    return found
+
+
 _READERS: Final[Mapping[ExportFormat, Callable[[Path], ExportedNetwork]]] = {
     "onnx": _read_onnx,
     "openvino": _read_openvino,
+    "pt2": _read_pt2,
 }
