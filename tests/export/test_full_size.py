@@ -27,10 +27,10 @@ NETWORKS = {"B/16": "uniformerv2_b16_k400_8x224", "L/14": "uniformerv2_l14_k400_
 def run(*words):
     """The line of JSON of a command in a process of its own, its seconds and the most memory that it had, in GiB."""
     command, begin = [sys.executable, "-m", "uniformerv2", *map(str, words), "--json"], time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    out, error = process.stdout.read(), process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        out, error = process.stdout.read(), process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, error
     return json.loads(out), time.perf_counter() - begin, used.ru_maxrss / 2**20
 

@@ -26,7 +26,8 @@ from uniformerv2.export.exporting import export_model
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.zoo.checkpoint import save_model
 from uniformerv2.zoo.exported import find_exported
-from uniformerv2.zoo.pt2_graph import METADATA_ENTRY, OPERATORS
+from uniformerv2.zoo.pt2_archive import METADATA_ENTRY
+from uniformerv2.zoo.pt2_graph import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH, WEIGHTS = "model/models/model.json", "model/data/weights/model_weights_config.json"

@@ -9,7 +9,7 @@ import torch
 
 from uniformerv2.export.onnx_file import quietly
 from uniformerv2.zoo.exported import ExportedNetwork
-from uniformerv2.zoo.pt2_graph import METADATA_ENTRY
+from uniformerv2.zoo.pt2_archive import METADATA_ENTRY
 
 __all__ = ["write_pt2"]
 

@@ -6,41 +6,28 @@ calls of the operators in ``OPERATORS``, on tensors that lie in the archive as p
 after the other. The pickle of example inputs, which is for C++ and compilers, is never opened.
 
 Source:
-    The schema of the JSON, https://github.com/pytorch/pytorch/blob/main/torch/_export/serde/schema.py; the archive,
-    https://github.com/pytorch/pytorch/blob/main/torch/csrc/export/pt2_archive_constants.h.
+    The schema of the JSON, https://github.com/pytorch/pytorch/blob/main/torch/_export/serde/schema.py
 """
 
 from __future__ import annotations
 
-import json
-import math
 import operator
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from uniformerv2.core.limits import check_items, get_limits
-from uniformerv2.zoo.files import ArchiveError, check_archive
 from uniformerv2.zoo.onnx_header import TensorType
+from uniformerv2.zoo.pt2_archive import GRAPH_ENTRY, METADATA_ENTRY, Pt2Archive, read_dtype
 
-__all__ = ["METADATA_ENTRY", "OPERATORS", "Program", "Pt2Header", "load_pt2", "read_pt2_header"]
+__all__ = ["OPERATORS", "Program", "Pt2Header", "load_pt2", "read_pt2_header"]
 
-GRAPH_ENTRY: Final = "models/model.json"
-METADATA_ENTRY: Final = "uniformerv2.json"
-"""Under which ``extra/`` of an archive has our JSON."""
 SCHEMA: Final = 8
 """Major version of the JSON; another may mean the same words otherwise."""
-DTYPES: Final = {1: torch.uint8, 5: torch.int64, 7: torch.float32, 12: torch.bool}
-"""The schema's numbers of the types that our graphs use."""
 POSITIONAL, BY_NAME = 1, 2
-DAMAGED: Final = (zipfile.BadZipFile, RuntimeError, EOFError, OSError)
-"""What zipfile raises."""
 
 _ATEN: Final = (
     *("add.Tensor", "cat.default", "chunk.default", "contiguous.default", "conv2d.default", "conv3d.default"),
@@ -141,7 +128,7 @@ def read_pt2_header(path: Path) -> Pt2Header:
     Raises:
         ValueError: It is no such archive, or calls what is not in ``OPERATORS``.
     """
-    with _Archive(path) as archive:
+    with Pt2Archive(path) as archive:
         graph = _Graph(archive.json(GRAPH_ENTRY))
         metadata = archive.read(f"extra/{METADATA_ENTRY}").decode("utf-8") if archive.has_metadata else None
     inputs = {name: graph.type_of(name) for name in graph.inputs}
@@ -157,127 +144,12 @@ def load_pt2(path: Path) -> Program:
     Raises:
         ValueError: It is damaged, or its tensors are not the bytes that they should be.
     """
-    with _Archive(path) as archive:
+    with Pt2Archive(path) as archive:
         graph = _Graph(archive.json(GRAPH_ENTRY))
         tensors = archive.tensors(graph.sources)
     (name,) = graph.inputs
     calls = _forgetting(graph.calls, kept={*tensors, *graph.outputs, name})
     return Program(tensors, sum(tensor.numel() for tensor in tensors.values()), name, graph.outputs, calls)
-
-
-class _Archive:
-    """The entries of a zip archive, which all lie in one folder.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: It is none, or one that two readers may read in two ways.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            check_archive(path)
-            self._file = zipfile.ZipFile(path)
-        except ArchiveError as error:
-            raise ValueError(f"it is {error}") from error
-        except DAMAGED as error:
-            raise ValueError(f"it is damaged or no file of torch.export ({error})") from error
-        self._names = set(self._file.namelist())
-        self._root = next(iter(self._file.namelist()), "").partition("/")[0]
-        self.has_metadata = f"{self._root}/extra/{METADATA_ENTRY}" in self._names
-
-    def __enter__(self) -> _Archive:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def read(self, entry: str) -> bytes:
-        """An entry that is text.
-
-        Raises:
-            ValueError: It is absent, damaged, or too large.
-        """
-        name = f"{self._root}/{entry}"
-        if name not in self._names:
-            raise ValueError(f"it is damaged or no file of torch.export ({entry} is absent)")
-        get_limits().check("text_bytes", self._file.getinfo(name).file_size, what=f"{entry}: a text of this size")
-        try:
-            return self._file.read(name)
-        except DAMAGED as error:
-            raise ValueError(f"it is damaged ({error})") from error
-
-    def json(self, entry: str) -> dict[str, Any]:
-        """An entry that is an object of JSON.
-
-        Raises:
-            ValueError: It is none.
-        """
-        text = self.read(entry).decode("utf-8")
-        check_items(text, where=entry)
-        content = json.loads(text)
-        if not isinstance(content, dict):
-            raise ValueError(f"{entry} is no object")
-        return content
-
-    def tensors(self, sources: Mapping[str, str]) -> dict[str, Tensor]:
-        """Name in the graph -> tensor.
-
-        Args:
-            sources: Name in the graph -> name of the tensor in the archive.
-
-        Raises:
-            ValueError: A tensor is pickled, absent, or of another size than its entry.
-        """
-        places = {
-            name: (folder, place)
-            for folder, kind in (("data/constants", "constants"), ("data/weights", "weights"))
-            for name, place in self.json(f"{folder}/model_{kind}_config.json")["config"].items()
-        }
-        flat: dict[str, Tensor] = {}
-        found = {}
-        for name, source in sources.items():
-            folder, place = places[source]
-            if place["use_pickle"]:
-                raise ValueError(f"{source} is pickled, which could run code: uniformerv2 export never writes so")
-            entry = f"{self._root}/{folder}/{place['path_name']}"
-            if entry not in flat:
-                flat[entry] = self._bytes(entry)
-            found[name] = _view(flat[entry], place["tensor_meta"], source)
-        return found
-
-    def _bytes(self, entry: str) -> Tensor:
-        if entry not in self._names:
-            raise ValueError(f"it is damaged ({entry} is absent)")
-        content = torch.empty(self._file.getinfo(entry).file_size, dtype=torch.uint8)
-        view, start = content.numpy().data, 0
-        try:
-            with self._file.open(entry) as file:
-                while count := cast(BufferedIOBase, file).readinto(view[start:]):
-                    start += count
-        except DAMAGED as error:
-            raise ValueError(f"it is damaged ({error})") from error
-        return content
-
-
-def _view(content: Tensor, about: Mapping[str, Any], name: str) -> Tensor:
-    """A tensor on the bytes of an entry.
-
-    Raises:
-        ValueError: It would reach beyond them, or be more than they are.
-    """
-    dtype = _dtype(about["dtype"])
-    if len(content) % dtype.itemsize:
-        raise ValueError(f"{name} takes {len(content)} bytes, which is no whole number of {dtype}")
-    values = content.view(dtype)
-    sizes, strides = ([_number(one) for one in about[key]] for key in ("sizes", "strides"))
-    start = _number(about["storage_offset"])
-    reach = start + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-    is_inside = min([*sizes, *strides, start]) >= 0 and (reach < len(values) or 0 in sizes)
-    if not is_inside or math.prod(sizes) > len(values):
-        raise ValueError(f"{name} of shape {sizes} does not lie in its {len(values)} numbers")
-    return values.as_strided(sizes, strides, start)
 
 
 class _Graph:
@@ -312,7 +184,7 @@ class _Graph:
         """What the graph says of a value."""
         about = self._values[name]
         sizes = tuple(one.get("as_int", "views") for one in about["sizes"])
-        return TensorType(str(_dtype(about["dtype"])).removeprefix("torch."), sizes)
+        return TensorType(str(read_dtype(about["dtype"])).removeprefix("torch."), sizes)
 
 
 def _call_of(node: Mapping[str, Any]) -> _Call:
@@ -350,7 +222,7 @@ def _value(arg: Mapping[str, Any]) -> Any:
         case "as_string" if isinstance(value, str):
             return value
         case "as_scalar_type":
-            return _dtype(value)
+            return read_dtype(value)
         case "as_tensor":
             return _Name(value["name"])
         case "as_name":
@@ -383,16 +255,3 @@ def _filled(arg: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(arg, list):
         return [_filled(one, values) for one in arg]
     return values[arg] if isinstance(arg, _Name) else arg
-
-
-def _dtype(number: int) -> torch.dtype:
-    if number not in DTYPES:
-        raise ValueError(f"it holds numbers of type {number!r}, which uniformerv2 export never writes")
-    return DTYPES[number]
-
-
-def _number(size: Mapping[str, Any]) -> int:
-    number = size["as_int"]
-    if type(number) is not int:
-        raise ValueError(f"a size is {number!r}")
-    return number
