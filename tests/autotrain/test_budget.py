@@ -11,10 +11,10 @@ from tests.media import write_video
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import save_model
 from uniformerv2.autotrain import TrainOptions, prepare, train
-from uniformerv2.autotrain.budget import fit_budget
+from uniformerv2.autotrain.budget import REPORT_SECONDS, fit_budget, seconds_after
 from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.autotrain.run import data_module
-from uniformerv2.core.messages import UsageError, seconds_of
+from uniformerv2.core.messages import SLOWER, UsageError, seconds_of
 
 pytestmark = [
     pytest.mark.usefixtures("blank_figures"),
@@ -49,6 +49,13 @@ def planned(tmp_path):
     return planned
 
 
+@pytest.fixture
+def exactly(monkeypatch):
+    """Estimates that hold, and nothing after the test."""
+    monkeypatch.setattr("uniformerv2.autotrain.budget.SLOWER", 1.0)
+    monkeypatch.setattr("uniformerv2.autotrain.budget.REPORT_SECONDS", 0.0)
+
+
 @pytest.mark.parametrize(
     ("budget", "asked", "found"),
     [
@@ -63,9 +70,9 @@ def planned(tmp_path):
         ("10m", {"preset": "motion"}, {"freeze_backbone": None, "epochs": 9}),
     ],
 )
-def test_what_is_given_up_first(planned, budget, asked, found):
+def test_what_is_given_up_first(planned, exactly, budget, asked, found):
     options = TrainOptions(data="v", budget=budget, probe=False, **asked)
-    changed, why, told = fit_budget(options, planned(options), planned)
+    changed, why, told = fit_budget(options, planned(options), planned, seconds=seconds_of(budget))
     assert told is None
     assert {name: getattr(changed, name) for name in found} == found
     assert planned(changed)[1].total_seconds <= seconds_of(budget)
@@ -75,17 +82,26 @@ def test_what_is_given_up_first(planned, budget, asked, found):
         assert changed == options
 
 
-def test_the_probe_is_part_of_the_budget(planned):
+def test_the_probe_is_part_of_the_budget(planned, exactly):
     options = TrainOptions(data="v", budget="10m")
-    changed, _, _ = fit_budget(options, planned(options), planned)
+    changed, _, _ = fit_budget(options, planned(options), planned, seconds=600)
     assert changed.epochs == 8
+
+
+def test_the_upper_end_of_the_estimate_fits_with_what_follows(planned):
+    options = TrainOptions(data="v", budget="10m", probe=False)
+    changed, _, _ = fit_budget(options, planned(options), planned, seconds=600)
+    plan, cost = planned(changed)
+    assert SLOWER * cost.total_seconds + REPORT_SECONDS <= 600
+    assert changed.epochs == 7
+    assert seconds_after(plan, cost, options) == SLOWER * cost.test_seconds + REPORT_SECONDS
 
 
 def test_where_nothing_fits_it_says_what_that_takes(planned):
     options = TrainOptions(data="v", budget="30s", probe=False)
-    changed, _, told = fit_budget(options, planned(options), planned)
+    changed, _, told = fit_budget(options, planned(options), planned, seconds=30)
     assert changed.freeze_backbone
-    assert told.startswith("--budget 30s is too short: the least that still trains takes about 61 s.")
+    assert told.startswith("--budget 30s is too short: the least that still trains takes up to 79 s.")
 
 
 @pytest.mark.parametrize("word", ["soon", "30", "0m", "1h 2x", "m", "-5m"])

@@ -26,10 +26,10 @@ from uniformerv2.autotrain.choose import (
     default_views,
     make_plan,
 )
+from uniformerv2.autotrain.fitting import _choose, _keep_best, make_trainer
 from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.measure import Trial, estimate, largest_batch_size
 from uniformerv2.autotrain.plan import Rates, TrainingPlan, TrainOptions, is_video_network
-from uniformerv2.autotrain.run import _choose, _keep_best, make_trainer
 from uniformerv2.autotrain.start import arm_image_vit, check_backbone, load_video_network, weights_to_fetch
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.augmentation import TrainAugmentation
@@ -485,7 +485,7 @@ def test_last_epoch_is_kept_unless_another_was_better(tmp_path, checkpoint, last
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
     torch.save({"epoch": 4}, folder.best)
-    choice = _choose(last, 0.8, folder, plan.epochs, plan)
+    choice = _choose(last, 0.8, folder, plan.epochs, plan, log=tmp_path / "metrics.csv")
     assert choice.path == tmp_path / "checkpoints" / f"{kept}.ckpt"
     assert choice.score == pytest.approx(0.8)
     assert ("epoch 5" in choice.words) == (kept == "best")

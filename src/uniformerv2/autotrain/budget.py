@@ -4,7 +4,8 @@
 
     fewer views in the final test  ->  fewer epochs  ->  a frozen backbone with cached features, of fewer views
 
-What the user chose stays as it is.
+What the user chose stays as it is. It is the upper end of the estimate that fits; while it trains,
+``training.keep_budget`` watches the clock.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ from typing import Any, Final
 
 from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
-from uniformerv2.core.messages import duration, seconds_of
+from uniformerv2.core.messages import SLOWER, duration
 
-__all__ = ["fit_budget"]
+__all__ = ["fit_budget", "seconds_after"]
 
 Planned = tuple[TrainingPlan, Estimate]
 FEWEST_EPOCHS: Final = 5
 """Fewer teach too little; see docs/lab/fine_tuning.md."""
 PROBE_SHARE: Final = 0.1
 """The part of the budget that the probe before the training may take."""
+REPORT_SECONDS: Final = 8.0
+"""The interpreter's start, the report and its figures."""
 VIEWS: Final = (2, 1)
 """Augmented clips of a video in a cache, where the usual number takes too long."""
 
 
 def fit_budget(
-    options: TrainOptions, first: Planned, replan: Callable[[TrainOptions], Planned]
+    options: TrainOptions, first: Planned, replan: Callable[[TrainOptions], Planned], *, seconds: float
 ) -> tuple[TrainOptions, Mapping[str, str], str | None]:
     """Options whose plan fits into ``options.budget``.
 
@@ -37,24 +40,25 @@ def fit_budget(
         options: The user's; what is None may be chosen.
         first: What they give without a budget.
         replan: From options to their plan and its cost.
+        seconds: What is left of the budget.
 
     Returns:
         The options; name of a field of the plan -> why it was changed; a sentence where nothing fits.
     """
     assert options.budget is not None
-    seconds = seconds_of(options.budget)
     why = f"so that all fits into {options.budget}"
     tried: list[tuple[float, TrainOptions]] = []
     for candidate in _candidates(options):
         plan, cost = first if candidate is options else replan(candidate)
-        for changed, total in _shorter(candidate, plan, cost, _left(seconds, plan, cost, options)):
-            if total <= _left(seconds, plan, cost, options):
+        left = _left(seconds, plan, cost, options)
+        for changed, total in _shorter(candidate, plan, cost, left):
+            if total <= left:
                 return changed, _reasons(options, changed, why), None
             tried.append((total, changed))
     total, changed = min(tried, key=lambda one: one[0])
     told = (
-        f"--budget {options.budget} is too short: the least that still trains takes about {duration(total)}. Fewer "
-        "--epochs, a smaller --image-size or --probe take less."
+        f"--budget {options.budget} is too short: the least that still trains takes up to {duration(SLOWER * total)}. "
+        "Fewer --epochs, a smaller --image-size or --probe take less."
     )
     return changed, _reasons(options, changed, why), told
 
@@ -70,10 +74,27 @@ def _candidates(options: TrainOptions) -> Iterator[TrainOptions]:
 
 
 def _left(seconds: float, plan: TrainingPlan, cost: Estimate, options: TrainOptions) -> float:
-    """Without the probe, and the comparison with it."""
+    """What an estimate may be whose upper end is to fit, without the probe, the comparison with it and the report."""
     if options.probe is False:
-        return seconds
-    return (1 - PROBE_SHARE) * seconds - 2 * plan.num_val * cost.clip_seconds
+        return (seconds - REPORT_SECONDS) / SLOWER
+    return ((1 - PROBE_SHARE) * seconds - REPORT_SECONDS) / SLOWER - _contest_seconds(plan, cost)
+
+
+def seconds_after(plan: TrainingPlan, cost: Estimate, options: TrainOptions) -> float:
+    """What follows the last epoch, at most: the comparison with the probe, the final test, and the report.
+
+    Args:
+        plan: What will be done.
+        cost: What it costs.
+        options: The user's.
+    """
+    contest = 0.0 if options.probe is False else _contest_seconds(plan, cost)
+    return SLOWER * (cost.test_seconds + contest) + REPORT_SECONDS
+
+
+def _contest_seconds(plan: TrainingPlan, cost: Estimate) -> float:
+    """Both networks score a view of each validation video."""
+    return 2 * plan.num_val * cost.clip_seconds
 
 
 def _shorter(

@@ -125,7 +125,9 @@ def make_plan(
     batch_size = options.batch_size
     if batch_size is None:
         wanted = default_batch_size(num_train, largest=MANY)
-        batch_size = largest_batch_size(network, preprocessing, wanted=wanted, device=device, precision=precision)
+        wanted = max(1, wanted // options.devices)
+        each = largest_batch_size(network, preprocessing, wanted=wanted, device=device, precision=precision)
+        batch_size = each * options.devices
         choices.why["batch_size"] = "four steps per epoch or more, up to " + (
             "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
         )
@@ -137,13 +139,14 @@ def make_plan(
     epochs = choices.take("epochs", options.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
     augmentation = default_augmentation(num_train, epochs)
     clips, crops = default_views(preset)
-    num_workers = min(available_cores(), 8 if has_gpu else 2)
+    num_workers = max(1, min(available_cores() // options.devices, 8 if has_gpu else 2))
     plan = TrainingPlan(
         **{
             **options.request(),
             **start,
             "out": str(options.folder.path),
             "device": options.device,
+            "devices": options.devices,
             "preset": preset,
             "freeze_backbone": is_frozen,
             "num_frames": preprocessing.num_frames,

@@ -138,16 +138,18 @@ def estimate(
         is_rough: Time each thing once, after once to warm up, and without a GPU with one clip instead of a batch.
     """
     runs, num_read = (ROUGHLY, ROUGHLY_READ) if is_rough else (CAREFULLY, READ)
-    tried = 1 if is_rough and device.type == "cpu" else plan.batch_size  # there, time goes with the clips
+    gpus = plan.devices if device.type == "cuda" else 1  # without one, processes share the cores
+    batch_size = plan.batch_size // gpus
+    tried = 1 if is_rough and device.type == "cpu" else batch_size  # there, time goes with the clips
     with torch.random.fork_rng():
         trial = Trial(network, _noise(tried, preprocessing, device), plan.precision, runs=runs)
-        step_seconds, eval_seconds = trial.step_seconds() * plan.batch_size / tried, trial.eval_seconds() / tried
+        step_seconds, eval_seconds = trial.step_seconds() * batch_size / tried, trial.eval_seconds() / tried
     memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
     chosen = [replace(record, label=0) for record in records[:: max(1, len(records) // num_read)][:num_read]]
     videos = VideoDataset(chosen, preprocessing, augmentation=augmentation, num_classes=None)
     reading = reading_seconds(videos, num_read) / max(1, plan.num_workers)
     both: Callable[[float, float], float] = max if device.type == "cuda" else operator.add  # they share the cores
-    step, val = both(step_seconds, reading * plan.batch_size), both(eval_seconds, reading) * plan.num_val
+    step, val = both(step_seconds, reading * batch_size), both(eval_seconds, reading) * plan.num_val / gpus
     num_cached = plan.cache_views and plan.cache_views * plan.num_train + plan.num_val
     caching = both(eval_seconds, reading) * num_cached
     if plan.cache_views:
@@ -161,8 +163,8 @@ def estimate(
                 forward=lambda network, batch: network.forward_tokens(batch.unbind(1), grid),
                 runs=runs,
             )
-            step = cached.step_seconds() * plan.batch_size / tried
-            val = cached.eval_seconds() / tried * plan.num_val
+            step = cached.step_seconds() * batch_size / tried
+            val = cached.eval_seconds() / tried * plan.num_val / gpus
     epoch = plan.steps_per_epoch * step + val
     views = plan.num_clips * plan.num_crops
     test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)

@@ -90,6 +90,7 @@ class TrainOptions:
     log: LoggerName = option("tensorboard (default), wandb, mlflow, none")
     seed: int = option("of every draw (default: 0)", 0, metavar="N")
     device: str = option("auto, cpu, cuda, cuda:1 (default: auto)", "auto", is_of_run=False)
+    devices: int = option("GPUs, or processes, that train together (default: 1)", 1, metavar="N", least=1)
     num_workers: int = option("processes that read videos", metavar="N", flag="--workers", least=0, is_of_run=False)
     resume: bool = option("continue this command where it was stopped", default=False, is_of_run=False)
 
@@ -113,6 +114,7 @@ class TrainOptions:
             raise UsageError("--model and --backbone both say what training starts from: give one of them.")
         if self.probe:
             self._check_probe()
+        self._check_devices()
         if self.cache_views is not None and self.cache_views < 1:
             raise UsageError(f"--cache-views must be at least 1, got {self.cache_views}.")
         for name in ("cache_views", "cache_dtype", "cache_dir"):
@@ -130,6 +132,20 @@ class TrainOptions:
                 "--cache-features out."
             )
 
+    def _check_devices(self) -> None:
+        if self.devices == 1:
+            return
+        if self.device.startswith("cuda:"):
+            raise UsageError(
+                f"--device {self.device} names one GPU, and --devices {self.devices} asks for more: leave one of them "
+                "out. CUDA_VISIBLE_DEVICES says which GPUs are used."
+            )
+        if self.batch_size is not None and self.batch_size % self.devices:
+            raise UsageError(
+                f"--batch-size is shared by all --devices: {self.batch_size} videos cannot be divided by "
+                f"{self.devices}; take a multiple of {self.devices}."
+            )
+
     def _check_probe(self) -> None:
         of_steps = ("preset", "freeze_backbone", "num_stages", "dropout", "batch_size", "learning_rate", "epochs")
         for name in (*of_steps, "budget", "balanced", "patience", "augmentation", "cache_features", "log"):
@@ -138,6 +154,10 @@ class TrainOptions:
                 raise UsageError(
                     f"{flag} is for a training in steps, and --probe stops before it: leave one of them out."
                 )
+        if self.devices > 1:
+            raise UsageError(
+                "--devices is for a training in steps, and --probe stops before it: leave one of them out."
+            )
 
     @property
     def folder(self) -> RunPaths:

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import torch
 
+from uniformerv2.autotrain.fitting import device_of
 from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
 from uniformerv2.autotrain.probe import IN_WORDS, ROWS, ClipStatistics, Probe, ProbeResult, ProbeRow
 from uniformerv2.autotrain.probe_features import cached_statistics, clip_statistics, spread_evenly
-from uniformerv2.autotrain.run import data_module, device_of
+from uniformerv2.autotrain.run import data_module
 from uniformerv2.core.console import Progress
 from uniformerv2.core.messages import duration
 from uniformerv2.data.annotations import VideoRecord

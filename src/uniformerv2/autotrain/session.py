@@ -7,26 +7,28 @@ outcome = prepared.run()
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from uniformerv2.autotrain.budget import fit_budget
+from uniformerv2.autotrain.budget import fit_budget, seconds_after
 from uniformerv2.autotrain.choose import make_plan
 from uniformerv2.autotrain.contest import Contest, against_probe
+from uniformerv2.autotrain.fitting import device_of
 from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.measure import Estimate, estimate, more_epochs
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
 from uniformerv2.autotrain.probe_sizes import choose_size
 from uniformerv2.autotrain.probing import FittedProbe, decide, probe_videos
 from uniformerv2.autotrain.report import test_and_report
-from uniformerv2.autotrain.run import TrainingResult, augmentation_of, data_module, device_of, run_plan
+from uniformerv2.autotrain.run import TrainingResult, augmentation_of, data_module, run_plan
 from uniformerv2.autotrain.start import check_backbone, weights_to_fetch
 from uniformerv2.core.console import Progress
 from uniformerv2.core.files import free_bytes
-from uniformerv2.core.messages import UsageError
+from uniformerv2.core.messages import UsageError, seconds_of
 from uniformerv2.data.annotations import check_files, read_records
 from uniformerv2.data.check import VideoCheck, check_videos
 from uniformerv2.data.named_videos import read_classes
@@ -87,6 +89,7 @@ class Prepared:
         cost: None where a stopped run is resumed.
         to_fetch: Weights that are not on this machine, so that the network has random ones; only in a dry run.
         probe: Of the training videos; None where there is none, or a stopped run is resumed.
+        seconds: That it took to prepare, of the budget.
     """
 
     options: TrainOptions
@@ -96,6 +99,7 @@ class Prepared:
     cost: Estimate | None = None
     to_fetch: str | None = None
     probe: FittedProbe | None = None
+    seconds: float = 0.0
 
     def run(
         self,
@@ -136,6 +140,7 @@ class Prepared:
                 plan,
                 callbacks=[*([shown] if progress else []), *callbacks],
                 resume=not is_new,
+                seconds=self._seconds_to_train(),
                 progress=progress,
             )
             with stopping_at_once(STOPPED_IN_TEST):
@@ -155,6 +160,13 @@ class Prepared:
             advice=more_epochs(plan, falling, seconds_per_epoch=shown.left.seconds_per_epoch),
             contest=contest,
         )
+
+    def _seconds_to_train(self) -> float | None:
+        """What the budget leaves for the training; None where there is none, all of it where a stopped run goes on."""
+        if self.options.budget is None:
+            return None
+        after = seconds_after(self.plan, self.cost, self.options) if self.cost else 0.0
+        return seconds_of(self.options.budget) - self.seconds - after
 
     def _finish_probe(self, folder: RunFolder, command: Sequence[str], *, progress: bool) -> Outcome:
         """Test the probe, and write it as the result."""
@@ -215,6 +227,7 @@ def prepare(options: TrainOptions, *, dry_run: bool = False, progress: bool = Tr
         UsageError: There are no such data, the folder is taken, or options contradict each other.
         ValueError: The videos cannot be trained on, or weights cannot be had.
     """
+    begun = time.monotonic()
     options.check(dry_run=dry_run)
     if options.backbone is not None:
         check_backbone(options.backbone)
@@ -225,26 +238,27 @@ def prepare(options: TrainOptions, *, dry_run: bool = False, progress: bool = Tr
     splits, told = _readable(_read(options, folder), options, progress=progress)
     if is_resumed:
         return _take_up(options, folder, splits)
-    prepared = _planned(options, splits, dry_run=dry_run, progress=progress)
+    prepared = _planned(options, splits, begun=begun, dry_run=dry_run, progress=progress)
     if not (dry_run or options.probe is False):
-        prepared = _probed(prepared, options, progress=progress)
+        prepared = _probed(prepared, options, begun=begun, progress=progress)
     plan = prepared.plan
     if dry_run and options.probe is None and options.preset is None:
         plan = replace(plan, probed={"told": [LEFT_TO_PROBE]})
     plan = replace(plan, warnings=(*told, *plan.warnings), videos_digest=_digest(options, splits))
     to_fetch = weights_to_fetch(plan.start, prepared.network, weights=plan.backbone_weights) if dry_run else None
-    return replace(prepared, options=options, plan=plan, to_fetch=to_fetch)
+    return replace(prepared, options=options, plan=plan, to_fetch=to_fetch, seconds=time.monotonic() - begun)
 
 
 def _planned(
     options: TrainOptions,
     splits: Splits,
     *,
+    begun: float,
     why: Mapping[str, str] | None = None,
     dry_run: bool = False,
     progress: bool,
 ) -> Prepared:
-    """Every choice, the network, and what it will cost; within the budget where there is one."""
+    """Every choice, the network, and what it will cost; within what is left of the budget where there is one."""
     prepared = _planned_once(options, splits, why=why, dry_run=dry_run, progress=progress)
     if options.budget is None or options.probe:
         return prepared
@@ -255,7 +269,8 @@ def _planned(
         return other.plan, other.cost
 
     assert prepared.cost is not None
-    fitting, reasons, told = fit_budget(options, (prepared.plan, prepared.cost), replan)
+    left = seconds_of(options.budget) - (time.monotonic() - begun)
+    fitting, reasons, told = fit_budget(options, (prepared.plan, prepared.cost), replan, seconds=left)
     if fitting != options:
         reasons = {**(why or {}), **reasons}
         prepared = _planned_once(fitting, splits, why=reasons, dry_run=dry_run, progress=progress)
@@ -272,14 +287,14 @@ def _planned_once(
     plan = _on_disk(plan, network, splits)
     size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
     preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
-    is_rough = dry_run or bool(options.probe)
+    is_rough = dry_run or bool(options.probe) or options.budget is not None  # several plans may be measured
     with Progress("measure a few steps", None, is_quiet=not progress):
         augmentation = augmentation_of(plan.augmentation, image_size=plan.image_size, flip=plan.flip)
         cost = estimate(network, plan, preprocessing, augmentation, splits.train, device=device, is_rough=is_rough)
     return Prepared(options=options, splits=splits, plan=plan, network=network, cost=cost)
 
 
-def _probed(prepared: Prepared, options: TrainOptions, *, progress: bool) -> Prepared:
+def _probed(prepared: Prepared, options: TrainOptions, *, begun: float, progress: bool) -> Prepared:
     """With a probe of the training videos, and planned anew where it decides otherwise.
 
     Raises:
@@ -312,7 +327,7 @@ def _probed(prepared: Prepared, options: TrainOptions, *, progress: bool) -> Pre
     why, decided = {**size.why, **decision.why}, decision.options
     is_new = (decided.preset or "scene", bool(decided.freeze_backbone)) != (plan.preset, plan.freeze_backbone)
     if is_new or size.decided:
-        prepared = _planned(decided, splits, why=why, progress=progress)
+        prepared = _planned(decided, splits, begun=begun, why=why, progress=progress)
         plan = prepared.plan
     else:
         plan = replace(plan, why={**plan.why, **why})

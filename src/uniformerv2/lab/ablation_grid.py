@@ -23,8 +23,8 @@ from typing import Any, Final
 
 import torch
 
+from uniformerv2.autotrain.fitting import quiet_lightning
 from uniformerv2.autotrain.measure import ROUGHLY, ROUGHLY_READ, Trial, reading_seconds
-from uniformerv2.autotrain.run import quiet_lightning
 from uniformerv2.core.devices import best_device
 from uniformerv2.core.files import DiskFullError, lock_folder
 from uniformerv2.data.annotations import records_digest

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from uniformerv2.autotrain.choose import default_dropout, default_rates
-from uniformerv2.autotrain.run import MAX_FAILED, augmentation_of, make_trainer
+from uniformerv2.autotrain.fitting import make_trainer
+from uniformerv2.autotrain.run import MAX_FAILED, augmentation_of
 from uniformerv2.core.console import Progress
 from uniformerv2.core.devices import best_device
 from uniformerv2.core.optional import require

@@ -24,7 +24,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.epoch_metrics import metrics_for
-from uniformerv2.training.optim import Optimization, parameter_groups, regroup
+from uniformerv2.training.optim import Optimization, SchedulePlace, parameter_groups, regroup
 from uniformerv2.zoo.checkpoint import load_model
 from uniformerv2.zoo.files import naming, read_checkpoint
 from uniformerv2.zoo.runs import SAVED_NAMES, SAVED_NETWORK, SAVED_SETTINGS, is_of_training, network_of_training
@@ -104,6 +104,7 @@ class VideoClassifier(lightning.LightningModule):
         self.register_buffer("class_weights", weights, persistent=False)
         size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
         self.preprocessing = Preprocessing.from_dict({**size, **network.info.preprocessing})
+        self.schedule = SchedulePlace(0)
         self.validated_step = -1
         self.val_metrics = metrics_for(loss)
         self.test_metrics = metrics_for(loss)
@@ -287,13 +288,14 @@ class VideoClassifier(lightning.LightningModule):
             ValueError: The length of an epoch is not known.
         """
         num_steps, steps_per_epoch = self._steps()
+        self.schedule.num_steps = num_steps
         groups = parameter_groups(self.network, self.optimization)
         optimizer = torch.optim.AdamW(groups, betas=self.optimization.betas)
         optimizer.register_load_state_dict_pre_hook(regroup)
         factor = self.optimization.batch_factor(self.global_batch_size)
 
         def relative_rate(step: int) -> float:
-            rate = self.optimization.rate(step / steps_per_epoch, num_steps / steps_per_epoch)
+            rate = self.optimization.rate(self.schedule.at(step) / steps_per_epoch, num_steps / steps_per_epoch)
             return factor * rate / self.optimization.learning_rate
 
         scheduler = _Schedule(optimizer, relative_rate)

@@ -21,7 +21,7 @@ from torch import nn
 
 from uniformerv2.model.uniformerv2 import UniFormerV2
 
-__all__ = ["Optimization", "parameter_groups", "rate_scales", "regroup"]
+__all__ = ["Optimization", "SchedulePlace", "parameter_groups", "rate_scales", "regroup"]
 
 CLASS_TOKEN = "embedding.prefix_tokens"
 """One-dimensional in the published code, where it belongs to one token; here [P, C]."""
@@ -101,6 +101,49 @@ class Optimization:
             return self.end_rate
         progress = (epoch - self.warmup_epochs) / (num_epochs - self.warmup_epochs)
         return self.end_rate + (self.learning_rate - self.end_rate) * (math.cos(math.pi * progress) + 1) / 2
+
+
+class SchedulePlace:
+    """Where on its curve the rate of a step is; a training that is to end earlier goes through the rest more quickly.
+
+    ::
+
+        place  0 . . . . 4 . . . 8 (the end)           step 0 1 2 3 4 . 6     ``end_at(6, now=4)``
+
+    >>> place = SchedulePlace(8)
+    >>> place.end_at(6, now=4)
+    >>> [place.at(step) for step in (3, 4, 5, 6)]
+    [3.0, 4.0, 6.0, 8.0]
+
+    Args:
+        num_steps: Of the whole curve.
+    """
+
+    def __init__(self, num_steps: int) -> None:
+        self.num_steps = num_steps
+        self._step, self._place, self._speed = 0, 0.0, 1.0
+
+    def at(self, step: int) -> float:
+        """In steps of the curve; they are those of the training where it was never changed."""
+        return self._place + self._speed * (step - self._step)
+
+    def end_at(self, last: int, *, now: int) -> None:
+        """Go from where it is to the end of the curve by a step after this one.
+
+        Args:
+            last: That step.
+            now: Steps that are done.
+        """
+        self._place = self.at(now)
+        self._step, self._speed = now, (self.num_steps - self._place) / (last - now)
+
+    def state_dict(self) -> dict[str, float]:
+        """Plain values."""
+        return {"step": self._step, "place": self._place, "speed": self._speed}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """What ``state_dict`` gave."""
+        self._step, self._place, self._speed = int(state["step"]), float(state["place"]), float(state["speed"])
 
 
 def parameter_groups(network: UniFormerV2, optimization: Optimization) -> list[dict[str, Any]]:

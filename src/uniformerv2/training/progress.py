@@ -143,6 +143,9 @@ class TrainProgress(lightning.Callback):
     def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
         """The epoch's own clock."""
         self.left.epoch_begins(time.monotonic())
+        self._total = int(trainer.estimated_stepping_batches)  # fewer where there is no time for all
+        if self._bar is not None:
+            self._bar.update(self._task, total=self._total)
         self._show(trainer)
 
     def on_train_batch_end(
@@ -177,6 +180,11 @@ class TrainProgress(lightning.Callback):
         if left := self._time_left(trainer, steps=0):
             words.append(time_left(left))
         self._console.print(f"{self._epoch(trainer)}: {', '.join(words)}", markup=False)
+
+    def say(self, text: str) -> None:
+        """A sentence between the lines."""
+        self._ticker.said()
+        self._console.print(text, markup=False)
 
     def on_train_end(self, *_: Any) -> None:
         """The bar goes."""

@@ -9,6 +9,7 @@ Lightning restores weights, optimiser, schedule, averages and counters. What it 
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import time
@@ -320,6 +321,8 @@ def _restore(states: dict[str, Any], device: torch.device) -> None:
 def _of_all_processes(states: dict[str, Any]) -> list[dict[str, Any]]:
     if not torch.distributed.is_initialized():
         return [states]
+    own = io.BytesIO()
+    torch.save(states, own)  # as bytes: PyTorch's own way for objects fails on tensors of some types
     gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, states)
-    return gathered
+    torch.distributed.all_gather_object(gathered, own.getvalue())
+    return [torch.load(io.BytesIO(one), weights_only=True) for one in gathered]

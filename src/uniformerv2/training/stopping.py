@@ -106,7 +106,7 @@ class StopCleanly(lightning.Callback):
         Raises:
             TrainingStoppedError: A signal came.
         """
-        if self.signal_number and can_resume_from(trainer):
+        if self._is_asked(trainer) and can_resume_from(trainer):
             trainer.save_checkpoint(self.last)
             raise self._error(trainer)
 
@@ -116,7 +116,7 @@ class StopCleanly(lightning.Callback):
         Raises:
             TrainingStoppedError: A signal came.
         """
-        if self.signal_number:
+        if self._is_asked(trainer):
             raise self._error(trainer)
 
     def on_test_batch_end(self, trainer: Any, *_: Any) -> None:
@@ -127,6 +127,10 @@ class StopCleanly(lightning.Callback):
         """
         if self.signal_number:
             raise self._error(trainer)
+
+    def _is_asked(self, trainer: Any) -> bool:
+        """Whether a signal came to any of the processes, which all stop after the same step."""
+        return bool(trainer.strategy.reduce_boolean_decision(self.signal_number > 0, all=False))
 
     def _take_signals(self) -> None:
         if self._listens:
