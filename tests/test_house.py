@@ -31,10 +31,9 @@ def modules():
 
 LONG_FILES = {
     "autotrain/choose.py": "every choice of a plan stands beside the others that it depends on",
-    "autotrain/measure.py": "one estimate and the sentences that are made of it",
+    "autotrain/measure.py": "one estimate, and what is timed for it",
     "autotrain/plan.py": "two dataclasses of many fields, each with its help",
     "autotrain/probe.py": "the probe, its folds, its intervals and its result",
-    "autotrain/run.py": "one training from its plan to its result",
     "autotrain/session.py": "one training from its options to a tested model, also resumed or of a probe alone",
     "data/annotations/rows.py": "rows of every annotation format become records in one place",
     "data/augmentation.py": "the published augmentations, one function each, and their table",

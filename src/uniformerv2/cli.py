@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -112,6 +113,11 @@ class Parser(argparse.ArgumentParser):
         known = [option for action in self._actions for option in action.option_strings]
         return known + [option for parser in self.sub_verbs().values() for option in parser.known_options()]
 
+    def flags(self) -> dict[str, str]:
+        """How the argument of a name is typed, also one of a sub-verb."""
+        own = {action.dest: action.option_strings[0] for action in reversed(self._actions) if action.option_strings}
+        return {name: flag for parser in self.sub_verbs().values() for name, flag in parser.flags().items()} | own
+
     def sub_verbs(self) -> dict[str, Parser]:
         """The parsers of sub-verbs by name."""
         tasks = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
@@ -182,7 +188,7 @@ def _run(verb: str, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except UsageError as error:
-        _tell(verb, words, str(error))
+        _tell(verb, words, in_options(str(error), parser_of(verb)))
         return 2
     except (ValueError, OSError, ModuleNotFoundError, RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
@@ -190,7 +196,7 @@ def _run(verb: str, words: list[str]) -> int:
         elif type(error) is RuntimeError:
             raise  # nothing of ours raises a bare one: a defect, to be seen with its traceback
         else:
-            _tell(verb, words, str(error))
+            _tell(verb, words, in_options(str(error), parser_of(verb)))
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -203,6 +209,26 @@ def _tell(verb: str, words: Sequence[str], message: str) -> None:
     if "--debug" in words or os.environ.get(DEBUG, "0") not in {"", "0"}:
         sys.stderr.write(harmless(traceback.format_exc()))
     sys.stderr.write(f"uniformerv2 {verb}: {harmless(message)}\n")
+
+
+def in_options(message: str, parser: Parser) -> str:
+    """A message of a function in the words of the command line: its arguments are called as the options are typed.
+
+    >>> in_options("stride_seconds must be above 0, got 0.", parser_of("timeline"))
+    '--stride-seconds must be above 0, got 0.'
+    >>> in_options("fps must be above 0, got 0.", parser_of("timeline")), in_options("50 fps", parser_of("timeline"))
+    ('--fps must be above 0, got 0.', '50 fps')
+
+    Args:
+        message: As a script would see it.
+        parser: Whose options.
+    """
+    for name, flag in parser.flags().items():
+        if "_" in name:
+            message = re.sub(rf"(?<![\w.'\"/-]){name}(?![\w='\"/(-]|\.\w)", flag, message)
+        elif message.startswith(f"{name} must be "):
+            message = flag + message.removeprefix(name)
+    return message
 
 
 def _memory_advice(verb: str, error: BaseException) -> str:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from tests.evaluation.made_evaluations import make_evaluation
 from tests.training.fake_clips import tiny_network
-from uniformerv2.autotrain.measure import PRICE, Estimate, cheaper_way, more_epochs
+from uniformerv2.autotrain.advice import PRICE, cheaper_way, more_epochs
+from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.autotrain.session import Prepared
 from uniformerv2.commands.train import _show_result, show

@@ -203,7 +203,7 @@ def test_dry_run_writes_nothing(videos, words, tmp_path, capsys, monkeypatch):
         looked.extend(check_videos(*arguments, **options))
         yield from looked
 
-    monkeypatch.setattr("uniformerv2.autotrain.session.check_videos", check)
+    monkeypatch.setattr("uniformerv2.autotrain.videos.check_videos", check)
     data = list_of(videos, tmp_path / "clips.csv")
     assert main(["train", str(data), *words, "--dry-run", "--freeze-backbone"]) == 0
     result, told = last_line(capsys)

@@ -59,7 +59,7 @@ class Contest:
         value, low, high = (100 * each for each in (self.difference.value, self.difference.low, self.difference.high))
         kept = "probe" if self.is_lost else "trained network"
         sentences = [
-            f"On one view of each of the {self.num_videos} validation videos the trained network reaches "
+            f"On one view of each validation video ({self.num_videos}) the trained network reaches "
             f"{100 * self.network:.2f} % and the probe {100 * self.probe:.2f} %: a difference of {value:+.1f} points "
             f"(95 % interval {low:+.1f} to {high:+.1f}).",
             f"The result is the {kept}; the other one is kept in {self.other}.",

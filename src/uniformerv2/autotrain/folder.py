@@ -42,19 +42,23 @@ __all__ = ["RunFolder"]
 class RunFolder(RunPaths):
     """The files of a run, written and read."""
 
-    def prepare(self) -> None:
+    def prepare(self, *, has_checkpoints: bool = True) -> None:
         """Find out now whether it can be written, and remove what a killed process had not finished.
+
+        Args:
+            has_checkpoints: A probe alone has none.
 
         Raises:
             OSError: It cannot be written.
         """
+        place = self.checkpoints if has_checkpoints else self.path
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.checkpoints):
+            place.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=place):
                 pass
         except OSError as error:
             raise OSError(
-                f"{self.checkpoints} cannot be written ({error.strerror}): make it a folder that can, or give another "
+                f"{place} cannot be written ({error.strerror}): make it a folder that can, or give another "
                 "place with --out."
             ) from error
         for written in (self.record, self.model / CONFIG, self.model / WEIGHTS):

@@ -1,4 +1,4 @@
-"""What a training will cost, measured on a few steps and counted; and what is advised: a cheaper way, more epochs."""
+"""What a training will cost, measured on a few steps and counted."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ from torch import Tensor, nn
 
 from uniformerv2.autotrain.plan import DEFAULT_CACHE_VIEWS, TrainingPlan
 from uniformerv2.core.devices import memory_bytes
-from uniformerv2.core.messages import duration, time_range
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.augmentation import TrainAugmentation
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.evaluation.curves import Falling
 from uniformerv2.model.summary import summarize
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.feature_cache import clip_bytes, token_grid, token_shape
 
-__all__ = ["Estimate", "Trial", "cheaper_way", "estimate", "largest_batch_size", "more_epochs", "reading_seconds"]
+__all__ = ["Estimate", "Trial", "estimate", "largest_batch_size", "reading_seconds"]
 
 MEMORY_SHARE: Final = {"cpu": 0.5, "cuda": 0.85}
 """Of all memory, what a step may take."""
@@ -43,13 +41,8 @@ ENOUGH_SECONDS: Final = 5.0
 BYTES: Final = 4
 COPIES: Final = 3
 """Gradient and two moments of AdamW, beside each trainable weight."""
-WORTH_SECONDS: Final = 120.0
-"""What takes less needs no advice."""
-PRICE: Final = (
-    "on six UCF101 classes it reached 91.7 instead of 94.3 % (three seeds), and 95.3 instead of 96.7 % (five folds); "
-    "see docs/fine_tune.md"
-)
-"""As measured there and in docs/frozen_in_seconds.md."""
+MOST_CLIPS: Final = 2000
+"""More would tell a probe no more about what tells the classes apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +56,8 @@ class Estimate:
         step_seconds: A training step, reading included.
         total_seconds: Caching, training, validation after each epoch, the final test.
         cache_bytes: Of cached features; 0 where there are none.
-        cache_seconds: To compute all of them.
+        cached_bytes: Those of them that are there already.
+        cache_seconds: To compute the others.
         frozen_seconds: The same with a frozen image ViT and cached features: they, and the final test; the steps from
             them are a small part of it. 0 where features are cached, or cannot be.
         clip_seconds: Reading one clip, and the network's forward pass of it.
@@ -77,6 +71,7 @@ class Estimate:
     step_seconds: float
     total_seconds: float
     cache_bytes: int = 0
+    cached_bytes: int = 0
     cache_seconds: float = 0.0
     frozen_seconds: float = 0.0
     clip_seconds: float = 0.0
@@ -137,53 +132,90 @@ def estimate(
         device: Where training will run.
         is_rough: Time each thing once, after once to warm up, and without a GPU with one clip instead of a batch.
     """
+    speed = _speed(network, plan, preprocessing, augmentation, records, device=device, is_rough=is_rough)
+    both: Callable[[float, float], float] = max if device.type == "cuda" else operator.add  # they share the cores
+    clip = both(speed.passing, speed.reading)
+    step, val = both(speed.step, speed.reading * speed.batch_size), clip * plan.num_val * speed.batch_size
+    num_cached = plan.cache_views and plan.cache_views * plan.num_train + plan.num_val
+    if speed.cached is not None:
+        step, val = speed.cached[0], speed.cached[1] * plan.num_val * speed.batch_size
+    epoch = plan.steps_per_epoch * step + val / plan.batch_size
+    views = plan.num_clips * plan.num_crops
+    test = both(views * speed.passing, plan.num_clips * speed.reading) * (plan.num_test or plan.num_val)
+    is_cacheable = not (plan.probe or plan.cache_views or network.config.num_local_steps)
+    num_kept = min(DEFAULT_CACHE_VIEWS, plan.epochs) * plan.num_train + plan.num_val
+    training = clip * min(plan.num_train, MOST_CLIPS) if plan.probe else clip * num_cached + plan.epochs * epoch
+    return Estimate(
+        num_parameters=sum(weight.numel() for weight in network.parameters()),
+        num_trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
+        memory_bytes=speed.memory,
+        step_seconds=step,
+        total_seconds=training + test,
+        cache_bytes=num_cached * clip_bytes(network, preprocessing, plan.cache_dtype),
+        cache_seconds=clip * num_cached,
+        frozen_seconds=clip * num_kept + test if is_cacheable else 0.0,
+        clip_seconds=clip,
+        epoch_seconds=epoch,
+        test_seconds=test,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Speed:
+    """What was measured.
+
+    Attributes:
+        batch_size: Videos of a step, of one GPU; without one, of all processes, which share the cores.
+        step: Seconds of a step of the network, without reading; 0 where none will be made.
+        passing: Seconds of a clip through the network.
+        reading: Seconds of reading a clip.
+        cached: Seconds of a step from cached tokens, and of a clip; None where there are none.
+        memory: Bytes of a step.
+    """
+
+    batch_size: int
+    step: float
+    passing: float
+    reading: float
+    cached: tuple[float, float] | None
+    memory: int
+
+
+def _speed(
+    network: UniFormerV2,
+    plan: TrainingPlan,
+    preprocessing: Preprocessing,
+    augmentation: TrainAugmentation,
+    records: Sequence[VideoRecord],
+    *,
+    device: torch.device,
+    is_rough: bool,
+) -> _Speed:
+    """See ``estimate``."""
     runs, num_read = (ROUGHLY, ROUGHLY_READ) if is_rough else (CAREFULLY, READ)
-    gpus = plan.devices if device.type == "cuda" else 1  # without one, processes share the cores
-    batch_size = plan.batch_size // gpus
+    batch_size = plan.batch_size // (plan.devices if device.type == "cuda" else 1)
     tried = 1 if is_rough and device.type == "cpu" else batch_size  # there, time goes with the clips
+    cached = None
     with torch.random.fork_rng():
         trial = Trial(network, _noise(tried, preprocessing, device), plan.precision, runs=runs)
-        step_seconds, eval_seconds = trial.step_seconds() * batch_size / tried, trial.eval_seconds() / tried
-    memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
-    chosen = [replace(record, label=0) for record in records[:: max(1, len(records) // num_read)][:num_read]]
-    videos = VideoDataset(chosen, preprocessing, augmentation=augmentation, num_classes=None)
-    reading = reading_seconds(videos, num_read) / max(1, plan.num_workers)
-    both: Callable[[float, float], float] = max if device.type == "cuda" else operator.add  # they share the cores
-    step, val = both(step_seconds, reading * batch_size), both(eval_seconds, reading) * plan.num_val / gpus
-    num_cached = plan.cache_views and plan.cache_views * plan.num_train + plan.num_val
-    caching = both(eval_seconds, reading) * num_cached
-    if plan.cache_views:
-        with torch.random.fork_rng():
+        step = 0.0 if plan.probe else trial.step_seconds() * batch_size / tried
+        passing = trial.eval_seconds() / tried
+        memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
+        if plan.cache_views:
             tokens = torch.randn(tried, *token_shape(network, preprocessing), device=device)
             grid = token_grid(network, preprocessing)
-            cached = Trial(
+            from_cache = Trial(
                 network,
                 tokens,
                 plan.precision,
                 forward=lambda network, batch: network.forward_tokens(batch.unbind(1), grid),
                 runs=runs,
             )
-            step = cached.step_seconds() * batch_size / tried
-            val = cached.eval_seconds() / tried * plan.num_val / gpus
-    epoch = plan.steps_per_epoch * step + val
-    views = plan.num_clips * plan.num_crops
-    test = both(views * eval_seconds, plan.num_clips * reading) * (plan.num_test or plan.num_val)
-    is_cacheable = not (plan.cache_views or network.config.num_local_steps)
-    num_kept = min(DEFAULT_CACHE_VIEWS, plan.epochs) * plan.num_train + plan.num_val
-    frozen = both(eval_seconds, reading) * num_kept + test if is_cacheable else 0.0
-    return Estimate(
-        num_parameters=sum(weight.numel() for weight in network.parameters()),
-        num_trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-        memory_bytes=memory,
-        step_seconds=step,
-        total_seconds=caching + plan.epochs * epoch + test,
-        cache_bytes=num_cached * clip_bytes(network, preprocessing, plan.cache_dtype),
-        cache_seconds=caching,
-        frozen_seconds=frozen,
-        clip_seconds=both(eval_seconds, reading),
-        epoch_seconds=epoch,
-        test_seconds=test,
-    )
+            cached = from_cache.step_seconds() * batch_size / tried, from_cache.eval_seconds() / tried
+    chosen = [replace(record, label=0) for record in records[:: max(1, len(records) // num_read)][:num_read]]
+    videos = VideoDataset(chosen, preprocessing, augmentation=augmentation, num_classes=None)
+    reading = reading_seconds(videos, num_read) / max(1, plan.num_workers)
+    return _Speed(batch_size=batch_size, step=step, passing=passing, reading=reading, cached=cached, memory=memory)
 
 
 class Trial:
@@ -320,54 +352,3 @@ def reading_seconds(videos: VideoDataset, num_read: int) -> float:
         videos[index]
         seconds.append(time.perf_counter() - start)
     return median(seconds)
-
-
-def cheaper_way(plan: TrainingPlan, cost: Estimate | None) -> str | None:
-    """A sentence on the frozen, cached training, with its price; None where it would not be much cheaper.
-
-    Args:
-        plan: What will be done.
-        cost: What it costs; None where a stopped run goes on.
-    """
-    if (
-        plan.probe
-        or cost is None
-        or not cost.frozen_seconds
-        or cost.total_seconds < max(WORTH_SECONDS, 2 * cost.frozen_seconds)
-    ):
-        return None
-    takes = f"takes about {time_range(cost.frozen_seconds)}"
-    if plan.freeze_backbone:
-        return f"Cheaper: --cache-features {takes}, as the frozen backbone runs once and not in every epoch."
-    return (
-        f"Cheaper: --freeze-backbone --cache-features {takes}, as the backbone runs once and does not learn. The "
-        f"price in accuracy: {PRICE}.{_of_these_videos(plan)}"
-    )
-
-
-def _of_these_videos(plan: TrainingPlan) -> str:
-    """What a probe of frozen features reaches here, which the frozen training seldom stays below."""
-    if "rows" not in plan.probed:
-        return ""
-    score = plan.probed["rows"][plan.probed["best"]]["score"]["value"]
-    return f" On these videos the probe of frozen features reaches {100 * score:.1f} % of those held out."
-
-
-def more_epochs(plan: TrainingPlan, falling: Falling | None, *, seconds_per_epoch: float | None) -> str | None:
-    """A sentence on a training whose loss was still falling when it ended; None where it was not.
-
-    Args:
-        plan: What was done.
-        falling: From ``still_falling``.
-        seconds_per_epoch: Validation included; None where no epoch was timed.
-    """
-    if falling is None:
-        return None
-    epochs = 2 * plan.epochs
-    costs = f" costs about {duration(epochs * seconds_per_epoch)}" if seconds_per_epoch else " may bring more"
-    cached = ", with the same --cache-dir" if plan.cache_views and plan.cache_dir else ""
-    cached = f" with --cache-dir {plan.out}/features" if plan.cache_views and not plan.cache_dir else cached
-    return (
-        f"The loss is still falling: {falling.last:.3f} in the last epoch, {falling.before:.3f} in epoch "
-        f"{falling.epoch}. --epochs {epochs}{cached}{costs} (and another folder with --out)."
-    )

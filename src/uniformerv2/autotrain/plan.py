@@ -6,7 +6,6 @@ is imported.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -195,7 +194,7 @@ class TrainOptions:
             raise UsageError(f"{folder.path} cannot be written, as {above} cannot; give another place with --out.")
         if not dry_run:
             folder.refuse_held()
-        if (folder.last.exists() or _has_finished_probe(folder)) and not (self.resume or dry_run):
+        if (folder.last.exists() or folder.has_finished_probe) and not (self.resume or dry_run):
             raise UsageError(
                 f"{folder.path} holds a training already: add --resume to continue it, or give another folder with "
                 "--out."
@@ -227,17 +226,6 @@ class TrainOptions:
             and now[item.name] != before[item.name]
             and not (item.name == "preset" and self.preset is None)
         ]
-
-
-def _has_finished_probe(folder: RunPaths) -> bool:
-    """Whether ``--probe`` has written its model there; it leaves no checkpoints."""
-    if not (folder.record.is_file() and (folder.model / "config.json").is_file()):
-        return False
-    try:
-        content = json.loads(folder.record.read_text(encoding="utf-8"))
-        return bool(content["plan"].get("probe"))
-    except (ValueError, LookupError, AttributeError):
-        return False
 
 
 def _given(value: Any) -> str:

@@ -9,13 +9,13 @@ from typing import Any, Final
 import torch
 
 from uniformerv2.autotrain.fitting import device_of
-from uniformerv2.autotrain.measure import Estimate
+from uniformerv2.autotrain.measure import MOST_CLIPS, Estimate
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
 from uniformerv2.autotrain.probe import IN_WORDS, ROWS, ClipStatistics, Probe, ProbeResult, ProbeRow
 from uniformerv2.autotrain.probe_features import cached_statistics, clip_statistics, spread_evenly
 from uniformerv2.autotrain.run import data_module
 from uniformerv2.core.console import Progress
-from uniformerv2.core.messages import duration
+from uniformerv2.core.messages import counted, duration
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.splits import Splits
 from uniformerv2.data.transforms import Preprocessing
@@ -27,8 +27,6 @@ __all__ = ["Decision", "FittedProbe", "decide", "in_percent", "probe_in_words", 
 
 SHARE: Final = 0.1
 """Of the estimated time of the training, what the probe before it may take."""
-MOST_CLIPS: Final = 2000
-"""More would say no more about what tells the classes apart."""
 CLIPS_PER_CLASS: Final = 4
 """Fewer say nothing."""
 NOT_HELD_OUT: Final = "No class has two sources, so nothing could be held out: these numbers say nothing of new videos."
@@ -106,7 +104,8 @@ def probe_videos(
     told: tuple[str, ...] = ()
     if len(records) < len(splits.train):
         limit = f"more than a tenth of the training's {duration(cost.total_seconds)}" if cost else "more than it gains"
-        told = (f"The probe saw {len(records)} of {len(splits.train)} training videos; all would take {limit}.",)
+        seen = f"{len(records)} of {counted(len(splits.train), 'training video')}"
+        told = (f"The probe saw {seen}; all would take {limit}.",)
     num_left = max(0, fitting - len(records)) if cost is not None and len(records) == len(splits.train) else 0
     return FittedProbe(result=result, network=best, told=told, num_left=num_left)
 
@@ -193,7 +192,8 @@ def decide(result: ProbeResult, options: TrainOptions, *, network: UniFormerV2) 
         return Decision(options=options, why={}, told=("The probe has too few sources to decide anything.",))
     moving = max((result["motion"], result["order"]), key=lambda row: row.score.value)
     is_moving = moving.above_appearance.low > 0
-    numbers = ", ".join(f"{row.name} {in_percent(asdict(row.score))}" for row in (result["appearance"], moving))
+    rows = dict.fromkeys((result["appearance"].name, moving.name, result.best.name))
+    numbers = ", ".join(f"{name} {in_percent(asdict(result[name].score))}" for name in rows)
     if options.preset is None:
         if is_moving and options.cache_features:
             told.append(
@@ -225,7 +225,7 @@ def probe_in_words(probed: Mapping[str, Any], *, with_scores: bool = False) -> l
     if "rows" not in probed:
         return []
     what = "mean average precision" if probed["measure"] == "mean_ap" else "accuracy"
-    sources = f"{probed['num_clips']} clips of {probed['num_sources']} sources"
+    sources = f"{counted(probed['num_clips'], 'clip')} of {counted(probed['num_sources'], 'source')}"
     held_out = f"held out in {probed['num_folds']} folds" if probed["num_folds"] else "to which it was fitted"
     found = (
         f"The probe: {what} of logistic regression on statistics of the frozen backbone's tokens, of {sources}, "

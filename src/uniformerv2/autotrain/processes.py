@@ -165,7 +165,7 @@ def _work(pickled: bytes, seat: Seat, num_threads: int, pipe: Connection, limits
     if hasattr(signal, "pthread_sigmask"):  # Lightning takes SIGTERM, and would wait in it for the first process
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     torch.set_num_threads(num_threads)
-    rank_zero_only.rank = seat.rank  # before Lightning makes anything that writes
+    rank_zero_only.rank = seat.rank  # type: ignore[attr-defined]  # before Lightning makes anything that writes
     try:
         work, content = pickle.loads(pickled)
         work(*content, seat, lambda: pipe.send(None))

@@ -17,6 +17,7 @@ from uniformerv2.autotrain.probing import probe_in_words
 from uniformerv2.autotrain.run import TrainingResult
 from uniformerv2.core.console import Progress
 from uniformerv2.core.devices import processor_name
+from uniformerv2.core.messages import counted
 from uniformerv2.data.splits import Splits
 from uniformerv2.evaluation.page import facts_of
 from uniformerv2.evaluation.report import write_report
@@ -53,7 +54,7 @@ def test_and_report(
     scorer = VideoScorer(
         predictor, is_multi_label=plan.is_multi_label, keep_view_scores=True, num_workers=plan.num_workers
     )
-    tested_on = f"{plan.num_test} test videos" if plan.num_test else f"the {plan.num_val} validation videos"
+    tested_on = counted(plan.num_test, "test video") if plan.num_test else counted(plan.num_val, "validation video")
     info = {"checkpoint": str(folder.model), "data": f"{plan.data}: {tested_on}", "training": _training(plan)}
     run = TestRun(scorer, splits.test or splits.val, dump=folder.scores, info=info)
     with Progress("test", run.num_videos, done=run.num_done, is_quiet=not progress) as bar, failures_unlogged():

@@ -106,10 +106,11 @@ def run_plan(
         lightning.seed_everything(plan.seed, verbose=False)
         data = data_module(network, splits, plan, resume=resume)
         if isinstance(data, CachedDataModule):
-            with Progress("cache features", data.num_clips, is_quiet=not progress) as bar:
+            is_there = not any(part.missing_bytes for part in data.open_cache(network))
+            with Progress("cache features", data.num_clips, is_quiet=is_there or not progress) as bar:
                 data.fill_cache(network, on_clips=bar.advance)  # what is missing, or failed before
         left = None if seconds is None else end - time.monotonic()
-        options = {"resume": resume, "save_every": save_every, "seconds": left}
+        options: dict[str, Any] = {"resume": resume, "save_every": save_every, "seconds": left}
         with others_beside(_fit_beside, (network, splits, plan, options), plan.devices) as seat:
             choice = fit(network, data, plan, callbacks=callbacks, seat=seat, **options)
         assert choice is not None  # the first process

@@ -9,46 +9,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from uniformerv2.autotrain.advice import more_epochs
 from uniformerv2.autotrain.budget import fit_budget, seconds_after
-from uniformerv2.autotrain.choose import make_plan
+from uniformerv2.autotrain.choose import DEFAULT_STARTS, make_plan
 from uniformerv2.autotrain.contest import Contest, against_probe
 from uniformerv2.autotrain.fitting import device_of
 from uniformerv2.autotrain.folder import RunFolder
-from uniformerv2.autotrain.measure import Estimate, estimate, more_epochs
+from uniformerv2.autotrain.measure import Estimate, estimate
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
+from uniformerv2.autotrain.probe import IN_WORDS
 from uniformerv2.autotrain.probe_sizes import choose_size
 from uniformerv2.autotrain.probing import FittedProbe, decide, probe_videos
 from uniformerv2.autotrain.report import test_and_report
-from uniformerv2.autotrain.run import TrainingResult, augmentation_of, data_module, run_plan
-from uniformerv2.autotrain.start import check_backbone, weights_to_fetch
+from uniformerv2.autotrain.run import TrainingResult, augmentation_of, run_plan
+from uniformerv2.autotrain.start import check_backbone, fetch_start, weights_to_fetch
+from uniformerv2.autotrain.videos import digest_of, read_videos, readable, with_cache, within_disk
 from uniformerv2.core.console import Progress
-from uniformerv2.core.files import free_bytes
 from uniformerv2.core.messages import UsageError, seconds_of
-from uniformerv2.data.annotations import check_files, read_records
-from uniformerv2.data.check import VideoCheck, check_videos
-from uniformerv2.data.named_videos import read_classes
-from uniformerv2.data.splits import Splits, read_splits, without_unreadable
+from uniformerv2.data.splits import Splits
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.curves import read_curves, still_falling
 from uniformerv2.evaluation.summary import Summary
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.training.frozen import CachedDataModule, missing_bytes
 from uniformerv2.training.progress import TrainProgress
 from uniformerv2.training.stopping import stopping_at_once
-from uniformerv2.zoo.checkpoint import save_model
+from uniformerv2.zoo.checkpoint import load_model, save_model
 
 if TYPE_CHECKING:
     import lightning.pytorch as lightning
 
 __all__ = ["Outcome", "Prepared", "prepare", "train"]
 
-CHECKED: Final = 5000
-"""More videos are not opened before training starts; ``uniformerv2 data check`` does it."""
 LEFT_TO_PROBE: Final = (
     "Before it trains, a probe decides the preset and whether the backbone learns; this dry run leaves it out."
 )
@@ -90,6 +85,7 @@ class Prepared:
         to_fetch: Weights that are not on this machine, so that the network has random ones; only in a dry run.
         probe: Of the training videos; None where there is none, or a stopped run is resumed.
         seconds: That it took to prepare, of the budget.
+        is_resumed: A stopped run goes on.
     """
 
     options: TrainOptions
@@ -100,6 +96,7 @@ class Prepared:
     to_fetch: str | None = None
     probe: FittedProbe | None = None
     seconds: float = 0.0
+    is_resumed: bool = False
 
     def run(
         self,
@@ -120,16 +117,16 @@ class Prepared:
             OSError: The folder cannot be written, or the disk is full.
             TrainingStoppedError: SIGINT or SIGTERM; what is needed to resume is written.
         """
-        plan, network, splits, is_new = self.plan, self.network, self.splits, self.cost is not None
+        plan, network, splits, is_new = self.plan, self.network, self.splits, not self.is_resumed
         folder = RunFolder(Path(plan.out))
         with folder.held():
             self.options.check()  # once more: a training may have ended here while this one was planned
             if is_new:
-                folder.prepare()
+                folder.prepare(has_checkpoints=not plan.probe)
                 folder.check_room(network)  # before features are cached
                 folder.write(plan, network, self.options.request())
                 folder.forget_test()
-                if self.probe is not None:
+                if self.probe is not None and not plan.probe:  # which is the model itself
                     save_model(self.probe.network, folder.probe)
             if plan.probe:
                 return self._finish_probe(folder, command or (), progress=progress)
@@ -169,13 +166,15 @@ class Prepared:
         return seconds_of(self.options.budget) - self.seconds - after
 
     def _finish_probe(self, folder: RunFolder, command: Sequence[str], *, progress: bool) -> Outcome:
-        """Test the probe, and write it as the result."""
-        assert self.probe is not None  # ``prepare`` made it, or said why not
-        best, network = self.probe.result.best, self.probe.network
-        save_model(network, folder.model)
+        """Test the probe, and write it as the result; of a stopped one, which is written, go on with its test."""
+        network, probed = self.network, self.plan.probed
+        if self.probe is not None:
+            network = self.probe.network
+            save_model(network, folder.model)
+        best = probed["best"]
         result = TrainingResult(
-            val_score=best.score.value,
-            chosen=f"the probe of {best.in_words}, by {self.probe.result.num_folds}-fold cross-validation",
+            val_score=probed["rows"][best]["score"]["value"],
+            chosen=f"the probe of {IN_WORDS.get(best, best)}, by {probed['num_folds']}-fold cross-validation",
             epoch=None,
             model=folder.model,
             best=None,
@@ -232,10 +231,15 @@ def prepare(options: TrainOptions, *, dry_run: bool = False, progress: bool = Tr
     if options.backbone is not None:
         check_backbone(options.backbone)
     folder = RunFolder(options.folder.path)
-    is_resumed = options.resume and folder.last.exists()
+    is_probe = options.resume and folder.has_finished_probe
+    is_resumed = options.resume and (folder.last.exists() or is_probe)
     if is_resumed and (changed := options.changes(folder.request())):
         raise UsageError(f"--resume goes on with the same command; changed: {', '.join(changed)}.")
-    splits, told = _readable(_read(options, folder), options, progress=progress)
+    splits = read_videos(options, folder)
+    if not (dry_run or is_resumed or options.backbone_weights):
+        has_gpu = device_of(options).type == "cuda"
+        fetch_start(options.model or options.backbone or DEFAULT_STARTS[options.preset or "scene", has_gpu])
+    splits, told = readable(splits, options, progress=progress)
     if is_resumed:
         return _take_up(options, folder, splits)
     prepared = _planned(options, splits, begun=begun, dry_run=dry_run, progress=progress)
@@ -244,7 +248,7 @@ def prepare(options: TrainOptions, *, dry_run: bool = False, progress: bool = Tr
     plan = prepared.plan
     if dry_run and options.probe is None and options.preset is None:
         plan = replace(plan, probed={"told": [LEFT_TO_PROBE]})
-    plan = replace(plan, warnings=(*told, *plan.warnings), videos_digest=_digest(options, splits))
+    plan = replace(plan, warnings=(*told, *plan.warnings), videos_digest=digest_of(options, splits))
     to_fetch = weights_to_fetch(plan.start, prepared.network, weights=plan.backbone_weights) if dry_run else None
     return replace(prepared, options=options, plan=plan, to_fetch=to_fetch, seconds=time.monotonic() - begun)
 
@@ -284,14 +288,16 @@ def _planned_once(
     device = device_of(options)
     with Progress("load the network", None, has_bar=False, is_quiet=not progress):  # a download has its own
         plan, network = make_plan(options, splits, device=device, fetch=not dry_run, why=why)
-    plan = _on_disk(plan, network, splits)
+    plan = within_disk(plan, network, splits)
     size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
     preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
     is_rough = dry_run or bool(options.probe) or options.budget is not None  # several plans may be measured
     with Progress("measure a few steps", None, is_quiet=not progress):
         augmentation = augmentation_of(plan.augmentation, image_size=plan.image_size, flip=plan.flip)
         cost = estimate(network, plan, preprocessing, augmentation, splits.train, device=device, is_rough=is_rough)
-    return Prepared(options=options, splits=splits, plan=plan, network=network, cost=cost)
+    return Prepared(
+        options=options, splits=splits, plan=plan, network=network, cost=with_cache(cost, plan, network, splits)
+    )
 
 
 def _probed(prepared: Prepared, options: TrainOptions, *, begun: float, progress: bool) -> Prepared:
@@ -335,38 +341,6 @@ def _probed(prepared: Prepared, options: TrainOptions, *, begun: float, progress
     return replace(prepared, plan=replace(plan, probed=found), probe=size.probe)
 
 
-def _read(options: TrainOptions, folder: RunFolder) -> Splits:
-    classes = None if options.classes is None else read_classes(options.classes)
-    if classes is None and options.resume and folder.last.exists():
-        classes = folder.numbered_classes()
-    try:
-        return read_splits(options.data, root=options.root, classes=classes)
-    except ValueError:
-        records = read_records(options.data, root=options.root, classes=classes)
-        try:
-            check_files(records)  # a text that is no list has classes too, of one word each
-        except FileNotFoundError as error:
-            raise UsageError(
-                f"{options.data} names no video that is there, for instance {records[0].path}. A list has a path and a "
-                "class per line, relative paths start at its folder; --root names another one."
-            ) from error
-        raise
-
-
-def _readable(splits: Splits, options: TrainOptions, *, progress: bool) -> tuple[Splits, list[str]]:
-    """Open every video, and leave out those that cannot be read and segments after their end; sentences about them."""
-    paths = {record.path for record in splits.every if "://" not in record.path}
-    if len(paths) > CHECKED:
-        return splits, [f"{len(paths)} videos are too many to open each beforehand: see uniformerv2 data check."]
-    checks: dict[str, VideoCheck] = {}
-    running = check_videos(splits.every, min_frames=1, num_workers=options.num_workers or None, checksums=False)
-    with closing(running), Progress("look at videos", len(paths), is_quiet=not progress) as bar:
-        for check in running:
-            bar.advance(is_bad=check.status != "ok")
-            checks[check.path] = check
-    return without_unreadable(splits, checks)
-
-
 def _take_up(options: TrainOptions, folder: RunFolder, splits: Splits) -> Prepared:
     """What a stopped run had planned.
 
@@ -379,7 +353,8 @@ def _take_up(options: TrainOptions, folder: RunFolder, splits: Splits) -> Prepar
             f"--resume goes on with the same videos: there were {plan.num_train} to train and {plan.num_val} to "
             f"validate, now there are {len(splits.train)} and {len(splits.val)}, or the classes have changed."
         )
-    if plan.videos_digest and plan.videos_digest != _digest(options, splits):  # without one, it began before we kept it
+    digest = digest_of(options, splits)
+    if plan.videos_digest not in {"", digest}:  # empty: it began before we kept it
         raise UsageError(
             f"--resume goes on with the same videos: their number is as it was, but not what they are called, their "
             f"order, or which of them have which class, segment or split. Put {options.data} back as it was, or train "
@@ -387,24 +362,6 @@ def _take_up(options: TrainOptions, folder: RunFolder, splits: Splits) -> Prepar
         )
     num_workers = plan.num_workers if options.num_workers is None else options.num_workers
     plan = replace(plan, out=str(folder.path), device=options.device, num_workers=num_workers)
-    return Prepared(options=options, splits=splits, plan=plan, network=network)
-
-
-def _digest(options: TrainOptions, splits: Splits) -> str:
-    """The same wherever DATA lies."""
-    data = Path(options.data)
-    return splits.digest(options.root or (data if data.is_dir() else data.parent))
-
-
-def _on_disk(plan: TrainingPlan, network: UniFormerV2, splits: Splits) -> TrainingPlan:
-    """The plan, without a cache where the disk has no room for it."""
-    data = data_module(network, splits, plan)
-    if not isinstance(data, CachedDataModule) or not (lacking := missing_bytes(data, network)):
-        return plan
-    needed, free = data.num_bytes(network) / 2**30, free_bytes(data.cache) / 2**30
-    told = (
-        f"Features are not cached, every step starts from the videos: they take {needed:.2f} GiB, and the disk of "
-        f"{data.cache} has {free:.2f} GiB free; with 1 GiB left for others it lacks {lacking / 2**30:.2f} GiB. Fewer "
-        "--cache-views need less; --cache-dir names another disk."
-    )
-    return replace(plan, cache_views=0, warnings=(*plan.warnings, told))
+    if plan.probe:
+        network = load_model(folder.model)
+    return Prepared(options=options, splits=splits, plan=plan, network=network, is_resumed=True)

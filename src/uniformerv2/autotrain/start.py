@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import timm
 
 from uniformerv2.autotrain.plan import Preset, is_video_network
-from uniformerv2.core.messages import UsageError, did_you_mean
+from uniformerv2.core.messages import UsageError, did_you_mean, usage_errors
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.optim import IMAGE_VIT
@@ -20,7 +21,7 @@ from uniformerv2.zoo.checkpoint import create_model, load_model
 from uniformerv2.zoo.download import cached_path
 from uniformerv2.zoo.hub import TimmWeights, cached_from_hub
 
-__all__ = ["arm_image_vit", "check_backbone", "load_video_network", "weights_to_fetch"]
+__all__ = ["arm_image_vit", "check_backbone", "fetch_start", "load_video_network", "weights_to_fetch"]
 
 BYTES = 4
 """Of a published weight."""
@@ -79,6 +80,24 @@ def _is_absent(start: str) -> bool:
     return not cached_path(card.url).exists() and (copy is None or cached_from_hub(copy[0], copy[1:]) is None)
 
 
+def fetch_start(start: str) -> None:
+    """Fetch the weights of a name that are not here, before anything else takes time.
+
+    Args:
+        start: What training starts from.
+
+    Raises:
+        DownloadError: They could not be had.
+        ValueError: There are none of this name.
+    """
+    if not _is_absent(start):
+        return
+    if is_video_network(start):
+        load_model(start)
+    else:
+        TimmWeights.of(start).overlay()
+
+
 def arm_image_vit(
     backbone: str,
     *,
@@ -106,22 +125,23 @@ def arm_image_vit(
 
     Raises:
         DownloadError: The weights could not be had.
-        ValueError: Weights that do not fit.
+        ValueError: Weights that do not fit; of a file a ``UsageError``.
         OSError: The file cannot be read.
     """
     rates: dict[str, Any] = {} if dropout is None else {"classifier_dropout": dropout, "global_dropout": (dropout,)}
-    return arm(
-        backbone,
-        num_classes=len(class_names),
-        class_names=tuple(class_names),
-        preset=preset,
-        pretrained=weights is None and (fetch or not _is_absent(backbone)),
-        weights=weights,
-        num_stages=num_stages,
-        num_frames=num_frames,
-        image_size=image_size,
-        **rates,
-    )
+    with nullcontext() if weights is None else usage_errors():  # a file that is no such weights was named wrongly
+        return arm(
+            backbone,
+            num_classes=len(class_names),
+            class_names=tuple(class_names),
+            preset=preset,
+            pretrained=weights is None and (fetch or not _is_absent(backbone)),
+            weights=weights,
+            num_stages=num_stages,
+            num_frames=num_frames,
+            image_size=image_size,
+            **rates,
+        )
 
 
 def load_video_network(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uniformerv2.commands.options import add_json, check_at_least, check_exists, check_output, example, given
-from uniformerv2.core.messages import UsageError, usage_errors
+from uniformerv2.core.messages import UsageError, counted, usage_errors
 from uniformerv2.data.prepared_video import PrepareSettings
 
 if TYPE_CHECKING:
@@ -201,7 +201,9 @@ def _show_prepared(made: Preparation, options: argparse.Namespace) -> None:
         console.print(f"  and {len(bad) - SHOWN} more bad ones, all in {options.out / 'prepared.csv'}", markup=False)
     before = sum(each.source_bytes or 0 for each in good) / 2**20
     after = sum(each.output_bytes or 0 for each in good) / 2**20
-    console.print(f"{len(good)} of {len(prepared)} videos prepared: {made.settings}", style="bold", markup=False)
+    console.print(
+        f"{len(good)} of {counted(len(prepared), 'video')} prepared: {made.settings}", style="bold", markup=False
+    )
     console.print(f"- {before:.1f} MiB before, {after:.1f} MiB now", markup=False)
     console.print(f"- {measure_sparse_decoding(good)}", markup=False)
     console.print(f"- written: {', '.join(map(str, made.written))}", markup=False)

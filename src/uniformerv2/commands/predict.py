@@ -24,7 +24,7 @@ from uniformerv2.commands.options import (
     model_overrides,
 )
 from uniformerv2.core.files import telling_full_disk
-from uniformerv2.core.messages import UsageError, usage_errors
+from uniformerv2.core.messages import UsageError, counted, usage_errors
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.named_videos import named_files
 
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
                 console.print("\n" * (number > 0), end="")
                 _show(console, video, result, options)
     if failures:
-        sys.stderr.write(f"{failures} of {len(options.videos)} videos could not be read.\n")
+        sys.stderr.write(f"{failures} of {counted(len(options.videos), 'video')} could not be read.\n")
     return 1 if failures else 0
 
 

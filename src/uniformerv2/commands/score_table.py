@@ -11,6 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from uniformerv2.core.messages import counted
 from uniformerv2.evaluation.scores import Evaluation
 from uniformerv2.evaluation.summary import Estimate, Summary
 
@@ -71,8 +72,8 @@ def list_failures(console: Console, evaluation: Evaluation) -> None:
     if not failed:
         return
     console.print(
-        f"! {len(failed)} of {len(evaluation.videos)} videos could not be read; they count as misses, and not at all "
-        "in loss and calibration error.",
+        f"! {len(failed)} of {counted(len(evaluation.videos), 'video')} could not be read; they count as misses, "
+        "and not at all in loss and calibration error.",
         style="yellow",
         markup=False,
     )

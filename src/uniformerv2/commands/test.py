@@ -29,7 +29,7 @@ from uniformerv2.commands.options import (
     given,
     model_overrides,
 )
-from uniformerv2.core.messages import UsageError, usage_errors
+from uniformerv2.core.messages import UsageError, counted, usage_errors
 from uniformerv2.recipes import read_recipe, recipe_path
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _announce(console: Console, options: argparse.Namespace, test: TestRun) -> N
     if test.is_finished:
         console.print(f"{options.dump} is the dump of this very test; nothing is measured anew.", markup=False)
     elif test.num_done:
-        console.print(f"Resumed: {test.num_done} of {test.num_videos} videos are done.", markup=False)
+        console.print(f"Resumed: {test.num_done} of {counted(test.num_videos, 'video')} are done.", markup=False)
 
 
 def _processor(test: TestRun) -> str:

@@ -22,7 +22,7 @@ from uniformerv2.commands.options import (
     given,
     model_overrides,
 )
-from uniformerv2.core.messages import UsageError, first_few, usage_errors
+from uniformerv2.core.messages import UsageError, counted, first_few, usage_errors
 from uniformerv2.core.optional import check_installed
 from uniformerv2.core.options import options_of
 from uniformerv2.core.terminal import harmless
@@ -150,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
     finally:
         _finish(options, timelines, predictor)
     if failures:
-        sys.stderr.write(f"{failures} of {len(options.videos)} videos could not be read to the end.\n")
+        sys.stderr.write(f"{failures} of {counted(len(options.videos), 'video')} could not be read to the end.\n")
     return 1 if failures else 0
 
 

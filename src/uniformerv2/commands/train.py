@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
 from uniformerv2.commands.options import add_dry_run, add_json
 from uniformerv2.core.files import free_bytes
-from uniformerv2.core.messages import duration, first_few, time_range, usage_errors
+from uniformerv2.core.messages import counted, duration, first_few, time_range, usage_errors
 from uniformerv2.core.optional import check_installed
 from uniformerv2.core.options import options_of
 from uniformerv2.core.terminal import harmless
@@ -63,8 +63,8 @@ def check(options: argparse.Namespace) -> None:
     options.train = TrainOptions(**{item.name: getattr(options, item.name) for item in fields(TrainOptions)})
     check_installed("lightning", "torchmetrics", *([] if options.train.probe is False else ["sklearn"]), extra="train")
     options.train.check(dry_run=options.dry_run)
-    if Path(options.train.data).is_dir() and detect_format(options.train.data) == "folder":
-        with usage_errors():
+    with usage_errors():  # before PyTorch is loaded
+        if detect_format(options.train.data) == "folder":
             next(folder_rows(options.train.data))
 
 
@@ -79,16 +79,16 @@ def run(options: argparse.Namespace) -> int:
     from uniformerv2.training.stopping import TrainingStoppedError
 
     console = make_console(stderr=options.json, width=1000)  # as wide as needed where it is no terminal
-    asked, is_resumed = options.train, options.resume and options.train.folder.last.exists()
+    asked, folder = options.train, options.train.folder
+    is_resumed = options.resume and (folder.last.exists() or folder.has_finished_probe)
     is_open = asked.preset is None and asked.probe is False and not is_resumed
     if is_open and not options.json and sys.stdin.isatty() and sys.stdout.isatty():
         asked = replace(asked, preset=_ask_preset())
     prepared = prepare(asked, dry_run=options.dry_run)
     if is_resumed:
-        console.print(f"Going on from {asked.folder.last}", markup=False)
+        console.print(f"Going on from {folder.last if folder.last.exists() else folder.model}", markup=False)
     elif options.resume:
-        place = asked.folder.path
-        console.print(f"{place} holds no checkpoint yet: this training starts from its beginning.", markup=False)
+        console.print(f"{folder.path} holds no checkpoint yet: this training starts from its beginning.", markup=False)
     show(console, prepared)
     if options.dry_run:
         cost = asdict(prepared.cost) if prepared.cost else None
@@ -126,7 +126,7 @@ def show(console: Console, prepared: Prepared) -> None:
     """
     from rich.table import Table
 
-    from uniformerv2.autotrain.measure import cheaper_way
+    from uniformerv2.autotrain.advice import cheaper_way
 
     plan = prepared.plan
     table = Table(box=None, show_header=False, padding=(0, 1))
@@ -137,6 +137,7 @@ def show(console: Console, prepared: Prepared) -> None:
     rows = [*chosen, *_cache_rows(prepared), *_cost_rows(prepared)]
     if plan.probe:
         rows = [row for row in chosen if row[0] in OF_A_PROBE]
+        rows += [row for row in _cost_rows(prepared) if row[0] == "time"]
     for row in (*rows, ("written to", plan.out, "")):
         table.add_row(*row)
     console.print(table, markup=False)
@@ -179,9 +180,9 @@ def _choice_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
     tested = f", {plan.num_test} test" if plan.num_test else ""
     words = {
         "learning_rate": _rates(plan),
-        "epochs": f"{plan.epochs} of {plan.steps_per_epoch} steps",
+        "epochs": f"{plan.epochs} of {counted(plan.steps_per_epoch, 'step')}",
         "augmentation": plan.augmentation + ("" if plan.flip else ", no flip"),
-        "num_clips": f"{_count(plan.num_clips, 'clip')} x {_count(plan.num_crops, 'crop')}",
+        "num_clips": f"{counted(plan.num_clips, 'clip')} x {counted(plan.num_crops, 'crop')}",
         "dropout": f"{plan.dropout:g}",
         "balanced": "equally often" if plan.balanced else "",
     }
@@ -209,10 +210,6 @@ def _rates(plan: TrainingPlan) -> str:
     return f"{rate}, video blocks times {scale:g}" + (f", each lower block times {decay:g}" if decay < 1 else "")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)
-
-
 def _cache_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
     """What is kept where."""
     plan, cost = prepared.plan, prepared.cost
@@ -224,6 +221,10 @@ def _cache_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
     if cost:
         size, free = f"{cost.cache_bytes / 2**30:.2f} GiB", f"{free_bytes(Path(where)) / 2**30:.2f} GiB"
         words = f"{size} of {free} free; about {duration(cost.cache_seconds)} to compute"
+        if cost.cached_bytes:
+            rest = cost.cache_bytes - cost.cached_bytes
+            left = f"the rest about {duration(cost.cache_seconds)} to compute" if rest else "nothing is left to compute"
+            words = f"{size}; {100 * cost.cached_bytes // cost.cache_bytes} % of it is there already, {left}"
         rows.append(("their size", words, "measured on a few steps"))
     return rows
 
@@ -232,11 +233,12 @@ def _cost_rows(prepared: Prepared) -> list[tuple[str, str, str]]:
     cost = prepared.cost
     if cost is None:
         return []
-    time = f"about {time_range(cost.total_seconds)}, {cost.step_seconds:.2g} s a step"
+    each = f"{cost.clip_seconds:.2g} s a clip" if prepared.plan.probe else f"{cost.step_seconds:.2g} s a step"
+    time = f"about {time_range(cost.total_seconds)}, {each}"
     return [
         ("parameters", f"{cost.num_parameters / 1e6:.1f} M, {cost.num_trainable / 1e6:.1f} M of them learn", ""),
         ("memory", f"about {cost.memory_bytes / 2**30:.1f} GiB for the network", ""),
-        ("time", time, "measured on a few steps"),
+        ("time", time, "measured on a few clips" if prepared.plan.probe else "measured on a few steps"),
     ]
 
 
@@ -246,14 +248,14 @@ def _show_result(console: Console, prepared: Prepared, outcome: Outcome) -> None
     from uniformerv2.evaluation.scores import views_in_words
 
     plan = prepared.plan
-    where = "test videos" if plan.num_test else "validation videos"
+    where = counted(plan.num_test or plan.num_val, "test video" if plan.num_test else "validation video")
     views = views_in_words(plan.num_clips, plan.num_crops)
     scored = f"score {outcome.val_score:.4f}" if plan.probe else f"{plan.monitor} {outcome.val_score:.4f}"
     is_lost = outcome.contest is not None and outcome.contest.is_lost
     console.print(f"\n{'The network' if is_lost else 'Kept'}: {outcome.chosen}; {scored}.", markup=False)
     for sentence in outcome.contest.in_words() if outcome.contest else ():
         console.print(sentence, markup=False)
-    console.print(f"{plan.num_test or plan.num_val} {where}, {views} of each:", markup=False)
+    console.print(f"{where}, {views} of each:", markup=False)
     print_summary(console, {"": outcome.summary})
     if not (plan.num_test or plan.probe or is_lost):
         console.print(

@@ -10,7 +10,17 @@ from difflib import get_close_matches
 from typing import Final
 
 __all__ = [
-    *("UsageError", "did_you_mean", "duration", "first_few", "pace", "seconds_of", "time_left", "time_range"),
+    *(
+        "UsageError",
+        "counted",
+        "did_you_mean",
+        "duration",
+        "first_few",
+        "pace",
+        "seconds_of",
+        "time_left",
+        "time_range",
+    ),
     "usage_errors",
 ]
 
@@ -55,12 +65,27 @@ def did_you_mean(word: object, known: Iterable[object], *, cutoff: float = 0.6) 
 def first_few(names: Sequence[object], *, shown: int = SHOWN, separator: str = ", ") -> str:
     """The first names, and how many more there are.
 
-    >>> first_few(["a", "b", "c"], shown=2), first_few("abcd", shown=2, separator="; ")
-    ('a, b and 1 more', 'a; b; and 2 more')
+    A single one more is named too, as its name is hardly longer.
+
+    >>> first_few("abc", shown=2), first_few("abcd", shown=2), first_few("abcd", shown=2, separator="; ")
+    ('a, b, c', 'a, b and 2 more', 'a; b; and 2 more')
     """
-    joined = separator.join(map(str, names[:shown]))
+    if len(names) <= shown + 1:
+        return separator.join(map(str, names))
     link = " and" if separator == ", " else f"{separator}and"
-    return joined if len(names) <= shown else f"{joined}{link} {len(names) - shown} more"
+    return f"{separator.join(map(str, names[:shown]))}{link} {len(names) - shown} more"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is one.
+
+    >>> counted(1, "training video"), counted(0, "class"), counted(2, "pass of it")
+    ('1 training video', '0 classes', '2 passes of it')
+    """
+    if number == 1:
+        return f"{number} {noun}"
+    word, blank, rest = noun.partition(" of ")
+    return f"{number} {word}{'es' if word.endswith(('s', 'x')) else 's'}{blank}{rest}"
 
 
 def duration(seconds: float) -> str:

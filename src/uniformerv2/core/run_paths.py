@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -44,6 +45,16 @@ class RunPaths:
         self.network = path / "network"
         self.scores = path / "scores.pkl"
         self.report = path / "report"
+
+    @property
+    def has_finished_probe(self) -> bool:
+        """Whether ``train --probe`` has written its model there; it leaves no checkpoints."""
+        if not (self.record.is_file() and (self.model / "config.json").is_file()):
+            return False
+        try:
+            return bool(json.loads(self.record.read_text(encoding="utf-8"))["plan"].get("probe"))
+        except (ValueError, LookupError, AttributeError):
+            return False
 
     def held(self) -> AbstractContextManager[None]:
         """The folder for this process alone, until the end of a ``with`` statement; see ``lock_folder``."""

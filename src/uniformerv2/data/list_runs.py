@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from uniformerv2.core.console import Progress
 from uniformerv2.core.files import lock_file, lock_folder, refuse_held, telling_full_disk
-from uniformerv2.core.messages import UsageError, usage_errors
+from uniformerv2.core.messages import UsageError, counted, usage_errors
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.annotations import VideoRecord, check_files, find_videos
 from uniformerv2.data.check import CheckSummary, VideoCheck, check_videos, summarize_checks, unchanged_checks
@@ -181,7 +181,9 @@ def prepare_list(
             journal.finish([*_made_before(journal.rows, done), *done.values()])
         good = [replace(r, path=done[r.path].output) for r in listed if done[r.path].status == "ok"]
         if not good:
-            raise ValueError(f"Not one of {len(listed)} videos could be prepared; {journal.manifest} tells why.")
+            raise ValueError(
+                f"Not one of {counted(len(listed), 'video')} could be prepared; {journal.manifest} tells why."
+            )
         good = numbered_anew(good)
         written = write_lists(good, out)
         if shards is not None:
@@ -216,7 +218,7 @@ def _carry_out(
                     if journal:
                         journal.add(row)
     except KeyboardInterrupt:
-        sys.stderr.write(f"{len(done)} of {len(paths)} videos {told}.\n")
+        sys.stderr.write(f"{len(done)} of {counted(len(paths), 'video')} {told}.\n")
         raise
     return {path: done[path] for path in paths}
 

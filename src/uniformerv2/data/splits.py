@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from uniformerv2.core.messages import first_few
+from uniformerv2.core.messages import counted, first_few
 from uniformerv2.data.annotations import VideoRecord, class_names, read_records, records_digest
 from uniformerv2.data.annotations.held_out import hold_out
 from uniformerv2.data.annotations.rows import split_from_name
@@ -114,7 +114,9 @@ class Splits:
                 "the order of the numbers, names them."
             )
         if len(self.val) < FEW_VAL:
-            found.append(f"{len(self.val)} validation videos: each is {100 / len(self.val):.0f} % of the accuracy.")
+            found.append(
+                f"{counted(len(self.val), 'validation video')}: each is {100 / len(self.val):.0f} % of the accuracy."
+            )
         if untrained:
             found.append(f"No training video of {first_few(untrained)}: they will never be recognised.")
         if unseen:
@@ -125,7 +127,10 @@ class Splits:
         if self.rule != HELD_OUT_RULE:  # who gives segments of a video to both sides may know why
             shared &= {r.path for r in self.every if r.start_seconds is None and r.start_frame is None}
         if shared:
-            found.append(f"{len(shared)} videos train and validate: the accuracy will be too good to be true.")
+            found.append(
+                f"{counted(len(shared), 'video')} on both sides, in training and validation: the accuracy will be too "
+                "good to be true."
+            )
         return found
 
 
@@ -146,20 +151,20 @@ def without_unreadable(splits: Splits, checks: Mapping[str, VideoCheck]) -> tupl
     bad, late = _left_out(splits, checks)
     if bad and len(bad) == num_videos:
         raise ValueError(
-            f"Not one of {num_videos} videos can be read, for instance {next(iter(bad.values()))}. Relative paths of a "
-            "list start at its folder; --root names another one."
+            f"Not one of {counted(num_videos, 'video')} can be read, for instance {next(iter(bad.values()))}. "
+            "Relative paths of a list start at its folder; --root names another one."
         )
     told = []
     if bad:
         some = first_few(sorted(bad.values()), shown=SHOWN_FILES, separator="; ")
-        told.append(f"{len(bad)} of {num_videos} videos cannot be read and are left out: {some}")
+        told.append(f"{len(bad)} of {counted(num_videos, 'video')} cannot be read and are left out: {some}")
     if late:
         short, some = (
             {record.path for record in late},
             first_few(sorted(late.values()), shown=SHOWN_FILES, separator="; "),
         )
         told.append(
-            f"{len(short)} of {num_videos} videos are too short for their segment, so {len(late)} of "
+            f"{len(short)} of {counted(num_videos, 'video')} are too short for their segment, so {len(late)} of "
             f"{len(splits.every)} segments are left out: {some}"
         )
     if not told:

@@ -203,7 +203,8 @@ def run_variant(
         SystemExit: Another signal.
     """
     if variant.source is not None and isinstance(variant.data, CachedDataModule):
-        with Progress("cache features", variant.data.num_clips, is_quiet=not progress) as bar:
+        is_there = not any(part.missing_bytes for part in variant.data.open_cache(variant.source))
+        with Progress("cache features", variant.data.num_clips, is_quiet=is_there or not progress) as bar:
             variant.data.fill_cache(variant.source, on_clips=bar.advance)
     lightning.seed_everything(seed, verbose=False)
     trainer = make_trainer(

@@ -112,8 +112,8 @@ class SchedulePlace:
 
     >>> place = SchedulePlace(8)
     >>> place.end_at(6, now=4)
-    >>> [place.at(step) for step in (3, 4, 5, 6)]
-    [3.0, 4.0, 6.0, 8.0]
+    >>> [place.at(step) for step in (4, 5, 6)]
+    [4.0, 6.0, 8.0]
 
     Args:
         num_steps: Of the whole curve.
