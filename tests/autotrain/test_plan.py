@@ -186,7 +186,7 @@ class TestSplits:
         assert "Fewer than 5 training videos of b (1)" in splits(train=(8, 1, 8), val=enough).warnings()[0]
         assert splits(val=(2, 1, 1)).warnings() == ["4 validation videos: each is 25 % of the accuracy."]
         twice = splits(val=enough)
-        assert "1 videos train and validate" in replace(twice, val=(*twice.val, twice.train[0])).warnings()[0]
+        assert "1 video trains and validates" in replace(twice, val=(*twice.val, twice.train[0])).warnings()[0]
 
     def test_without(self):
         whole = splits()

@@ -82,8 +82,8 @@ def with_cache(cost: Estimate, plan: TrainingPlan, network: UniFormerV2, splits:
         return cost
     there = cost.cache_bytes - sum(part.missing_bytes for part in data.open_cache(network))
     saved = cost.cache_seconds * there / max(1, cost.cache_bytes)
-    left = {"cache_seconds": cost.cache_seconds - saved, "total_seconds": cost.total_seconds - saved}
-    return replace(cost, cached_bytes=there, **left)
+    left, total = cost.cache_seconds - saved, cost.total_seconds - saved
+    return replace(cost, cached_bytes=there, cache_seconds=left, total_seconds=total)
 
 
 def within_disk(plan: TrainingPlan, network: UniFormerV2, splits: Splits) -> TrainingPlan:

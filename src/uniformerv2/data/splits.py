@@ -127,10 +127,8 @@ class Splits:
         if self.rule != HELD_OUT_RULE:  # who gives segments of a video to both sides may know why
             shared &= {r.path for r in self.every if r.start_seconds is None and r.start_frame is None}
         if shared:
-            found.append(
-                f"{counted(len(shared), 'video')} on both sides, in training and validation: the accuracy will be too "
-                "good to be true."
-            )
+            verbs = "trains and validates" if len(shared) == 1 else "train and validate"
+            found.append(f"{counted(len(shared), 'video')} {verbs}: the accuracy will be too good to be true.")
         return found
 
 
