@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.autotrain.session import Prepared
 from uniformerv2.commands.train import _show_result, show
-from uniformerv2.evaluation.curves import Falling, read_curves, still_falling
+from uniformerv2.evaluation.curves import Falling, forecast, read_curves, still_falling
 from uniformerv2.evaluation.summary import summarize
 
 COST = Estimate(
@@ -45,6 +46,15 @@ def test_the_plan_names_the_cheaper_way_and_its_price(plan, capsys):
     assert "91.7 instead of 94.3 %" in told
     frozen = replace(plan, freeze_backbone=True)
     assert cheaper_way(frozen, COST).startswith("Cheaper: --cache-features takes about 3 to 6 min")
+
+
+def test_the_price_is_bounded_by_the_probe_of_these_videos(plan):
+    score = {"value": 0.925, "low": 0.89, "high": 0.96}
+    probed = {"measure": "top1", "num_folds": 5, "best": "appearance", "rows": {"appearance": {"score": score}}}
+    words = cheaper_way(replace(plan, probed=probed), COST)
+    assert "the probe of frozen features has 92.5 % (89 to 96) of those held out right" in words
+    assert words.endswith("can add 7.5 points at most.")
+    assert "probe" not in cheaper_way(replace(plan, probed={**probed, "num_folds": 0}), COST)
 
 
 @pytest.mark.parametrize("changes", [{"frozen_seconds": 0.0}, {"total_seconds": 100.0}, {"frozen_seconds": 2000.0}])
@@ -114,3 +124,48 @@ def test_no_advice_where_more_promise_nothing(plan, train, val):
     falling = still_falling({"train_loss_epoch": (epochs, train), "val_loss": (epochs, val)})
     assert falling is None
     assert more_epochs(plan, falling, seconds_per_epoch=1.0) is None
+
+
+class TestForecast:
+    """Where a validation loss leads, with an error that holds."""
+
+    def test_a_curve_is_continued(self):
+        losses = [0.3 + 1.2 * epoch**-0.8 for epoch in range(1, 9)]
+        found = forecast(losses, 16)
+        assert found.value == pytest.approx(0.3 + 1.2 * 16**-0.8, abs=0.01)
+        assert found.high - found.low < 0.05
+
+    @pytest.mark.parametrize(
+        "losses",
+        [
+            [1.0, 0.5, 0.4, 0.3],
+            [0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+            [1.0, 0.2, 0.9, 0.3, 0.8, 0.4],
+            [1.0, 0.5, float("nan"), 0.4, 0.3, 0.2],
+            [0.5] * 8,
+        ],
+        ids=["too few", "rises", "jumps", "no number", "stands"],
+    )
+    def test_no_forecast_where_there_is_no_curve(self, losses):
+        assert forecast(losses, 20) is None
+
+    def test_noise_is_in_the_interval(self):
+        """In nine of ten runs or more that go on as they began."""
+        rng, inside, told = np.random.default_rng(0), 0, 0
+        for _ in range(200):
+            floor, exponent = rng.uniform(0.1, 0.5), rng.uniform(0.6, 2.0)
+            noisy = [floor + epoch**-exponent + rng.normal(scale=0.02) for epoch in range(1, 21)]
+            if found := forecast(noisy[:10], 20):
+                told += 1
+                inside += found.low <= noisy[-1] <= found.high
+        assert told > 150
+        assert inside >= 0.9 * told
+
+    def test_the_advice_says_what_more_epochs_bring(self, plan):
+        falling = Falling(last=0.7, before=0.9, epoch=8)
+        losses = [0.3 + 1.2 * epoch**-0.8 for epoch in range(1, 11)]
+        words = more_epochs(plan, falling, seconds_per_epoch=1.0, val_losses=losses)
+        assert re.search(r"the validation loss, now 0\.490, would then be 0\.4\d\d \(.*\): lower than now\.$", words)
+        flat = more_epochs(plan, falling, seconds_per_epoch=1.0, val_losses=[1.0, *[0.31, 0.29, 0.3] * 3])
+        assert flat.endswith("which may be no lower than now.")
+        assert "curve" not in more_epochs(plan, falling, seconds_per_epoch=1.0, val_losses=[1.0, 0.1] * 5)

@@ -30,7 +30,7 @@ from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.measure import estimate
 from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.autotrain.run import run_plan
-from uniformerv2.autotrain.session import _read
+from uniformerv2.autotrain.videos import read_videos
 from uniformerv2.cli import main
 from uniformerv2.commands.train import add_arguments
 from uniformerv2.core.console import Progress
@@ -439,7 +439,7 @@ def test_a_run_of_class_folders_once_sorted_as_text_goes_on_with_its_classes(tmp
     before = sorted(map(str, range(11)))
     folder.record.write_text(json.dumps({"plan": {"class_names": before}}))
     options = TrainOptions(data=str(tmp_path / "videos"), resume=True)
-    found = _read(options, folder)
+    found = read_videos(options, folder)
     assert found.class_names == tuple(before)
     assert all(before[record.label] == Path(record.path).parent.name for record in found.every)
-    assert _read(replace(options, resume=False), folder).class_names == tuple(map(str, range(11)))
+    assert read_videos(replace(options, resume=False), folder).class_names == tuple(map(str, range(11)))

@@ -113,6 +113,32 @@ def test_a_probe_alone_is_a_model_as_every_other(order, words, tmp_path, capsys)
     assert "holds a training already" in capsys.readouterr().err
 
 
+def test_a_finished_probe_is_resumed_not_made_anew(order, words, tmp_path, monkeypatch, capsys):
+    """One copy of the model, no empty folder; what was deleted of its test comes back, and nothing is fitted."""
+    assert main(["train", str(order), *words, "--probe"]) == 0
+    first, run = json.loads(capsys.readouterr().out), tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {"model", "report", "run.json", "scores.pkl"}
+    before = (run / "model" / "model.safetensors").read_bytes()
+    (run / "scores.pkl").unlink()
+    monkeypatch.setattr("uniformerv2.autotrain.session.probe_videos", None)
+    assert main(["train", str(order), *words, "--probe", "--resume"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["metrics"] == first["metrics"]
+    assert f"Going on from {run / 'model'}" in captured.err
+    assert (run / "scores.pkl").is_file()
+    assert (run / "model" / "model.safetensors").read_bytes() == before
+    assert main(["train", str(order), *words, "--probe", "--seed", "3", "--resume"]) == 2
+    assert "--seed (0 before, now 3)" in capsys.readouterr().err
+
+
+def test_what_a_probe_costs_is_told_before_it(order, words, capsys):
+    assert main(["train", str(order), *words, "--probe", "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    assert re.search(r"time +about .* a clip +measured on a few clips", captured.err)
+    cost = json.loads(captured.out)["estimate"]
+    assert (cost["step_seconds"], cost["total_seconds"] > 0) == (0.0, True)
+
+
 @pytest.mark.parametrize(("kind", "preset"), [("seen", "scene"), ("order", "motion")])
 def test_the_preset_is_what_tells_the_classes_apart(kind, preset, network, tmp_path, request, capsys):
     """With a reason in the plan; what the user says stays, and without a probe it is as ever."""
@@ -121,6 +147,7 @@ def test_the_preset_is_what_tells_the_classes_apart(kind, preset, network, tmp_p
     prepared = prepare(TrainOptions(**fixed, out=str(tmp_path / "run")), progress=False)
     assert prepared.plan.preset == preset
     assert "the probe, of videos held out: appearance" in prepared.plan.why["preset"]
+    assert f"{prepared.plan.probed['best']} " in prepared.plan.why["preset"]
     assert not (tmp_path / "run").exists()
     assert (prepared.plan.probed["rows"]["order"]["score"]["value"] > 0.85) == (kind == "order")
     other = {"scene": "motion", "motion": "scene"}[preset]

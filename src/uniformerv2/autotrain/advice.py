@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.autotrain.plan import TrainingPlan
+from uniformerv2.autotrain.probing import in_percent
 from uniformerv2.core.messages import duration, time_range
-from uniformerv2.evaluation.curves import Falling
+from uniformerv2.evaluation.curves import Falling, forecast
 
 __all__ = ["cheaper_way", "more_epochs"]
 
@@ -44,20 +46,27 @@ def cheaper_way(plan: TrainingPlan, cost: Estimate | None) -> str | None:
 
 
 def _of_these_videos(plan: TrainingPlan) -> str:
-    """What a probe of frozen features reaches here, which the frozen training seldom stays below."""
-    if "rows" not in plan.probed:
+    """What a probe of frozen features reaches here: the frozen training seldom stays below it."""
+    if not plan.probed.get("num_folds"):
         return ""
-    score = plan.probed["rows"][plan.probed["best"]]["score"]["value"]
-    return f" On these videos the probe of frozen features reaches {100 * score:.1f} % of those held out."
+    score = plan.probed["rows"][plan.probed["best"]]["score"]
+    what = "mean average precision" if plan.probed["measure"] == "mean_ap" else "of those held out right"
+    return (
+        f" Of these videos the probe of frozen features has {in_percent(score)} {what}: the frozen training seldom "
+        f"stays below it, and a backbone that learns can add {100 * (1 - score['value']):.1f} points at most."
+    )
 
 
-def more_epochs(plan: TrainingPlan, falling: Falling | None, *, seconds_per_epoch: float | None) -> str | None:
+def more_epochs(
+    plan: TrainingPlan, falling: Falling | None, *, seconds_per_epoch: float | None, val_losses: Sequence[float] = ()
+) -> str | None:
     """A sentence on a training whose loss was still falling when it ended; None where it was not.
 
     Args:
         plan: What was done.
         falling: From ``still_falling``.
         seconds_per_epoch: Validation included; None where no epoch was timed.
+        val_losses: After each epoch.
     """
     if falling is None:
         return None
@@ -68,4 +77,15 @@ def more_epochs(plan: TrainingPlan, falling: Falling | None, *, seconds_per_epoc
     return (
         f"The loss is still falling: {falling.last:.3f} in the last epoch, {falling.before:.3f} in epoch "
         f"{falling.epoch}. --epochs {epochs}{cached}{costs} (and another folder with --out)."
+        f"{_what_they_bring(val_losses, epochs)}"
     )
+
+
+def _what_they_bring(val_losses: Sequence[float], epochs: int) -> str:
+    """Where the validation loss leads; nothing where its curve does not say."""
+    ends = forecast(val_losses, epochs)
+    if ends is None:
+        return ""
+    is_lower = ends.high < val_losses[-1]
+    verdict = "lower than now" if is_lower else "which may be no lower than now"
+    return f" By its curve the validation loss, now {val_losses[-1]:.3f}, would then be {ends}: {verdict}."

@@ -148,13 +148,19 @@ class Prepared:
                 summary, page = test_and_report(
                     kept, splits, plan, folder, command or (), result, contest, progress=progress
                 )
-        falling = still_falling(read_curves(folder.logs))
+        curves = read_curves(folder.logs)
+        _, val_losses = curves.get("val_loss", ((), ()))
         return Outcome(
             **{name: getattr(result, name) for name in TrainingResult.__dataclass_fields__},
             summary=summary,
             scores=folder.scores,
             report=page,
-            advice=more_epochs(plan, falling, seconds_per_epoch=shown.left.seconds_per_epoch),
+            advice=more_epochs(
+                plan,
+                still_falling(curves),
+                seconds_per_epoch=shown.left.seconds_per_epoch,
+                val_losses=val_losses,
+            ),
             contest=contest,
         )
 

@@ -140,7 +140,7 @@ def run(options: argparse.Namespace) -> int:
 def run_process(options: argparse.Namespace) -> int:
     """The share of this process; the first one prints."""
     from uniformerv2.core.console import Progress, make_console
-    from uniformerv2.core.processes import own_place
+    from uniformerv2.core.processes import cleaning_up_at_sigterm, own_place
     from uniformerv2.inference.engines import load_network
     from uniformerv2.inference.testing import failures_unlogged, prepare_test
 
@@ -154,7 +154,8 @@ def run_process(options: argparse.Namespace) -> int:
     test.info |= {"checkpoint": options.model, "command": _command(options, test)}
     _announce(console, options, test)
     started = time.monotonic()
-    with Progress("test", test.num_videos, done=test.num_done, is_quiet=place.rank > 0) as bar, failures_unlogged():
+    bar = Progress("test", test.num_videos, done=test.num_done, is_quiet=place.rank > 0)
+    with cleaning_up_at_sigterm(), bar, failures_unlogged():
         for video in test.videos():
             bar.advance(is_bad=not video.is_readable)
     evaluation = test.finish()

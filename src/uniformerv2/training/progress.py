@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from uniformerv2.core.console import EVERY_SECONDS, Ticker, WordsColumn, can_draw, make_console
 from uniformerv2.core.messages import duration, time_left
+from uniformerv2.evaluation.curves import FEWEST_EPOCHS, forecast
 from uniformerv2.training.epoch_metrics import EpochLoss
 
 __all__ = ["TimeLeft", "TrainProgress"]
@@ -116,6 +117,7 @@ class TrainProgress(lightning.Callback):
         self._bar: Progress | None = None
         self._ticker = Ticker(lambda: f"{self._place}{self._now()}", every_seconds=every_seconds)
         self._place, self._words = "", "training starts ..."
+        self._val_losses: list[float] = []
         self._end: float | None = None
         self.left = TimeLeft()
 
@@ -180,6 +182,17 @@ class TrainProgress(lightning.Callback):
         if left := self._time_left(trainer, steps=0):
             words.append(time_left(left))
         self._console.print(f"{self._epoch(trainer)}: {', '.join(words)}", markup=False)
+        self._say_where_it_leads(trainer)
+
+    def _say_where_it_leads(self, trainer: Any) -> None:
+        """In the middle of the training, where all epochs so far were seen."""
+        self._val_losses.append(float(trainer.callback_metrics["val_loss"]))
+        done = trainer.current_epoch + 1
+        if done != len(self._val_losses) or done != max(FEWEST_EPOCHS, -(-trainer.max_epochs // 2)):
+            return
+        ends = forecast(self._val_losses, trainer.max_epochs) if done < trainer.max_epochs else None
+        if ends is not None:
+            self.say(f"By its curve the validation loss will be {ends} after {ends.epochs} epochs.")
 
     def say(self, text: str) -> None:
         """A sentence between the lines."""
