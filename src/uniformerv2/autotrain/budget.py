@@ -25,8 +25,8 @@ FEWEST_EPOCHS: Final = 5
 """Fewer teach too little; see docs/lab/fine_tuning.md."""
 PROBE_SHARE: Final = 0.1
 """The part of the budget that the probe before the training may take."""
-REPORT_SECONDS: Final = 8.0
-"""The interpreter's start, the report and its figures."""
+REPORT_SECONDS: Final = 20.0
+"""The interpreter's start, that of the processes that read for each test, the report and its figures."""
 VIEWS: Final = (2, 1)
 """Augmented clips of a video in a cache, where the usual number takes too long."""
 

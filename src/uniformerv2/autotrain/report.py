@@ -54,7 +54,9 @@ def test_and_report(
     scorer = VideoScorer(
         predictor, is_multi_label=plan.is_multi_label, keep_view_scores=True, num_workers=plan.num_workers
     )
-    tested_on = counted(plan.num_test, "test video") if plan.num_test else counted(plan.num_val, "validation video")
+    tested_on = counted(plan.num_test, "test video")
+    if not plan.num_test:
+        tested_on = f"the {counted(plan.num_val, 'validation video')}"
     info = {"checkpoint": str(folder.model), "data": f"{plan.data}: {tested_on}", "training": _training(plan)}
     run = TestRun(scorer, splits.test or splits.val, dump=folder.scores, info=info)
     with Progress("test", run.num_videos, done=run.num_done, is_quiet=not progress) as bar, failures_unlogged():
