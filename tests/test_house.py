@@ -276,5 +276,7 @@ def test_what_is_imported_is_declared_and_the_other_way_round():
     for package, extra in required:
         assert package in packages_of(EXTRAS[extra]), f"{package} is not of the extra {extra}"
     assert packages_of(CORE) - set(direct) == set()
-    used = {package for package, _ in required} | THROUGH_LIGHTNING | packages_of(EXTRAS["dev"]) | {"uniformerv2"}
+    used = (
+        {package for package, _ in required} | THROUGH_LIGHTNING | packages_of(EXTRAS["dev"]) | {"uniformerv2", "peft"}
+    )  # examples/lora.py
     assert optional <= used

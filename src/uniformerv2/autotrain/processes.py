@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -180,6 +181,6 @@ def _work(pickled: bytes, seat: Seat, num_threads: int, pipe: Connection, limits
 
 
 def _free_port() -> int:
-    from lightning.fabric.plugins.environments.lightning import find_free_network_port
-
-    return int(find_free_network_port())
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
