@@ -97,7 +97,7 @@ def test_predict_and_test_take_it(exported, checkpoint, video, tmp_path, never_u
 def test_another_engine_and_another_precision_are_refused(exported, checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"'onnxruntime' does not compute .*\(pt2\), 'torch' does"):
         Predictor(exported.path, engine="onnxruntime")
-    with pytest.raises(UsageError, match=r"The format pt2 holds fp32, got precision 'fp16'"):
+    with pytest.raises(UsageError, match=r"holds fp32, got precision 'fp16'\. .* format 'onnx' has the others"):
         export_model(checkpoint, tmp_path / "m.pt2", format="pt2", precision="fp16")
     with pytest.raises(UsageError, match=r"The format pt2 writes a file that ends with \.pt2, got .*m\.onnx"):
         export_model(checkpoint, tmp_path / "m.onnx", format="pt2")

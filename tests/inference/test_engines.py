@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +138,28 @@ def test_bfloat16_is_near(exported, monkeypatch):
         for precision in ("fp32", "bf16")
     )
     assert (exact - near).abs().max() < 0.1
+
+
+FORKED = """
+import gc, os, sys, torch
+from uniformerv2.inference.predictor import Predictor
+for _ in range(2):
+    predictor = Predictor(sys.argv[1], engine="openvino")
+    views = torch.zeros(1, *predictor.network.input_type.shape[1:], dtype=torch.uint8)
+    predictor.logits(views)
+    del predictor
+    gc.collect()
+child = os.fork()
+if not child:
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.openvino
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_process_that_computed_with_openvino_may_fork(exported):
+    """Where the last ``Core`` of a process is gone OpenVINO unloads its plugin, and the next fork ends in a crash."""
+    pytest.importorskip("openvino", reason="openvino comes with the extra openvino")
+    done = subprocess.run([sys.executable, "-c", FORKED, exported[1]], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
