@@ -162,12 +162,14 @@ def test_multiply_adds_by_part(tmp_path, tiny, capsys):
 def test_engines_in_turns(tiny, tmp_path):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} comes with the extra export")
-    report = measured(tmp_path, "engines", "--model", tiny, "--repeats", "1", "--company", "0", "1")
-    assert {row["company"] for row in report.rows} == {0, 1}
+    report = measured(tmp_path, "engines", "--model", tiny, "--repeats", "1", "--company", "0", "1", "decoders")
+    assert {row["company"] for row in report.rows} == {0, 1, "decoders"}
     alone = [row for row in report.rows if row["company"] == 0]
-    assert {("torch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")} <= {
-        (row["engine"], row["precision"]) for row in alone
-    }
+    found = {(row["engine"], row["precision"]): row for row in alone}
+    assert {("torch", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")} <= found.keys()
+    assert ("onnxruntime", "int8 calibrated") in found
+    assert all((row["share_of_ceiling"] is None) == ("int8" in row["precision"]) for row in alone)
+    assert 0 < found["torch", "fp32"]["share_of_ceiling"] < 1
     assert sum(row["is_auto"] for row in alone) == 1
     assert all(row["seconds"] > 0 and row["processor_seconds"] > 0 for row in alone)
 

@@ -20,6 +20,7 @@ PAGE = ROOT / "docs" / "export_and_deploy.md"
 ELSEWHERE = {
     "pip install": "installed already",
     "uniformerv2 benchmark engines": "tests/commands/test_benchmark.py, with fewer rounds",
+    "python -m pytest": "test_full_size.py itself, which is slow",
     "cd demo && python -m venv": "test_portable.py, with the packages in a fresh environment",
     ".venv/bin/python predict.py": "test_portable.py",
     "python -c": "test_pt2.py, with a compiler",

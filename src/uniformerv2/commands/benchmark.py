@@ -84,8 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     engines = add("engines", "a clip by PyTorch, ONNX Runtime and OpenVINO, alone and in company", repeats=5)
     _add_network(engines, sized=False)
-    about = "busy processes to measure beside (default: 0 1 5)"
-    engines.add_argument("--company", type=int, nargs="+", default=(0, 1, 5), metavar="N", help=about)
+    about = "busy processes to measure beside, or decoders (default: 0 1 5 decoders)"
+    engines.add_argument("--company", type=_company, nargs="+", default=(0, 1, 5, "decoders"), metavar="N", help=about)
 
     flops = add("flops", "multiply-adds of each part, against models NAME", repeats=None)
     _add_network(flops)
@@ -93,6 +93,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     startup = add("startup", "imports, --help, the first prediction, in fresh processes", repeats=5)
     startup.add_argument("--model", metavar="MODEL", help="for the first prediction: what predict --model takes")
     startup.add_argument("--video", type=Path, metavar="FILE", help="for the first prediction")
+
+
+def _company(word: str) -> int | str:
+    """What engines are measured beside.
+
+    Raises:
+        ArgumentTypeError: It is no number and not "decoders".
+    """
+    if word != "decoders" and not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"it is a number of at least 0, or decoders, got {word!r}")
+    return word if word == "decoders" else int(word)
 
 
 def _add(kinds: Any, name: str, summary: str, *, repeats: int | None) -> argparse.ArgumentParser:
@@ -147,7 +158,6 @@ def check(options: argparse.Namespace) -> None:
         UsageError: An option outside what is allowed, or a file or model that is not there.
     """
     check_at_least(1, options, *COUNTS)
-    check_at_least(0, options, "company")
     if getattr(options, "memory_epochs", 0) not in {0, *range(2, 10_000)}:
         raise UsageError(f"--memory-epochs must be 0, or at least 2 to compare halves, got {options.memory_epochs}.")
     inputs = [path for name in ("data", "prepared", "video") if (path := getattr(options, name, None)) is not None]

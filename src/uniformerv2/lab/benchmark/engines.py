@@ -18,94 +18,132 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 
-from uniformerv2.export.exporting import export_model
+from uniformerv2.data.annotations import VideoRecord
+from uniformerv2.export.calibration import calibration_views
+from uniformerv2.export.exporting import contract_of, write_files
+from uniformerv2.export.graph import ExportableNetwork, trace
+from uniformerv2.export.verification import bundled_clips
 from uniformerv2.inference.engines import EngineName, Precision, best_of_onnx
 from uniformerv2.inference.predictor import Predictor
+from uniformerv2.lab.benchmark.products import record_products, square_product
 from uniformerv2.model.uniformerv2 import UniFormerV2
-from uniformerv2.zoo.exported import find_exported
+from uniformerv2.zoo.exported import ONNX_FILE, ExportPrecision, find_exported
 
-__all__ = ["measure_engines"]
+__all__ = ["COMPANY", "DECODERS", "measure_engines"]
 
 PRECISIONS: Final[dict[EngineName, tuple[Precision, ...]]] = {
     "torch": ("fp32", "bf16"),
     "onnxruntime": ("fp32",),
     "openvino": ("fp32", "bf16"),
 }
-COMPANY: Final = (0, 1, 5)
-"""Processes that compute for nothing meanwhile."""
+DECODERS: Final = "decoders"
+"""Company that reads videos as ``predict`` does, in a process of its own."""
+COMPANY: Final[tuple[int | str, ...]] = (0, 1, 5, DECODERS)
+"""Processes that compute for nothing meanwhile, by their number; or what else is beside."""
+DECODES: Final = """
+import sys
+from uniformerv2.data.clips import ClipReader
+from uniformerv2.data.transforms import Preprocessing
+reader = ClipReader(preprocessing=Preprocessing())
+while True:
+    for path in sys.argv[1:]:
+        reader.read(path)
+"""
+STARTS_SECONDS: Final = 5.0
+"""Until a process that reads videos has imported what it needs."""
+CALIBRATED: Final = "int8 calibrated"
+SQUARE: Final = "square product"
+"""In the place of an engine: the most that a precision gives here, by PyTorch."""
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+Calls = dict[tuple[str, str], Callable[[], object]]
 
 
 def measure_engines(
-    model: UniFormerV2, *, repeats: int, company: tuple[int, ...] = COMPANY
+    model: UniFormerV2, *, repeats: int, company: tuple[int | str, ...] = COMPANY
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Time one view by every engine that is installed, in turns.
+    """Time one view by every engine that is installed, in turns with a square product of each precision.
 
     Args:
         model: The checkpoint's network, before its linear maps are merged.
         repeats: Rounds.
-        company: Numbers of busy processes to measure beside.
+        company: What to measure beside; see ``COMPANY``.
 
     Returns:
         A row for each company, engine and precision; and what is absent.
     """
     absent = {name: "not installed" for name in ("onnxruntime", "openvino") if not find_spec(name)}
+    products = {name: square_product(dtype, "cpu") for name, dtype in DTYPES.items()}
     with TemporaryDirectory() as folder:
-        calls, best = _calls(model, Path(folder), absent)
+        calls, best, flops = _calls(model, Path(folder), absent)
+        first = next(iter(calls))
+        calls |= {(SQUARE, name): product for name, product in products.items()}
         rows = []
-        for count in company:
-            with _busy(count):
+        for beside in company:
+            with _beside(beside):
                 found = _in_turns(calls, repeats)
-            first = found[next(iter(calls))]
+            ceilings = {name: product.flops / found[SQUARE, name][0] for name, product in products.items()}
             rows += [
                 {
-                    **{
-                        "company": count,
-                        "engine": engine,
-                        "precision": precision,
-                        "is_auto": (engine, precision) == best,
-                    },
-                    **{"seconds": wall, "processor_seconds": used},
-                    "speed_to_first": first[0] / wall,
-                    "processor_to_first": first[1] / used,
+                    **{"company": beside, "engine": engine, "precision": precision},
+                    **{"is_auto": (engine, precision) == best, "seconds": wall, "processor_seconds": used},
+                    "speed_to_first": found[first][0] / wall,
+                    "processor_to_first": found[first][1] / used,
+                    "share_of_ceiling": flops / wall / ceilings[precision] if precision in ceilings else None,
                 }
                 for (engine, precision), (wall, used) in found.items()
+                if engine != SQUARE
             ]
     return rows, absent
 
 
-def _calls(
-    model: UniFormerV2, folder: Path, absent: dict[str, str]
-) -> tuple[dict[tuple[str, str], Callable[[], Tensor]], tuple[str, str]]:
-    """What computes a view, by engine and precision; and what "auto" takes for the ONNX file."""
-    exact, rounded = folder / "model.onnx", folder / "int8.onnx"
-    if "onnxruntime" not in absent:
-        export_model(model, exact, verify_on=False)
-        export_model(model, rounded, precision="int8", verify_on=False)
-    predictors: dict[tuple[str, str], Predictor] = {}
+def _calls(model: UniFormerV2, folder: Path, absent: dict[str, str]) -> tuple[Calls, tuple[str, str], int]:
+    """What computes a view, by engine and precision; what "auto" takes for the ONNX file; floating-point operations."""
+    files = {} if "onnxruntime" in absent else _write(model, folder)
     network = model.merge_linear()
+    predictors: dict[tuple[str, str], Predictor] = {}
     for engine, precisions in PRECISIONS.items():
-        if engine not in absent and (engine == "torch" or exact.exists()):
+        if engine not in absent and (engine == "torch" or files):
             for precision in precisions:
-                source = network if engine == "torch" else exact
+                source = network if engine == "torch" else files["fp32"]
                 predictors[engine, precision] = Predictor(source, device="cpu", engine=engine, precision=precision)
     best = ("torch", "fp32")
-    if exact.exists():
-        predictors["onnxruntime", "int8"] = Predictor(rounded, engine="onnxruntime")
-        found = find_exported(exact)
+    if files:
+        engines: tuple[EngineName, ...] = ("onnxruntime",) if "openvino" in absent else ("onnxruntime", "openvino")
+        predictors["onnxruntime", "int8"] = Predictor(files["int8"], engine="onnxruntime")
+        for engine in engines:
+            predictors[engine, CALIBRATED] = Predictor(files[CALIBRATED], engine=engine, precision="fp32")
+        found = find_exported(files["fp32"])
         assert found is not None  # as it was just written
-        chosen = best_of_onnx(found)
-        best = (chosen, Predictor(exact).precision)
-    own = next(iter(predictors.values())).preprocessing
+        best = (best_of_onnx(found), Predictor(files["fp32"]).precision)
+    exact = predictors["torch", "fp32"]
+    own = exact.preprocessing
     views = torch.randint(0, 256, (1, own.num_frames, 3, *own.input_size), dtype=torch.uint8)
     views = views if own.resize != "bilinear_float" else views.float()
-    return {key: partial(predictor.logits, views) for key, predictor in predictors.items()}, best
+    with torch.no_grad():
+        flops = record_products(lambda: network(exact.network_input(views))).flops
+    return {key: partial(predictor.logits, views) for key, predictor in predictors.items()}, best, flops
 
 
-def _in_turns(
-    calls: dict[tuple[str, str], Callable[[], Tensor]], repeats: int
-) -> dict[tuple[str, str], tuple[float, float]]:
+def _write(model: UniFormerV2, folder: Path) -> dict[str, Path]:
+    """The network as ONNX files: exact, in 8 bits with scales of each view, and with scales of the bundled clips."""
+    files, program = {}, None
+    clips = [VideoRecord(path=str(path)) for path in bundled_clips()]
+    for name in ("fp32", "int8", CALIBRATED):
+        is_calibrated = name == CALIBRATED
+        out = folder / name.replace(" ", "_")
+        out.mkdir()
+        precision: ExportPrecision = "fp32" if name == "fp32" else "int8"
+        contract = contract_of(model, out, precision=precision, is_calibrated=is_calibrated)
+        views = calibration_views(clips, contract.preprocessing) if is_calibrated else None
+        program = program or trace(ExportableNetwork(model, contract), contract)
+        write_files(program, contract, out, format="onnx", views=views)
+        files[name] = out / ONNX_FILE
+    return files
+
+
+def _in_turns(calls: Calls, repeats: int) -> dict[tuple[str, str], tuple[float, float]]:
     """Median seconds of wall and of processor of each call; see ``time_in_turns``."""
     seconds: dict[tuple[str, str], list[tuple[float, float]]] = {key: [] for key in calls}
     for _ in range(repeats):
@@ -118,10 +156,14 @@ def _in_turns(
 
 
 @contextmanager
-def _busy(count: int) -> Iterator[None]:
-    """Beside so many processes that never rest."""
-    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+def _beside(company: int | str) -> Iterator[None]:
+    """Beside so many processes that never rest, or beside one that reads videos."""
+    is_decoder = company == DECODERS
+    words = [["-c", DECODES, *map(str, bundled_clips())]] if is_decoder else [["-c", "while True: pass"]] * int(company)
+    processes = [subprocess.Popen([sys.executable, *command]) for command in words]
     try:
+        if is_decoder:
+            time.sleep(STARTS_SECONDS)
         yield
     finally:
         for process in processes:

@@ -189,6 +189,7 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
         ("processor, first = 1", _number("processor_to_first", ".2f")),
         ("seconds", _number("seconds", ".3f")),
         ("processor seconds", _number("processor_seconds", ".3f")),
+        ("of the GEMM ceiling", _share("share_of_ceiling")),
         ("auto", lambda row: "yes" if row["is_auto"] else ""),
     ),
     "startup": (("what", _word("what")), ("seconds (quartiles)", _spread)),
