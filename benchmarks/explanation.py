@@ -32,6 +32,8 @@ from uniformerv2.core.console import Progress
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.annotations.held_out import source_of
 from uniformerv2.evaluation.figure_style import BLUE, GREEN, INK, MUTED, RED, figure_style, new_axes
+from uniformerv2.inference.explanation_pictures import draw_overlays
+from uniformerv2.inference.strips import pictures_of
 
 SHARES: Final = (0.1, 0.2, 0.3, 0.5, 0.7)
 """Of the patches that are removed or brought back."""
@@ -43,6 +45,12 @@ TESTS: Final = {
     "deletion, mean colour": ("mean", False),
 }
 RESAMPLES: Final = 10_000
+EXAMPLES: Final = (
+    ("examples/violin.mp4", "PlayingViolin"),
+    ("examples/violin.mp4", "Archery"),
+    ("examples/surfing.mp4", "Surfing"),
+)
+"""Videos and classes of the picture of maps."""
 
 
 def chosen(records: list[VideoRecord], per_class: int) -> list[tuple[str, VideoRecord]]:
@@ -152,6 +160,24 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         figure.savefig(path)
 
 
+def draw_examples(predictor: Predictor, path: Path) -> None:
+    """Bundled videos under their maps, a row for each video and class."""
+    shown = []
+    for video, target in EXAMPLES:
+        found = predictor.explain(video, target)
+        numbers = found.view.frame_indices
+        overlays = draw_overlays(found, pictures_of(VideoRecord(video), numbers, side=480, reader=predictor.reader))
+        shown.append((found, overlays[:: len(overlays) // 4][:4]))
+    with figure_style():
+        figure, axes = new_axes(10.0, 6.2, rows=len(shown), columns=4)
+        for row, (found, overlays) in enumerate(shown):
+            for axis, overlay in zip(axes[4 * row : 4 * row + 4], overlays, strict=True):
+                axis.imshow(np.asarray(overlay.shown), aspect="equal")
+                axis.set_axis_off()
+            axes[4 * row].set_title(f"{Path(found.video).name}: {found.target.name} {found.target.score:.2f}")
+        figure.savefig(path)
+
+
 def main() -> None:
     """Score, print the table of both halves, and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
@@ -188,6 +214,7 @@ def main() -> None:
             gap, low, high = better(some, test, "gradient", "attention")
             print(f"  {test:<22} gradient against attention: {gap:+.1f} ({low:+.1f} to {high:+.1f})")
     draw(rows, options.picture)
+    draw_examples(predictor, options.picture.with_name("explanation.png"))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,18 @@ def test_c_mhra_gives_the_same_with_its_weights():
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 3))
 
 
+def test_adapters_in_the_place_of_a_layer_are_called():
+    model = make(TINY)
+    for stage in model.fusion.stages:
+        torch.nn.utils.parametrizations.weight_norm(stage.cross.k)
+        stage.cross.v.register_forward_hook(lambda _layer, _inputs, output: output + 0.1)
+        stage.norm_tokens.register_forward_hook(lambda _layer, _inputs, output: 1.1 * output)
+    video = clip_for(model)
+    with torch.inference_mode():
+        wanted = model(video)[0]
+    torch.testing.assert_close(read(model, video).logits, wanted, atol=2e-5, rtol=1e-5)
+
+
 def test_a_weight_belongs_to_its_frame_row_and_column():
     """Score by score from the layers, for tokens that lie on the way."""
     model = make(replace(MOTION, image_size=(32, 48)))

@@ -139,5 +139,6 @@ def _words(found: Explanation) -> list[str]:
         share = found.time_curve[step]
         lines.append(f"  {when}frame {number:6}  {share:6.1%}  most in row {row + 1}, column {column + 1}")
     if found.class_token_share:
-        lines.append(f"  not shown: {found.class_token_share:.0%} of the features come from the mean class token")
+        mean = "class token" if found.has_class_token else "patch"
+        lines.append(f"  not shown: {found.class_token_share:.0%} of the features come from the mean {mean}")
     return lines

@@ -64,6 +64,11 @@ class ViewPlace:
     frame_width: int
     box: tuple[float, float, float, float]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        times = None if self.frame_seconds is None else [round(seconds, 3) for seconds in self.frame_seconds]
+        return {**asdict(self), "frame_seconds": times, "box": [round(side, 3) for side in self.box]}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
@@ -149,7 +154,7 @@ class Explanation:
             "target": _rounded_score(self.target),
             "top": [_rounded_score(one) for one in self.top],
             "method": self.method,
-            "view": asdict(self.view),
+            "view": self.view.to_dict(),
             "grid": list(self.map.shape),
             "time_curve": _rounded(self.time_curve),
             "blocks": list(self.blocks),
