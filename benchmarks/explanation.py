@@ -175,7 +175,7 @@ def draw_examples(predictor: Predictor, path: Path) -> None:
                 axis.imshow(np.asarray(overlay.shown), aspect="equal")
                 axis.set_axis_off()
             axes[4 * row].set_title(f"{Path(found.video).name}: {found.target.name} {found.target.score:.2f}")
-        figure.savefig(path)
+        figure.savefig(path, dpi=90)
 
 
 def main() -> None:
