@@ -111,8 +111,8 @@ its own choices.""",
     "training": """Lightning does the loop; ours is what it leaves out: resumption to the bit (180), a clean stop \
 (100), the time that is left (130), cached tokens (380). Lightning is asked for once, at the door of the room.""",
     "inference": """One predictor for files and lists on three engines, scoring by many views, tests in several \
-processes that resume (900); windows, segments and timelines of long videos with their files and page (1,000); explanations with their pictures, \
-files and page (400).""",
+processes that resume (900); windows, segments and timelines of long videos with their files and page (1,000); \
+explanations with their pictures, files and page (400).""",
     "zoo": """Nine formats of weights as tables, a column per format; containers of strangers read without running \
 them (170); downloads that resume, are bounded and checked (400). `torch.hub` neither resumes nor bounds. An \
 HTTP library in place of `urllib` was weighed: it does not give the socket before the headers are read, so that a \
