@@ -52,7 +52,7 @@ HOUSE = """# The house
 
 Written by `make docs`; tests hold it to the code. A room imports only from rooms below it:
 
-    cli > commands > lab > autotrain > training > export > inference > zoo > model | data | evaluation
+    cli > commands > lab > autotrain > training > export | serving > inference > zoo > model | data | evaluation
         > media | ops | recipes > core
 
 ## Three walks

@@ -34,6 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "classify videos"),
     "timeline": ("timeline", "find what happens when in long videos"),
     "explain": ("explain", "show where in a video the model looked"),
+    "serve": ("serve", "serve models over HTTP"),
     "models": ("models", "list the model zoo, or describe one model"),
     "convert": ("convert", "turn a checkpoint of any published format into our folder"),
     "export": ("export", "turn a checkpoint into ONNX and other files, proved to say the same"),

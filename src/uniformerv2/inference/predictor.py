@@ -225,7 +225,7 @@ class Predictor:
             VideoError: The video can't be read, or the network says no finite number of it.
             ValueError: An array that is no video, or a list of videos.
         """
-        (result,) = self._predict([(video, self._prepare(video))])
+        (result,) = self.of_samples([(video, self._prepare(video))])
         if isinstance(result, VideoError):
             raise result
         return result
@@ -245,11 +245,11 @@ class Predictor:
         """
         cores = available_cores()
         if self.device.type == "cpu" and cores <= FEW_CORES:
-            yield from self._predict((video, self._prepare_or_fail(video)) for video in videos)
+            yield from self.of_samples((video, self._prepare_or_fail(video)) for video in videos)
             return
         num_threads = 1 if self.device.type == "cpu" else min(cores, 8)
         with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as decoder:
-            yield from self._predict(self._prepared(videos, decoder, num_ahead=num_threads))
+            yield from self.of_samples(self._prepared(videos, decoder, num_ahead=num_threads))
 
     def _prepared(
         self, videos: Iterable[Video], decoder: ThreadPoolExecutor, *, num_ahead: int
@@ -273,7 +273,15 @@ class Predictor:
     def _prepare(self, video: Video) -> VideoSample:
         return self.reader.read(video) if isinstance(video, str | Path) else self.reader.from_frames(_as_frames(video))
 
-    def _predict(self, videos: Iterable[tuple[Video, VideoSample | VideoError]]) -> Iterator[Prediction | VideoError]:
+    def of_samples(self, videos: Iterable[tuple[Video, VideoSample | VideoError]]) -> Iterator[Prediction | VideoError]:
+        """Classify videos that are read already, in batches across them.
+
+        Args:
+            videos: What stands for each, and all its views, as ``reader.read`` gives them.
+
+        Yields:
+            What ``stream`` does.
+        """
         pairs = ((pair, pair[1].video if isinstance(pair[1], VideoSample) else None) for pair in videos)
         for done in compute_in_batches(pairs, self.logits, views_per_batch=self.views_per_batch):
             video, views = done.item

@@ -1,0 +1,368 @@
+"""Engine: a bounded queue in front of predictors.
+
+::
+
+    predict()   -> jobs -> decode lanes -> ready -> compute thread -> future
+    (event loop)           a worker each            one batch after the other
+
+At most ``queue_size`` requests are anywhere between the first arrow and the last. Few decoded videos wait: a lane hands
+one over before it takes the next. On a GPU the views of all videos that wait share batches; on a CPU each video is
+computed alone, as more at once gain nothing there. Whoever is late or gone is dropped before it costs anything more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import Empty, Full, Queue, SimpleQueue
+from threading import Lock, Thread
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from uniformerv2.core.devices import is_out_of_memory
+from uniformerv2.core.files import in_words
+from uniformerv2.core.messages import did_you_mean
+from uniformerv2.core.workers import Lost, available_cores, worker_context
+from uniformerv2.data.clips import VideoSample
+from uniformerv2.inference.predictor import FEW_CORES, Prediction, Predictor
+from uniformerv2.media.decoding import VideoError
+from uniformerv2.serving.decoding import PRELOAD, DecodeLane, DecodeTask, UploadReader, Views, views_bytes
+from uniformerv2.serving.options import ServeOptions
+from uniformerv2.serving.problems import ServiceError, problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["UPLOAD", "Engine", "Observer"]
+
+UPLOAD: Final = "upload"
+"""What answers call a video: its own name is the client's, the name of the file on disk the server's."""
+MOST_WORKERS: Final = 8
+GREEDY_SECONDS: Final = 1.0
+"""How long the network waits for its turn while a video is decoded."""
+logger = logging.getLogger(__name__)
+
+
+class Observer:
+    """What is told of an engine's work, in whatever thread it happens; this one does nothing with it."""
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A request spent so long in a stage: queue, decode, preprocess, compute."""
+
+    def batch(self, num_videos: int) -> None:
+        """So many videos were computed together."""
+
+    def worker_lost(self, reason: str) -> None:
+        """A worker process was ended ("timeout") or died ("crashed")."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """One request on its way through the engine."""
+
+    task: DecodeTask | None
+    model: str = ""
+    deadline: float = float("inf")
+    begin: float = field(default_factory=monotonic)
+    future: Future[Any] = field(default_factory=Future)
+
+    @property
+    def is_dropped(self) -> bool:
+        return self.future.cancelled() or monotonic() > self.deadline
+
+    def finish(self, result: Any) -> None:
+        with suppress(InvalidStateError):  # the client left at this very moment
+            if isinstance(result, BaseException):
+                self.future.set_exception(result)
+            else:
+                self.future.set_result(result)
+
+
+_Decoded = tuple[_Job, VideoSample]
+
+
+class Engine:
+    """Predictors behind a bounded queue; ``start`` before the first request, ``close`` at the end.
+
+    Args:
+        predictors: By the name that a request calls them; the first is taken where it calls none.
+        options: Limits of requests.
+        observer: Is told what happens.
+    """
+
+    def __init__(
+        self,
+        predictors: Mapping[str, Predictor],
+        *,
+        options: ServeOptions | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        if not predictors:
+            raise ValueError("An engine needs a predictor, got none.")
+        self.predictors = dict(predictors)
+        self.options = options or ServeOptions()
+        self.observer = observer or Observer()
+        self.is_draining = False
+        self.is_ready = False
+        self._lock = Lock()
+        self._num_jobs = 0
+        self._seconds_each = 1.0
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        first = next(iter(self.predictors.values()))
+        is_cpu, cores = first.device.type == "cpu", available_cores()
+        self._turns = Lock() if is_cpu and cores <= FEW_CORES else None
+        self.num_workers = self.options.num_workers or min(MOST_WORKERS, max(1, cores // 2 if is_cpu else cores))
+        self._ready: Queue[_Decoded | None] = Queue(maxsize=1 if is_cpu else self.num_workers)
+        self._held: _Decoded | None = None
+        seconds = self.options.decode_seconds
+        self._lanes = [
+            DecodeLane(self._jobs, self._decoded, timeout_seconds=seconds, turns=self._turns)
+            for _ in range(self.num_workers)
+        ]
+        self._computer = Thread(target=self._compute, name="compute", daemon=True)
+
+    @property
+    def num_jobs(self) -> int:
+        """Requests that wait, are decoded or computed."""
+        return self._num_jobs
+
+    def start(self) -> None:
+        """Start the workers and warm the networks, so that the first request is not the slow one.
+
+        Raises:
+            ChildProcessError: No worker starts.
+        """
+        worker_context(preload=PRELOAD)
+        for lane in self._lanes:
+            lane.start()
+        first = [_Job(None) for _ in self._lanes]
+        for job in first:
+            self._enter(job)
+        for predictor in self.predictors.values():
+            self._warm(predictor)
+        self._computer.start()
+        for job in first:
+            job.future.result()
+        self.is_ready = True
+
+    @staticmethod
+    def _warm(predictor: Predictor) -> None:
+        preprocessing = predictor.preprocessing
+        frames = torch.zeros(preprocessing.num_frames, 3, *preprocessing.input_size, dtype=torch.uint8)
+        views = preprocessing.resize_and_crop(frames, 1)
+        for count in {1, predictor.views_per_batch}:
+            predictor.logits(views[:1].repeat(count, 1, 1, 1, 1))
+
+    def drain(self) -> None:
+        """Take no more requests; those that are there go on."""
+        self.is_draining = True
+
+    def close(self) -> None:
+        """End the threads, once they are done with what they are in."""
+        self.drain()
+        for _ in self._lanes:
+            self._jobs.put(None)
+        for lane in self._lanes:
+            lane.join(self.options.decode_seconds)
+        with suppress(Full):
+            self._ready.put(None, timeout=self.options.request_seconds)
+            self._computer.join(self.options.request_seconds)
+
+    def check_room(self) -> None:
+        """Refuse a request that there is no room for, before anything of it is read.
+
+        Raises:
+            ServiceError: The service is not ready, is about to stop, or its queue is full.
+        """
+        self.check_state()
+        if self._num_jobs >= self.options.queue_size:
+            raise self._full()
+
+    def check_state(self) -> None:
+        """Make sure that requests are taken.
+
+        Raises:
+            ServiceError: The service is not ready, or is about to stop.
+        """
+        if self.is_draining:
+            raise ServiceError("draining", "The service is about to stop: ask another one.", retry_after=5)
+        if not self.is_ready:
+            raise ServiceError("not-ready", "The service has just been started: try again.", retry_after=2)
+
+    def _full(self) -> ServiceError:
+        seconds = min(60, max(1, round(self._seconds_each * self._num_jobs)))
+        detail = f"{self.options.queue_size} requests wait already: try again in {seconds} s."
+        return ServiceError("queue-full", detail, retry_after=seconds)
+
+    def predictor(self, model: str | None) -> tuple[str, Predictor]:
+        """A predictor and its name.
+
+        Raises:
+            ServiceError: There is none of this name.
+        """
+        name = next(iter(self.predictors)) if model is None else model
+        if name not in self.predictors:
+            hint = did_you_mean(name, self.predictors) or f" There are: {', '.join(self.predictors)}."
+            raise ServiceError("invalid-parameter", f"No model is called {name!r}.{hint}")
+        return name, self.predictors[name]
+
+    def reader(
+        self, model: str | None, *, num_clips: int | None = None, num_crops: int | None = None
+    ) -> tuple[str, UploadReader]:
+        """The name of a model, and what reads an upload for it.
+
+        Args:
+            model: None: the first.
+            num_clips: None: the model's own.
+            num_crops: None: the model's own.
+
+        Raises:
+            ServiceError: There is no such model, or the views would take too much memory.
+        """
+        name, predictor = self.predictor(model)
+        given = {"num_clips": num_clips, "num_crops": num_crops}
+        try:
+            wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+            preprocessing = replace(predictor.preprocessing, **wanted)
+        except ValueError as error:
+            raise ServiceError("invalid-parameter", str(error)) from error
+        options, views = self.options, preprocessing.num_clips * preprocessing.num_crops
+        if views > options.max_views:
+            raise ServiceError("request-too-large", f"{views} views were asked for, {options.max_views} are allowed.")
+        if (needed := views_bytes(preprocessing)) > options.memory_bytes:
+            allowed = in_words(options.memory_bytes)
+            detail = f"{views} views take {in_words(needed)} of memory, and {allowed} are allowed: ask for fewer."
+            raise ServiceError("request-too-large", detail)
+        reader = predictor.reader
+        return name, UploadReader(
+            preprocessing=preprocessing,
+            decoder=reader.decoder,
+            timeout_seconds=options.decode_seconds + 3600,  # the worker is ended before
+            max_seconds=options.max_video_seconds,
+        )
+
+    async def predict(self, path: Path, reader: UploadReader, *, model: str) -> Prediction:
+        """Classify an upload.
+
+        Args:
+            path: The file.
+            reader: Of ``reader``.
+            model: Likewise.
+
+        Raises:
+            ServiceError: There is no room, the video cannot be read, or the answer takes too long.
+        """
+        self.check_room()
+        seconds = self.options.request_seconds
+        task = DecodeTask(str(path), reader, self.options.max_pixels)
+        job = _Job(task, model, monotonic() + seconds)
+        self._enter(job)
+        try:
+            async with asyncio.timeout(seconds):
+                found: Prediction = await asyncio.wrap_future(job.future)
+        except TimeoutError as error:
+            raise ServiceError("too-slow", f"The answer was not there after {seconds:g} seconds.") from error
+        return found
+
+    def _enter(self, job: _Job) -> None:
+        with self._lock:
+            self._num_jobs += 1
+        self._jobs.put(job)
+
+    def _leave(self, job: _Job, result: Any) -> None:
+        with self._lock:
+            self._num_jobs -= 1
+        job.finish(result)
+
+    def _decoded(self, job: _Job, answer: Views | VideoError | Lost | None) -> None:
+        """What a lane calls; waits while the network has enough to do."""
+        if isinstance(answer, Views) and not job.is_dropped:
+            self.observer.stage("decode", answer.decode_seconds)
+            self.observer.stage("preprocess", answer.preprocess_seconds)
+            self._ready.put((job, answer.sample()))
+        elif isinstance(answer, Lost):
+            self.observer.worker_lost(answer.reason)
+            self._leave(job, _lost(answer, self.options.decode_seconds))
+        else:
+            self._leave(job, problem_of(answer) if isinstance(answer, VideoError) else None)
+
+    def _compute(self) -> None:
+        while (first := self._next()) is not None:
+            group = [first]
+            predictor = self.predictors[first[0].model]
+            if predictor.views_per_batch > 1:
+                self._take_more(group)
+            waiting = [(job, sample) for job, sample in group if not job.is_dropped]
+            for job, _ in group:
+                if job.is_dropped:
+                    self._leave(job, None)
+            if waiting:
+                self._compute_group(predictor, waiting)
+
+    def _next(self) -> _Decoded | None:
+        held, self._held = self._held, None
+        return held or self._ready.get()
+
+    def _take_more(self, group: list[_Decoded]) -> None:
+        """Of the videos that wait those of the same model, up to one batch of views."""
+        predictor = self.predictors[group[0][0].model]
+        while sum(len(sample.video) for _, sample in group) < predictor.views_per_batch:
+            try:
+                following = self._ready.get_nowait()
+            except Empty:
+                return
+            if following is None:
+                self._ready.put(None)  # the lanes have ended: nobody else puts anything there
+                return
+            if following[0].model != group[0][0].model:
+                self._held = following
+                return
+            group.append(following)
+
+    def _compute_group(self, predictor: Predictor, group: list[_Decoded]) -> None:
+        begin = monotonic()
+        for job, _ in group:
+            self.observer.stage("queue", begin - job.begin)
+        self.observer.batch(len(group))
+        try:
+            with self._turn():
+                results = list(predictor.of_samples((UPLOAD, sample) for _, sample in group))
+        except Exception as error:  # whatever it is, the next request is served
+            for job, _ in group:
+                self._leave(job, _failed(error))
+            return
+        seconds = monotonic() - begin
+        self._seconds_each += 0.1 * (seconds / len(group) - self._seconds_each)
+        for (job, _), result in zip(group, results, strict=True):
+            self.observer.stage("compute", seconds / len(group))
+            self._leave(job, problem_of(result) if isinstance(result, VideoError) else result)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Beside few cores: not while a video is decoded, but for one that takes long."""
+        has_turn = self._turns is not None and self._turns.acquire(timeout=GREEDY_SECONDS)
+        try:
+            yield
+        finally:
+            if has_turn and self._turns is not None:
+                self._turns.release()
+
+
+def _lost(answer: Lost, seconds: float) -> ServiceError:
+    if answer.reason == "timeout":
+        return ServiceError("slow-decoding", f"The video could not be read in {seconds:g} seconds.")
+    return ServiceError("unreadable-video", "The decoder crashed on this video.")
+
+
+def _failed(error: Exception) -> Exception:
+    """What is told of an error while a network computes."""
+    if is_out_of_memory(error):
+        return ServiceError("no-memory", "There is not enough memory now: try again.", retry_after=5)
+    return error
