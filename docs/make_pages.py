@@ -21,9 +21,12 @@ from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.core.limits import Limits
 from uniformerv2.core.options import options_of
 from uniformerv2.model.summary import count_macs
+from uniformerv2.serving.options import ServeOptions
+from uniformerv2.serving.problems import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "uniformerv2"
+SERVE_PAGE = ROOT / "docs" / "serve.md"
 LIMITS_PAGE = ROOT / "docs" / "limits_and_safety.md"
 
 HEAD = """# Model zoo
@@ -113,6 +116,9 @@ its own choices.""",
     "inference": """One predictor for files and lists on three engines, scoring by many views, tests in several \
 processes that resume (900); windows, segments and timelines of long videos with their files and page (1,000); \
 explanations with their pictures, files and page (400).""",
+    "serving": """The engine (queue, workers, turns, 600) knows no HTTP; the service around it (900) streams forms \
+by a parser of others, says each address, parameter and refusal once for reading and for the document. Uvicorn has \
+no time limit for the head of a request and no drain that a balancer sees: a subclass each.""",
     "zoo": """Nine formats of weights as tables, a column per format; containers of strangers read without running \
 them (170); downloads that resume, are bounded and checked (400). `torch.hub` neither resumes nor bounds. An \
 HTTP library in place of `urllib` was weighed: it does not give the socket before the headers are read, so that a \
@@ -300,10 +306,28 @@ def limits_table() -> str:
     return "\n".join(lines)
 
 
-def between(page: Path, name: str, text: str) -> str:
-    """A page with other text between its markers."""
+def serve_options() -> str:
+    """The fields of ``ServeOptions`` as a table."""
+    rows = ["| option | default | what |", "| --- | ---: | --- |"]
+    for one in options_of(ServeOptions):
+        value = f" {one.metavar}" if one.metavar else ""
+        default = "" if one.default in {None, False} else f"`{one.default}`"
+        rows.append(f"| `{one.flag}{value}` | {default} | {one.about} |")
+    return "\n".join(rows)
+
+
+def problems() -> str:
+    """The refusals of the service as a table."""
+    rows = ["| status | `urn:uniformerv2:` | what |", "| --- | --- | --- |"]
+    rows += [f"| {kind.status} | `{name}` | {kind.title} |" for name, kind in KINDS.items()]
+    return "\n".join(rows)
+
+
+def between(page: Path, name: str, text: str, *, before: str | None = None) -> str:
+    """A page (or what it will be) with other text between its markers."""
     begin = rf"(<!-- begin {name}: .+? -->\n).*?(?=<!-- end {name} -->)"
-    return re.sub(begin, lambda match: match[1] + text + "\n", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    old = page.read_text(encoding="utf-8") if before is None else before
+    return re.sub(begin, lambda match: match[1] + text + "\n", old, flags=re.DOTALL)
 
 
 def pages() -> dict[Path, str]:
@@ -316,6 +340,7 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "model_zoo.md": "\n".join([*parts, *notes()]) + "\n",
         ROOT / "docs" / "house.md": f"{HOUSE}{size()}{MODULES}\n```text\n{tree(modules=True)}\n```\n",
         ROOT / "docs" / "train_options.md": train_options(),
+        SERVE_PAGE: between(SERVE_PAGE, "problems", problems(), before=between(SERVE_PAGE, "options", serve_options())),
         LIMITS_PAGE: between(LIMITS_PAGE, "limits", limits_table()),
         ROOT / "README.md": before + start.partition("src")[0] + tree(modules=False) + "\n" + end + after,
     }

@@ -21,7 +21,17 @@ import uniformerv2
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "uniformerv2"
 # timm itself imports triton where torch brings it, so it is not in this list
-OPTIONAL = ("lightning", "pytorch_lightning", "torchmetrics", "sklearn", "ray", "gradio", "matplotlib", "pyarrow")
+OPTIONAL = (
+    "lightning",
+    "pytorch_lightning",
+    "torchmetrics",
+    "sklearn",
+    "ray",
+    "gradio",
+    "matplotlib",
+    "pyarrow",
+    "fastapi",
+)
 
 
 def modules():
@@ -208,7 +218,14 @@ def test_every_requirement_has_a_floor_with_its_reason():
 
 @pytest.mark.parametrize(
     ("name", "fixed"),
-    [("filelock", "3.20.3"), ("lightning", "2.6.6"), ("pillow", "12.3"), ("onnx", "1.21"), ("pyarrow", "23.0.1")],
+    [
+        ("filelock", "3.20.3"),
+        ("lightning", "2.6.6"),
+        ("pillow", "12.3"),
+        ("onnx", "1.21"),
+        ("pyarrow", "23.0.1"),
+        ("python-multipart", "0.0.27"),
+    ],
 )
 def test_floors_are_not_below_known_fixes(name, fixed):
     below = Version(f"{fixed}.dev0")
@@ -232,7 +249,8 @@ def test_a_room_says_at_its_door_what_it_lacks():
     """Before anything heavy is imported: without the package a file of the room could not say how to install it."""
     for room, (names, extra) in checked_at_the_door().items():
         for name in sorted(names):
-            code = f"import sys\nsys.modules[{name!r}] = None\nimport uniformerv2.{room.name}"
+            dotted = ".".join(room.relative_to(SOURCE).parts)
+            code = f"import sys\nsys.modules[{name!r}] = None\nimport uniformerv2.{dotted}"
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
             assert f"{name} is needed here: pip install 'uniformerv2[{extra}]'" in done.stderr
 
@@ -240,7 +258,7 @@ def test_a_room_says_at_its_door_what_it_lacks():
 def imports():
     """Of every module: package -> whether it is imported directly; and what is checked before, with its extra."""
     rooms = checked_at_the_door()
-    direct, required = {}, {(name, extra) for names, extra in rooms.values() for name in names}
+    direct, required = {}, {(name.replace("_", "-"), extra) for names, extra in rooms.values() for name in names}
     for path in SOURCE.rglob("*.py"):
         has, _ = rooms.get(path.parent, ((), ""))
         tree = ast.parse(path.read_text("utf-8"))

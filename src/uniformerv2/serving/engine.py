@@ -15,9 +15,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Full, Queue, SimpleQueue
 from threading import Lock, Thread
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from uniformerv2.core.devices import is_out_of_memory
 from uniformerv2.core.files import in_words
 from uniformerv2.core.messages import did_you_mean
 from uniformerv2.core.workers import Lost, available_cores, worker_context
@@ -34,13 +32,14 @@ from uniformerv2.data.clips import VideoSample
 from uniformerv2.inference.predictor import FEW_CORES, Prediction, Predictor
 from uniformerv2.media.decoding import VideoError
 from uniformerv2.serving.decoding import PRELOAD, DecodeLane, DecodeTask, UploadReader, Views, views_bytes
+from uniformerv2.serving.jobs import Job, Observer, failed, lost
 from uniformerv2.serving.options import ServeOptions
 from uniformerv2.serving.problems import ServiceError, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["UPLOAD", "Engine", "Observer"]
+__all__ = ["UPLOAD", "Engine"]
 
 UPLOAD: Final = "upload"
 """What answers call a video: its own name is the client's, the name of the file on disk the server's."""
@@ -50,42 +49,7 @@ GREEDY_SECONDS: Final = 1.0
 logger = logging.getLogger(__name__)
 
 
-class Observer:
-    """What is told of an engine's work, in whatever thread it happens; this one does nothing with it."""
-
-    def stage(self, name: str, seconds: float) -> None:
-        """A request spent so long in a stage: queue, decode, preprocess, compute."""
-
-    def batch(self, num_videos: int) -> None:
-        """So many videos were computed together."""
-
-    def worker_lost(self, reason: str) -> None:
-        """A worker process was ended ("timeout") or died ("crashed")."""
-
-
-@dataclass(eq=False)
-class _Job:
-    """One request on its way through the engine."""
-
-    task: DecodeTask | None
-    model: str = ""
-    deadline: float = float("inf")
-    begin: float = field(default_factory=monotonic)
-    future: Future[Any] = field(default_factory=Future)
-
-    @property
-    def is_dropped(self) -> bool:
-        return self.future.cancelled() or monotonic() > self.deadline
-
-    def finish(self, result: Any) -> None:
-        with suppress(InvalidStateError):  # the client left at this very moment
-            if isinstance(result, BaseException):
-                self.future.set_exception(result)
-            else:
-                self.future.set_result(result)
-
-
-_Decoded = tuple[_Job, VideoSample]
+_Decoded = tuple[Job, VideoSample]
 
 
 class Engine:
@@ -114,7 +78,7 @@ class Engine:
         self._lock = Lock()
         self._num_jobs = 0
         self._seconds_each = 1.0
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         first = next(iter(self.predictors.values()))
         is_cpu, cores = first.device.type == "cpu", available_cores()
         self._turns = Lock() if is_cpu and cores <= FEW_CORES else None
@@ -142,7 +106,7 @@ class Engine:
         worker_context(preload=PRELOAD)
         for lane in self._lanes:
             lane.start()
-        first = [_Job(None) for _ in self._lanes]
+        first = [Job(None) for _ in self._lanes]
         for job in first:
             self._enter(job)
         for predictor in self.predictors.values():
@@ -262,7 +226,7 @@ class Engine:
         self.check_room()
         seconds = self.options.request_seconds
         task = DecodeTask(str(path), reader, self.options.max_pixels)
-        job = _Job(task, model, monotonic() + seconds)
+        job = Job(task, model, monotonic() + seconds)
         self._enter(job)
         try:
             async with asyncio.timeout(seconds):
@@ -271,17 +235,17 @@ class Engine:
             raise ServiceError("too-slow", f"The answer was not there after {seconds:g} seconds.") from error
         return found
 
-    def _enter(self, job: _Job) -> None:
+    def _enter(self, job: Job) -> None:
         with self._lock:
             self._num_jobs += 1
         self._jobs.put(job)
 
-    def _leave(self, job: _Job, result: Any) -> None:
+    def _leave(self, job: Job, result: Any) -> None:
         with self._lock:
             self._num_jobs -= 1
         job.finish(result)
 
-    def _decoded(self, job: _Job, answer: Views | VideoError | Lost | None) -> None:
+    def _decoded(self, job: Job, answer: Views | VideoError | Lost | None) -> None:
         """What a lane calls; waits while the network has enough to do."""
         if isinstance(answer, Views) and not job.is_dropped:
             self.observer.stage("decode", answer.decode_seconds)
@@ -289,7 +253,7 @@ class Engine:
             self._ready.put((job, answer.sample()))
         elif isinstance(answer, Lost):
             self.observer.worker_lost(answer.reason)
-            self._leave(job, _lost(answer, self.options.decode_seconds))
+            self._leave(job, lost(answer, self.options.decode_seconds))
         else:
             self._leave(job, problem_of(answer) if isinstance(answer, VideoError) else None)
 
@@ -336,7 +300,7 @@ class Engine:
                 results = list(predictor.of_samples((UPLOAD, sample) for _, sample in group))
         except Exception as error:  # whatever it is, the next request is served
             for job, _ in group:
-                self._leave(job, _failed(error))
+                self._leave(job, failed(error))
             return
         seconds = monotonic() - begin
         self._seconds_each += 0.1 * (seconds / len(group) - self._seconds_each)
@@ -353,16 +317,3 @@ class Engine:
         finally:
             if has_turn and self._turns is not None:
                 self._turns.release()
-
-
-def _lost(answer: Lost, seconds: float) -> ServiceError:
-    if answer.reason == "timeout":
-        return ServiceError("slow-decoding", f"The video could not be read in {seconds:g} seconds.")
-    return ServiceError("unreadable-video", "The decoder crashed on this video.")
-
-
-def _failed(error: Exception) -> Exception:
-    """What is told of an error while a network computes."""
-    if is_out_of_memory(error):
-        return ServiceError("no-memory", "There is not enough memory now: try again.", retry_after=5)
-    return error

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from uniformerv2 import __version__
 from uniformerv2.inference.predictor import Prediction, Predictor
 from uniformerv2.serving.engine import Engine
 from uniformerv2.serving.http import openapi
@@ -46,7 +46,7 @@ def make_service(engine: Engine, *, folder: Path, metrics: Metrics) -> FastAPI:
     """
     service = FastAPI(
         title="uniformerv2",
-        version=__version__,
+        version=version("uniformerv2"),
         summary="Which action a video shows.",
         docs_url=None,
         redoc_url=None,

@@ -11,7 +11,6 @@ import hmac
 import json
 import logging
 import secrets
-import sys
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
@@ -163,6 +162,4 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1] if frames else None
     place = "" if last is None else f" in {last.name}, line {last.lineno}"
-    if sys.flags.dev_mode:
-        traceback.print_exception(error)
     return f"{type(error).__name__}{place}"

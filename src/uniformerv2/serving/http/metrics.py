@@ -7,7 +7,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from uniformerv2.serving.engine import Engine, Observer
+from uniformerv2.serving.engine import Engine
+from uniformerv2.serving.jobs import Observer
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
