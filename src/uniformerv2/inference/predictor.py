@@ -274,14 +274,7 @@ class Predictor:
         return self.reader.read(video) if isinstance(video, str | Path) else self.reader.from_frames(_as_frames(video))
 
     def of_samples(self, videos: Iterable[tuple[Video, VideoSample | VideoError]]) -> Iterator[Prediction | VideoError]:
-        """Classify videos that are read already, in batches across them.
-
-        Args:
-            videos: What stands for each, and all its views, as ``reader.read`` gives them.
-
-        Yields:
-            What ``stream`` does.
-        """
+        """What ``stream`` yields, of videos that are read already: what stands for each, and all its views."""
         pairs = ((pair, pair[1].video if isinstance(pair[1], VideoSample) else None) for pair in videos)
         for done in compute_in_batches(pairs, self.logits, views_per_batch=self.views_per_batch):
             video, views = done.item
