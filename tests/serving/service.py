@@ -53,7 +53,7 @@ class Service:
                 stdout=log,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 280
         while not (ready := [line for line in self.lines() if line["event"] == "ready"]):
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < end, self.log.read_text()
