@@ -83,7 +83,9 @@ class Engine:
         is_cpu, cores = first.device.type == "cpu", available_cores()
         self._turns = Lock() if is_cpu and cores <= FEW_CORES else None
         self.num_workers = self.options.num_workers or min(MOST_WORKERS, max(1, cores // 2 if is_cpu else cores))
-        self._ready: Queue[_Decoded | None] = Queue(maxsize=1 if is_cpu else self.num_workers)
+        self._ready: Queue[_Decoded | None] = Queue(
+            maxsize=max(predictor.views_per_batch for predictor in self.predictors.values())
+        )
         self._held: _Decoded | None = None
         seconds = self.options.decode_seconds
         self._lanes = [
