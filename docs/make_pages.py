@@ -115,7 +115,8 @@ its own choices.""",
 (100), the time that is left (130), cached tokens (380). Lightning is asked for once, at the door of the room.""",
     "inference": """One predictor for files and lists on three engines, scoring by many views, tests in several \
 processes that resume (900); windows, segments and timelines of long videos with their files and page (1,000); \
-explanations with their pictures, files and page (400).""",
+explanations with their pictures, files and page (400); features of windows and videos, resumed, with the search in \
+them (750).""",
     "serving": """The engine (queue, workers, turns, 600) knows no HTTP; the service around it (900) streams forms \
 by a parser of others, says each address, parameter and refusal once for reading and for the document. Uvicorn has \
 no time limit for the head of a request and no drain that a balancer sees: a subclass each.""",

@@ -193,6 +193,8 @@ CALLED = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "mlflow"
 BROUGHT = {"triton", "onnxruntime"}
 """By torch where there is a GPU for it; by the portable folder's own requirements for its own script."""
 THROUGH_LIGHTNING = {"jsonargparse", "tensorboard"}
+BY_A_PAGE = {"duckdb", "faiss-cpu", "peft"}
+"""By the code of docs/features_and_search.md, which the tests run, and by examples/lora.py."""
 
 
 def packages_of(needs):
@@ -295,6 +297,10 @@ def test_what_is_imported_is_declared_and_the_other_way_round():
         assert package in packages_of(EXTRAS[extra]), f"{package} is not of the extra {extra}"
     assert packages_of(CORE) - set(direct) == set()
     used = (
-        {package for package, _ in required} | THROUGH_LIGHTNING | packages_of(EXTRAS["dev"]) | {"uniformerv2", "peft"}
-    )  # examples/lora.py
+        {package for package, _ in required}
+        | THROUGH_LIGHTNING
+        | BY_A_PAGE
+        | packages_of(EXTRAS["dev"])
+        | {"uniformerv2"}
+    )
     assert optional <= used

@@ -34,6 +34,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "classify videos"),
     "timeline": ("timeline", "find what happens when in long videos"),
     "explain": ("explain", "show where in a video the model looked"),
+    "features": ("features", "write features of videos, for localisation and retrieval"),
+    "search": ("search", "find the videos that are most like another one"),
     "serve": ("serve", "serve models over HTTP"),
     "models": ("models", "list the model zoo, or describe one model"),
     "convert": ("convert", "turn a checkpoint of any published format into our folder"),

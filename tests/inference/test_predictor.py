@@ -16,7 +16,7 @@ from tests.model.test_uniformerv2 import MOTION, TINY, make
 from uniformerv2.core.limits import set_limits
 from uniformerv2.data import clips
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.inference import predictor as predictor_module
+from uniformerv2.inference import reading_ahead as reading_ahead_module
 from uniformerv2.inference.predictor import Prediction, Predictor
 from uniformerv2.media.decoding import VideoError, open_video
 from uniformerv2.media.video_file import VideoFile
@@ -123,7 +123,7 @@ def test_many_videos_keep_their_order_and_a_broken_one_its_place(model, tmp_path
 
 @pytest.mark.parametrize("cores", [2, 4])
 def test_a_video_that_hangs_the_decoder_is_an_error_and_the_next_are_answered(model, tmp_path, monkeypatch, cores):
-    monkeypatch.setattr(predictor_module, "available_cores", lambda: cores)
+    monkeypatch.setattr(reading_ahead_module, "available_cores", lambda: cores)
     go_on = Event()
     videos = [write_video(tmp_path / f"{index}.mp4", seed=index) for index in range(3)]
     monkeypatch.setattr(clips, "open_video", lambda path, **given: hang_at(videos[1], go_on, path, **given))
@@ -144,7 +144,7 @@ def hang_at(which, go_on, path, **given):
 
 def test_the_next_video_is_decoded_while_the_network_works(model, tmp_path, monkeypatch):
     """The network waits here until the next video is begun, for ever if it is not; the one after it is not yet."""
-    monkeypatch.setattr(predictor_module, "available_cores", lambda: 4)
+    monkeypatch.setattr(reading_ahead_module, "available_cores", lambda: 4)
     begun = [Event() for _ in range(3)]
     videos = [write_video(tmp_path / f"{index}.mp4") for index in range(3)]
     predictor = Predictor(model)
@@ -163,7 +163,7 @@ def test_the_next_video_is_decoded_while_the_network_works(model, tmp_path, monk
 
 
 def test_a_cpu_of_two_cores_decodes_and_computes_in_turns(model, video, monkeypatch):
-    monkeypatch.setattr(predictor_module, "available_cores", lambda: 2)
+    monkeypatch.setattr(reading_ahead_module, "available_cores", lambda: 2)
     predictor = Predictor(model)
     prepare, logits, order = predictor._prepare, predictor.logits, []
     monkeypatch.setattr(predictor, "_prepare", lambda given: order.append(current_thread()) or prepare(given))
@@ -193,7 +193,7 @@ def test_views_of_several_videos_share_batches_and_the_scores_stay(model, tmp_pa
 @pytest.mark.parametrize("cores", [2, 4])
 def test_a_video_never_ending_is_answered_while_it_runs(model, video, monkeypatch, cores):
     """What is given may have no end: a prediction comes when its batch is full."""
-    monkeypatch.setattr(predictor_module, "available_cores", lambda: cores)
+    monkeypatch.setattr(reading_ahead_module, "available_cores", lambda: cores)
     predictor = Predictor(model, views_per_batch=3)
     given = []
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -115,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: The model cannot be used as the options ask.
     """
-    from uniformerv2.core.console import make_console, write_line
+    from uniformerv2.core.console import make_console, telling, write_line
     from uniformerv2.inference.engines import load_network
     from uniformerv2.inference.predictor import Predictor
     from uniformerv2.inference.timeline import find_actions
@@ -134,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         for video in options.videos:
             try:
-                with _telling(video) as tell:
+                with telling(f"{video.name}, windows") as tell:
                     found = find_actions(video, scorer, rules=options.rules, tell=tell)
             except VideoError as error:
                 failures += 1
@@ -152,22 +151,6 @@ def run(options: argparse.Namespace) -> int:
     if failures:
         sys.stderr.write(f"{failures} of {counted(len(options.videos), 'video')} could not be read to the end.\n")
     return 1 if failures else 0
-
-
-@contextmanager
-def _telling(video: Path) -> Iterator[Callable[[int, int], None]]:
-    """Progress of one video, from its first window on, when it is known how many there are."""
-    from uniformerv2.core.console import Progress
-
-    with ExitStack() as stack:
-        progress: Progress | None = None
-
-        def tell(_done: int, total: int) -> None:
-            nonlocal progress
-            progress = progress or stack.enter_context(Progress(f"{video.name}, windows", total))
-            progress.advance()
-
-        yield tell
 
 
 def _write(options: argparse.Namespace, timelines: Sequence[Timeline], predictor: Predictor) -> None:

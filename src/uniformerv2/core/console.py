@@ -11,7 +11,8 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Final, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -31,7 +32,7 @@ from rich.text import Text
 from uniformerv2.core.messages import duration, pace, time_left
 from uniformerv2.core.terminal import harmless
 
-__all__ = ["EVERY_SECONDS", "Progress", "Ticker", "WordsColumn", "can_draw", "make_console", "write_line"]
+__all__ = ["EVERY_SECONDS", "Progress", "Ticker", "WordsColumn", "can_draw", "make_console", "telling", "write_line"]
 
 EVERY_SECONDS: Final = 2.0
 MOST_SECONDS: Final = 30.0
@@ -262,3 +263,24 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         self._ticker.stop()
+
+
+@contextmanager
+def telling(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress of something whose size is known when its first step is done.
+
+    Args:
+        what: What is done, the word in front.
+
+    Yields:
+        What is told, after each step, how many are done and of how many.
+    """
+    with ExitStack() as stack:
+        progress: Progress | None = None
+
+        def tell(_done: int, total: int) -> None:
+            nonlocal progress
+            progress = progress or stack.enter_context(Progress(what, total))
+            progress.advance()
+
+        yield tell

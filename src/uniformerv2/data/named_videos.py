@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from uniformerv2.core.messages import UsageError
-from uniformerv2.data.annotations import VideoRecord, read_records
+from uniformerv2.core.messages import UsageError, usage_errors
+from uniformerv2.data.annotations import AnnotationError, VideoRecord, detect_format, read_records
 from uniformerv2.data.annotations.folder import files_below
+from uniformerv2.data.annotations.rows import of_split
 from uniformerv2.data.annotations.text_lists import named_classes
 from uniformerv2.data.labels import LABEL_SPACES, RENAMED, ClassNames
 from uniformerv2.media.video_error import IMAGE_SUFFIXES
@@ -18,9 +20,13 @@ from uniformerv2.media.video_error import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     from uniformerv2.data.transforms import Preprocessing
 
-__all__ = ["TestVideos", "in_head_order", "named_files", "read_classes", "read_test_videos", "recipe_views", "subset"]
+__all__ = [
+    *("TestVideos", "in_head_order", "named_files", "named_records", "read_classes", "read_test_videos"),
+    *("recipe_views", "subset"),
+]
 
 SHOWN: Final = 3
+LIST_SUFFIXES: Final = frozenset({".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"})
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,47 @@ def named_files(words: Sequence[str]) -> tuple[list[Path], list[str]]:
             videos += inside
             told += [f"Passed over in {match}: {passed_over}."] if passed_over else []
     return videos, told
+
+
+def named_records(
+    words: Sequence[str], *, root: str | Path | None = None, split: str | None = None
+) -> tuple[list[VideoRecord], list[str]]:
+    """As ``named_files``, with what lists and folders per class say of the videos; a list gives its records.
+
+    Args:
+        words: Paths of videos, folders and lists, and patterns.
+        root: Where relative paths of lists start; None: at the list.
+        split: Only these, and videos of which nothing says the split.
+
+    Returns:
+        The videos; and a sentence about what is passed over in each folder.
+
+    Raises:
+        UsageError: As ``named_files``; a list that cannot be used; or no video is of the split.
+    """
+    records: list[VideoRecord] = []
+    told: list[str] = []
+    for word in words:
+        path = Path(word)
+        if _is_list(path):
+            with usage_errors():
+                records += read_records(path, root=root, val_fraction=0.0)
+            continue
+        known: dict[Path, VideoRecord] = {}
+        if path.is_dir():
+            with suppress(AnnotationError):  # videos without class folders
+                known = {Path(one.path): one for one in read_records(path, val_fraction=0.0)}
+        videos, passed_over = named_files([word])
+        records += [known.get(video, VideoRecord(str(video))) for video in videos]
+        told += passed_over
+    with usage_errors():
+        return of_split(records, split, source=", ".join(words)), told
+
+
+def _is_list(path: Path) -> bool:
+    if path.is_dir():
+        return detect_format(path) != "folder"
+    return path.is_file() and Path(path.name.removesuffix(".gz")).suffix.casefold() in LIST_SUFFIXES
 
 
 def _inside(folder: Path) -> tuple[list[Path], str]:

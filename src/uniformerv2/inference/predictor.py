@@ -6,9 +6,7 @@ Letters of this file: K clips, V views (K times crops), T frames, C colours, H x
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniformerv2.core.messages import first_few
-from uniformerv2.core.workers import available_cores
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader, VideoSample
 from uniformerv2.data.transforms import Preprocessing
@@ -34,6 +31,7 @@ from uniformerv2.inference.engines import (
     load_network,
     open_engine,
 )
+from uniformerv2.inference.reading_ahead import read_ahead
 from uniformerv2.media.decoding import Decoder, VideoError
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.exported import ExportedNetwork
@@ -54,9 +52,6 @@ TABLE: Final = """<table><caption>{{ video }}</caption>
 {% endfor %}</table>"""
 
 NOT_FINITE: Final = "what the network says of it is no finite number (NaN or infinite)"
-
-FEW_CORES: Final = 2
-"""Up to so many, a thread that decodes takes more from a network on the CPU than it saves; see docs/performance.md."""
 
 
 @dataclass(frozen=True)
@@ -233,9 +228,8 @@ class Predictor:
     def stream(self, videos: Iterable[Video]) -> Iterator[Prediction | VideoError]:
         """Classify many videos, in order; the next ones are decoded while the network works.
 
-        A prediction may wait for the videos after it, until they fill a batch of ``views_per_batch``. Beside a GPU a
-        thread per core decodes (up to 8), one video each ahead; on a CPU, where the network needs the cores, one; on a
-        CPU of two cores or one none, so that decoding and network take turns.
+        A prediction may wait for the videos after it, until they fill a batch of ``views_per_batch``. How many are
+        decoded ahead says ``read_ahead``.
 
         Args:
             videos: As for a single call.
@@ -243,32 +237,7 @@ class Predictor:
         Yields:
             A prediction, or for a video that can't be read or scored the ``VideoError`` in its place.
         """
-        cores = available_cores()
-        if self.device.type == "cpu" and cores <= FEW_CORES:
-            yield from self.of_samples((video, self._prepare_or_fail(video)) for video in videos)
-            return
-        num_threads = 1 if self.device.type == "cpu" else min(cores, 8)
-        with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as decoder:
-            yield from self.of_samples(self._prepared(videos, decoder, num_ahead=num_threads))
-
-    def _prepared(
-        self, videos: Iterable[Video], decoder: ThreadPoolExecutor, *, num_ahead: int
-    ) -> Iterator[tuple[Video, VideoSample | VideoError]]:
-        """Videos in order, made ready; ``num_ahead`` more are begun before one is given."""
-        begun: deque[tuple[Video, Future[VideoSample | VideoError]]] = deque()
-        for video in videos:
-            begun.append((video, decoder.submit(self._prepare_or_fail, video)))
-            if len(begun) > num_ahead:
-                first, views = begun.popleft()
-                yield first, views.result()
-        for first, views in begun:
-            yield first, views.result()
-
-    def _prepare_or_fail(self, video: Video) -> VideoSample | VideoError:
-        try:
-            return self._prepare(video)
-        except VideoError as error:
-            return error
+        yield from self.of_samples(read_ahead(videos, self._prepare, device=self.device))
 
     def _prepare(self, video: Video) -> VideoSample:
         return self.reader.read(video) if isinstance(video, str | Path) else self.reader.from_frames(_as_frames(video))

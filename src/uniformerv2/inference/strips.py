@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,10 @@ from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.inference.window_grid import frame_at
 from uniformerv2.media.decoding import VideoError, VideoReader, open_video
 
-__all__ = ["frame_strip", "pictures_of", "strips_below", "strips_of", "thumbnails"]
+__all__ = [
+    *("frame_strip", "inline_picture", "path_below", "pictures_of"),
+    *("strips_below", "strips_of", "thumbnails"),
+]
 
 
 def frame_strip(video: VideoScores, *, num_frames: int = 12) -> NDArray[np.uint8] | None:
@@ -72,19 +77,33 @@ def strips_below(root: str | Path) -> FrameStrips:
         root: The folder; a link in it that leads out of it is not followed. Where a dump's relative path is not found
             in it from the current folder, it starts from ``root``.
     """
-    top = os.path.realpath(root)
 
     def strip(video: VideoScores) -> NDArray[np.uint8] | None:
-        for path in (video.path, os.path.join(top, video.path)):  # noqa: PTH118 an absolute path stays as it is
-            try:
-                real = os.path.realpath(path)
-                if Path(real).is_relative_to(top) and os.path.lexists(real):
-                    return frame_strip(replace(video, path=real))
-            except (OSError, ValueError):  # no path at all, such as one with a zero byte
-                return None
-        return None
+        real = path_below(video.path, root)
+        return None if real is None else frame_strip(replace(video, path=real))
 
     return strip
+
+
+def path_below(path: str, root: str | Path) -> str | None:
+    """Where a video is that a stranger's file names, if it is below a folder.
+
+    Args:
+        path: As the file has it; a relative one that is not found from the current folder starts from ``root``.
+        root: The folder; a link in it that leads out of it is not followed.
+
+    Returns:
+        The real path; None where it is elsewhere, or nothing is there.
+    """
+    top = os.path.realpath(root)
+    for each in (path, os.path.join(top, path)):  # noqa: PTH118 an absolute path stays as it is
+        try:
+            real = os.path.realpath(each)
+            if Path(real).is_relative_to(top) and os.path.lexists(real):
+                return real
+        except (OSError, ValueError):  # no path at all, such as one with a zero byte
+            return None
+    return None
 
 
 def thumbnails(
@@ -141,3 +160,10 @@ def pictures_of(video: VideoRecord, numbers: Sequence[int], *, side: int, reader
 
     reader.visit(video, read)
     return [found[place] for place in range(len(numbers))]
+
+
+def inline_picture(picture: Image.Image) -> str:
+    """A picture as an address that holds it, for a page that needs no other file."""
+    file = BytesIO()
+    picture.save(file, format="WEBP", quality=50, method=2)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

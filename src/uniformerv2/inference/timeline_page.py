@@ -7,18 +7,16 @@ import mimetypes
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
 
 from uniformerv2.core.files import write_bytes
 from uniformerv2.data.clips import ClipReader
 from uniformerv2.evaluation.page import page_environment
-from uniformerv2.inference.strips import thumbnails
+from uniformerv2.inference.strips import inline_picture, thumbnails
 from uniformerv2.inference.timeline import Timeline
 from uniformerv2.inference.timeline_figure import COLOURS, shown_classes
 from uniformerv2.inference.timeline_files import clock
@@ -105,7 +103,7 @@ def _film(timeline: Timeline, page: Path, reader: ClipReader) -> Film:
         source=_inside(video) if is_inside else quote(os.path.relpath(video, page.parent).replace(os.sep, "/")),
         is_inside=is_inside,
         lanes=tuple(_lanes(timeline)),
-        pictures=(*(_address(picture) if picture else "" for picture in pictures), *missing),
+        pictures=(*(inline_picture(picture) if picture else "" for picture in pictures), *missing),
         start=start,
         length=float(timeline.windows.ends[-1]) - start,
     )
@@ -127,9 +125,3 @@ def _lanes(timeline: Timeline) -> list[Lane]:
 def _inside(video: Path) -> str:
     kind = mimetypes.guess_type(video.name)[0] or "video/mp4"
     return f"data:{kind};base64,{base64.b64encode(video.read_bytes()).decode()}"
-
-
-def _address(picture: Image.Image) -> str:
-    file = BytesIO()
-    picture.save(file, format="WEBP", quality=50, method=2)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

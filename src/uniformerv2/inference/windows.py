@@ -34,7 +34,7 @@ from uniformerv2.inference.window_networks import NETWORKS, Way, WindowNetwork
 from uniformerv2.media.decoding import VideoError, VideoReader, open_video
 from uniformerv2.media.video_error import TRUNCATED, check_limit
 
-__all__ = ["Window", "WindowScorer", "WindowScores"]
+__all__ = ["Window", "WindowRun", "WindowScorer", "WindowScores"]
 
 Item = TypeVar("Item")
 _Frame = tuple[int, int, Tensor]
@@ -139,9 +139,13 @@ class WindowScorer:
             raise ValueError(f"fps must be above 0, got {fps}.")
         self.predictor = predictor
         self._lengths = {"window_seconds": window_seconds, "stride_seconds": stride_seconds}
-        window_lengths(predictor.preprocessing, fps=fps or 25.0, **self._lengths)
+        self.lengths(fps or 25.0)
         self._fps = fps
         self.way: Way = way if way != "auto" else "shared frames" if can_share else "whole windows"
+
+    def lengths(self, fps: float) -> tuple[float, float]:
+        """Length and stride in seconds of the windows of a video of this rate; see ``window_lengths``."""
+        return window_lengths(self.predictor.preprocessing, fps=fps, **self._lengths)
 
     def __call__(
         self, video: str | Path | VideoRecord, *, tell: Callable[[int, int], object] | None = None
@@ -158,7 +162,7 @@ class WindowScorer:
         Raises:
             VideoError: Not one window can be read, or the frames have no times.
         """
-        run = _Run(self, _record_of(video))
+        run = WindowRun(self, video)
         count, broken = 0, None
         try:
             for window in run.windows():
@@ -200,18 +204,22 @@ class WindowScorer:
         Returns:
             The windows. Where the video breaks off, the last whole window before the break and then a ``VideoError``.
         """
-        return _Run(self, _record_of(video)).windows()
+        return WindowRun(self, video).windows()
 
 
-class _Run:
+class WindowRun:
     """One video on its way through the network.
 
     ``grid``, ``fps`` and ``duration_seconds`` are there once the first window is.
+
+    Args:
+        scorer: What computes.
+        video: A path, or a record with its segment.
     """
 
-    def __init__(self, scorer: WindowScorer, record: VideoRecord) -> None:
+    def __init__(self, scorer: WindowScorer, video: str | Path | VideoRecord) -> None:
         self.scorer = scorer
-        self.record = record
+        self.record = video if isinstance(video, VideoRecord) else VideoRecord(str(video))
         self.predictor = scorer.predictor
         self.reader = scorer.predictor.reader
         preprocessing = scorer.predictor.preprocessing
@@ -312,7 +320,7 @@ class _Run:
         start = times[first] if record.start_seconds is None else record.start_seconds
         end = times[stop] if stop < len(times) else self.duration_seconds
         end = end if record.end_seconds is None else min(record.end_seconds, self.duration_seconds)
-        lengths = window_lengths(self.predictor.preprocessing, fps=self.fps, **self.scorer._lengths)
+        lengths = self.scorer.lengths(self.fps)
         grid = WindowGrid.over(
             start,
             max(end, start + 1e-3),
@@ -322,10 +330,6 @@ class _Run:
         )
         check_limit(reader.path, "packets_per_file", grid.num_steps, what=f"windows of {grid.num_steps} frames")
         return grid
-
-
-def _record_of(video: str | Path | VideoRecord) -> VideoRecord:
-    return video if isinstance(video, VideoRecord) else VideoRecord(str(video))
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
