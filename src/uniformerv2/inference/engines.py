@@ -223,7 +223,7 @@ class Pt2Engine:
 
 @cache
 def _openvino_core() -> Any:
-    """One for the process: where the last is gone its plugin is unloaded, and the next fork ends in a crash."""
+    """One for the process: it loads plugins once. A fork after the last was gone was seen to crash, once."""
     return require("openvino", extra="openvino").Core()
 
 
