@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_odd_videos_and_mutants(service, shared, tmp_path):
     allowed, counts, slowest = documented(service, "/v1/predict"), {}, (0.0, "")
     for path in files:
         begin = time.monotonic()
-        found = service.form("/v1/predict", path.read_bytes(), file_name=f"../{path.name}", timeout=120)
+        found = service.form("/v1/predict", path.read_bytes(), file_name=f"../{path.name}")
         slowest = max(slowest, (time.monotonic() - begin, path.name))
         kind = "200" if found.status == 200 else found.kind
         counts[kind] = counts.get(kind, 0) + 1
@@ -52,15 +53,38 @@ def test_odd_videos_and_mutants(service, shared, tmp_path):
         assert str(service.temp) not in found.body.decode()
     print(json.dumps({"files": len(files), "answers": counts, "slowest": slowest}))  # noqa: T201
     assert len(files) >= 185 + MUTANTS
+    assert counts["200"] > 100
     assert service.uploads == []
     assert service.get("/v2/health/ready").status == 200
     assert "Traceback" not in service.log.read_text()
+
+
+def test_heads_that_never_end(service):
+    """Forty clients send a byte of their head now and then: each is hung up on, and others are served meanwhile."""
+    sockets = [service.socket() for _ in range(40)]
+    try:
+        for connection in sockets:
+            connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: loc")
+        begin, is_open = time.monotonic(), set(sockets)
+        while is_open and time.monotonic() - begin < 40:
+            assert service.get("/v2/health/ready").status == 200
+            for connection in list(is_open):
+                try:
+                    connection.sendall(b"a")
+                except OSError:
+                    is_open.discard(connection)
+            time.sleep(0.5)
+        assert not is_open
+    finally:
+        for connection in sockets:
+            connection.close()
 
 
 def test_the_document_says_every_answer(service):
     """Cases that schemathesis makes of the OpenAPI document, right ones and wrong ones."""
     schemathesis = pytest.importorskip("schemathesis")
     from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis.errors import Unsatisfiable
     from schemathesis import GenerationMode
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks
@@ -78,14 +102,10 @@ def test_the_document_says_every_answer(service):
     counts = {}
     for operation in operations:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            try:
-                cases = operation.as_strategy(generation_mode=mode)
-            except Exception as error:  # there is nothing wrong to say where nothing is asked
-                counts[f"{operation.path} {mode.value}"] = type(error).__name__
-                continue
+            cases = operation.as_strategy(generation_mode=mode)
 
             @settings(
-                max_examples=CASES // len(operations) // 2,
+                max_examples=CASES // 4 if operation.method == "post" else 50,
                 deadline=None,
                 database=None,
                 derandomize=True,
@@ -99,6 +119,8 @@ def test_the_document_says_every_answer(service):
                 counts[key] = counts.get(key, 0) + 1
                 case.validate_response(answer, checks=wanted)
 
-            ask()
+            with suppress(Unsatisfiable):  # nothing is asked there, so that nothing wrong can be said
+                ask()
     print(json.dumps(counts))  # noqa: T201
+    assert sum(counts.values()) >= CASES
     assert service.uploads == []

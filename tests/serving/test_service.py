@@ -384,6 +384,11 @@ def test_the_commands_of_the_page(plain):
             assert b"problem" not in done.stdout
 
 
+def test_two_services_give_the_same_scores(service, plain, video):
+    found = [each.post("/v1/predict?crops=3", video).json["scores"] for each in (service, plain)]
+    assert found[0] == found[1]
+
+
 def test_the_page_starts_services_that_are_allowed():
     started = [
         shlex.split(command)[2:] for command in commands_of_the_page() if command.startswith("uniformerv2 serve")
