@@ -103,7 +103,7 @@ def test_segments_of_a_list(folder, tmp_path, capsys):
         (["a.mp4", "--whole", "--window-seconds", "1"], "leave out --window-seconds"),
         (["a.mp4", "--clips", "3"], "--clips is for --whole"),
         (["a.mp4", "--out", "a.mp4"], "takes a folder"),
-        (["a.mp4", "--stride-seconds", "9"], "must be at most window_seconds"),
+        (["a.mp4", "--stride-seconds", "9"], "must be at most --window-seconds"),
         (["a.mp4", "sub/a.mp4"], "both called 'a'"),
         (["absent.mp4"], "There is no file or folder absent.mp4"),
         (["empty.csv"], "holds no videos"),
