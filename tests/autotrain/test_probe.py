@@ -12,14 +12,22 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from tests.training.fake_clips import tiny_network
-from uniformerv2 import UniFormerV2, UniFormerV2Config, load_model, save_model
+from uniformerv2 import UniFormerV2, UniFormerV2Config, arm, load_model, save_model
 from uniformerv2.autotrain.linear import fit_heads
 from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.autotrain.probe import ROWS, ClipStatistics, Probe, folds_of
 from uniformerv2.autotrain.probe_sizes import choose_size
-from uniformerv2.autotrain.probing import FittedProbe, decide, probe_in_words, probe_network
+from uniformerv2.autotrain.probing import (
+    FittedProbe,
+    can_start_at,
+    decide,
+    probe_in_words,
+    probe_network,
+    start_at_probe,
+)
 from uniformerv2.core.messages import UsageError
 from uniformerv2.model.statistics import KINDS, TokenStatistics
+from uniformerv2.zoo.arming import rebuild
 
 NAMES = ROWS["all"]
 
@@ -106,8 +114,7 @@ class TestNetwork:
     @pytest.mark.parametrize(
         ("fields", "message"),
         [
-            ({"statistics": ()}, "statistics are for fusion='statistics', which needs at least one"),
-            ({"fusion": "parallel"}, "statistics are for fusion='statistics'"),
+            ({"statistics": ()}, "fusion='statistics' needs at least one of the statistics"),
             ({"statistics": ("class_mean", "class_mean")}, "named once each"),
             ({"statistics": ("class_median",)}, "statistics is one of 'class_mean'"),
             ({"statistics": "class_mean"}, "statistics are names"),
@@ -335,3 +342,68 @@ def test_the_network_of_a_probe_says_what_its_head_says(tmp_path):
         found = made(videos).softmax(dim=-1).numpy()
     assert found == pytest.approx(row.head.probabilities(clips.features(KINDS["motion"])), abs=1e-4)
     assert network.config.fusion == "sequential"
+
+
+class TestStart:
+    """A network that is armed anew may start at the probe."""
+
+    @pytest.fixture
+    def armed(self):
+        torch.manual_seed(0)
+        return arm("vit_tiny_patch16_224", num_classes=2, image_size=32, num_frames=4, preset="motion", num_blocks=2)
+
+    @staticmethod
+    def probe_of(videos, plain):
+        with torch.no_grad():
+            tokens = plain.read_tokens(videos)[-1]
+        clips = ClipStatistics(
+            values=statistics_of(tokens).numpy(),
+            names=NAMES,
+            target=np.eye(2, dtype=bool)[np.arange(len(videos)) % 2],
+            sources=tuple(map(str, range(len(videos)))),
+            class_names=("a", "b"),
+        )
+        result = Probe(rows=("motion",), num_resamples=50)(clips)
+        return FittedProbe(result=result, network=probe_network(plain, result.best, ("a", "b")))
+
+    @pytest.fixture
+    def probe(self, armed):
+        torch.manual_seed(1)
+        plain = replace(armed.config, num_local_steps=0, tubelet_size=1, tubelet_kernel_size=1)
+        return self.probe_of(torch.randn(24, 4, 3, 32, 32), rebuild(plain).eval())
+
+    def test_before_its_first_step_it_says_what_the_probe_says(self, armed, probe, tmp_path):
+        """Also in training, with its dropout, and saved and loaded; local steps and video token then have a say."""
+        state = {**armed.state_dict()}
+        of_probe = {name: value for name, value in probe.network.state_dict().items() if name.startswith("blocks.")}
+        armed.load_state_dict({**state, **of_probe})
+        assert can_start_at(probe, armed)
+        network = start_at_probe(armed, probe)
+        videos = torch.randn(3, 4, 3, 32, 32)
+        expected = probe.network(videos)
+        assert torch.allclose(network(videos), expected, atol=1e-5)
+        assert torch.allclose(load_model(save_model(network, tmp_path))(videos), expected, atol=1e-5)
+        network.train()
+        assert network.head_drop.p == 0.5
+        for block in network.blocks:
+            block.local.eval()  # of batch norm the running statistics; what follows is zero in either case
+        assert torch.allclose(network(videos), expected, atol=1e-5)
+        torch.nn.functional.cross_entropy(network(videos), torch.tensor([0, 1, 0])).backward()
+        assert network.head.weight.grad[:, : network.config.dim].abs().max() > 0
+        assert all(torch.isfinite(value.grad).all() for value in network.parameters() if value.grad is not None)
+        assert not any(name.startswith("norm.statistics") for name, _ in network.named_parameters())
+        with torch.no_grad():
+            network.head.weight[:, : network.config.dim].normal_()
+        assert not torch.allclose(network(videos), expected, atol=1e-2)
+
+    def test_only_the_image_vit_that_it_read(self, armed, probe):
+        assert can_start_at(probe, armed)
+        for fields in ({"num_frames": 8}, {"backbone": None}):
+            other = SimpleNamespace(config=replace(armed.config, **fields))
+            assert not can_start_at(probe, other)
+
+    def test_where_what_moves_is_best(self):
+        for kind in KINDS:
+            result = Probe(num_resamples=100, rows=("appearance", "motion", "order"))(made_clips(informative=kind))
+            decision = decide(result, TrainOptions(data="v"), network=tiny_network())
+            assert decision.starts_at_probe == (kind != "appearance")

@@ -9,7 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from tests.training.fake_clips import tiny_network
 from uniformerv2 import Predictor, load_model, save_model
@@ -250,3 +252,22 @@ def test_a_sample_of_the_videos_is_told(seen, network, tmp_path, monkeypatch):
     plan = prepare(options, progress=False).plan
     assert plan.probed["num_clips"] == 16
     assert "The probe saw 16 of 24 training videos" in plan.probed["told"][0]
+
+
+def test_training_starts_at_the_probe_where_what_moves_is_best(order, tmp_path, capsys):
+    """With an image ViT: even a network that cannot learn says what the probe says, and is the result."""
+    torch.manual_seed(0)
+    weights = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("test_vit2", img_size=32).state_dict(), weights)
+    start = {"backbone": "test_vit2", "backbone_weights": str(weights), "image_size": 32}
+    options = {"epochs": 1, "learning_rate": 1e-12, **start, **SHORT}
+    outcome = train(order, out=str(tmp_path / "run"), **options)
+    assert outcome.contest.network == outcome.contest.probe > 0.8
+    assert not outcome.contest.is_lost
+    config = load_model(outcome.model).config
+    assert (config.fusion, config.statistics[-1], config.num_local_steps) == ("sequential", "patch_ramp", 2)
+    assert config.tubelet_size == 1
+    run = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert "Training starts at the probe" in run["plan"]["probed"]["told"][-1]
+    plain = prepare(TrainOptions(data=str(order), out=str(tmp_path / "other"), probe=False, **start), progress=False)
+    assert plain.network.config.statistics == ()

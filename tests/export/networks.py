@@ -13,6 +13,7 @@ from tests.model.test_uniformerv2 import FROZEN, MOTION, TINY, make
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.model.fusion import FUSIONS
+from uniformerv2.model.statistics import KINDS
 from uniformerv2.zoo.arming import arm
 
 NAMES = tuple("abcde")
@@ -44,6 +45,7 @@ ARCHITECTURES = {
     "motion": lambda: named(make(MOTION), resize="bilinear_uint8"),
     "tubelet 2, one local step": lambda: named(make(replace(MOTION, num_local_steps=1, num_frames=6))),
     "no gate": lambda: named(make(FROZEN), sampling="dense", frame_stride=2),
+    "statistics beside the video token": lambda: named(make(replace(TINY, statistics=KINDS["motion"]))),
     "multi-label": lambda: named(make(TINY), is_multi_label=True),
     "not square": lambda: named(make(replace(TINY, image_size=(32, 48)))),
     **{family: lambda family=family: armed(family) for family in FAMILIES},

@@ -26,6 +26,7 @@ from uniformerv2.autotrain.plan import (
     TrainOptions,
     is_video_network,
 )
+from uniformerv2.autotrain.probing import FittedProbe, can_start_at, start_at_probe
 from uniformerv2.autotrain.start import arm_image_vit, load_video_network
 from uniformerv2.core.messages import UsageError
 from uniformerv2.core.workers import available_cores
@@ -91,6 +92,7 @@ def make_plan(
     device: torch.device,
     fetch: bool = True,
     why: Mapping[str, str] | None = None,
+    start_at: FittedProbe | None = None,
 ) -> tuple[TrainingPlan, UniFormerV2]:
     """Every choice, and the network to train.
 
@@ -100,6 +102,7 @@ def make_plan(
         device: Where training will run.
         fetch: False: random weights where those of a name are not on this machine; for a plan that is only shown.
         why: Reasons of options that the probe decided.
+        start_at: The probe that an image ViT armed anew starts at, where it can.
 
     Returns:
         The plan, and the network before its first step.
@@ -116,6 +119,10 @@ def make_plan(
     start = _start(options, choices, preset=preset, has_gpu=has_gpu)
     is_armed_anew = start["model"] is None
     network = _network(options, splits, choices, preset=preset, has_gpu=has_gpu, fetch=fetch, **start)
+    if start_at is not None and can_start_at(start_at, network):
+        network = start_at_probe(network, start_at)
+    if options.freeze_backbone:
+        network.freeze_backbone()
     if options.cache_features:
         check_cacheable(network)
     size = {"num_frames": network.config.num_frames, "image_size": network.config.image_size}
@@ -244,8 +251,6 @@ def _network(
         )
         for name in ("num_stages", "dropout", "num_frames", "image_size"):
             choices.take(name, getattr(options, name), None, "the checkpoint's own")
-    if options.freeze_backbone:
-        network.freeze_backbone()
     return network
 
 

@@ -23,7 +23,10 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.frozen import CachedDataModule
 from uniformerv2.zoo.runs import random_network
 
-__all__ = ["Decision", "FittedProbe", "decide", "in_percent", "probe_in_words", "probe_network", "probe_videos"]
+__all__ = [
+    *("Decision", "FittedProbe", "can_start_at", "decide", "in_percent", "probe_in_words", "probe_network"),
+    *("probe_videos", "start_at_probe"),
+]
 
 SHARE: Final = 0.1
 """Of the estimated time of the training, what the probe before it may take."""
@@ -59,11 +62,13 @@ class Decision:
         options: The user's, with what was left open.
         why: Name of a field of the plan -> why it has its value.
         told: What is not in the plan's table; in sentences.
+        starts_at_probe: An image ViT that is armed anew starts at the probe, see ``start_at_probe``.
     """
 
     options: TrainOptions
     why: Mapping[str, str]
     told: tuple[str, ...]
+    starts_at_probe: bool = False
 
 
 def probe_videos(
@@ -177,6 +182,34 @@ def probe_network(network: UniFormerV2, row: ProbeRow, class_names: Sequence[str
     return made.eval()
 
 
+def can_start_at(probe: FittedProbe, network: UniFormerV2) -> bool:
+    """Whether a probe read the image ViT that a network arms, in clips of the same size."""
+    own, read = network.config, probe.network.config
+    size = own.backbone, own.image_size, own.num_frames
+    return own.backbone is not None and size == (read.backbone, read.image_size, read.num_frames)
+
+
+def start_at_probe(network: UniFormerV2, probe: FittedProbe) -> UniFormerV2:
+    """A network that says before its first step what the probe says.
+
+    Its head reads the probe's best statistics beside the video token, with the probe's weights and zeros for the video
+    token. The probe reads frames, so that tubelets are of one frame.
+
+    Args:
+        network: Armed anew, left as it is; see ``can_start_at``.
+        probe: Of its image ViT.
+    """
+    config = replace(network.config, statistics=probe.network.config.statistics, tubelet_size=1, tubelet_kernel_size=1)
+    made = random_network(config, network.info)
+    read, state = probe.network.state_dict(), network.state_dict()
+    state |= {name: value for name, value in read.items() if name.startswith("embedding.")}
+    state |= {f"norm.statistics.{name}": read[f"norm.{name}"] for name in ("weight", "bias")}
+    of_video_token = torch.zeros(config.num_classes, config.dim)
+    state |= {"head.weight": torch.cat([of_video_token, read["head.weight"]], dim=1), "head.bias": read["head.bias"]}
+    made.load_state_dict(state)
+    return made.eval()
+
+
 def decide(result: ProbeResult, options: TrainOptions, *, network: UniFormerV2) -> Decision:
     """What the user left open, decided by the numbers of the probe.
 
@@ -212,7 +245,12 @@ def decide(result: ProbeResult, options: TrainOptions, *, network: UniFormerV2) 
             f"The backbone stays frozen, as that is enough: the probe has {in_percent(asdict(best.score))} of the "
             "held-out videos right. --no-freeze-backbone lets it learn."
         )
-    return Decision(options=replace(options, **decided), why=why, told=tuple(told))
+    return Decision(
+        options=replace(options, **decided),
+        why=why,
+        told=tuple(told),
+        starts_at_probe=best.name in {"motion", "order"} or (is_moving and best.name == "all"),
+    )
 
 
 def probe_in_words(probed: Mapping[str, Any], *, with_scores: bool = False) -> list[str]:

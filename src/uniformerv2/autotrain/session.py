@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +48,7 @@ __all__ = ["Outcome", "Prepared", "prepare", "train"]
 LEFT_TO_PROBE: Final = (
     "Before it trains, a probe decides the preset and whether the backbone learns; this dry run leaves it out."
 )
+STARTS_AT_PROBE: Final = "Training starts at the probe: the head reads its statistics beside the video token."
 STOPPED_IN_TEST: Final = (
     "Stopped in the final test; the model is written, and so is what was scored. The same command with --resume goes "
     "on from there."
@@ -265,16 +267,18 @@ def _planned(
     *,
     begun: float,
     why: Mapping[str, str] | None = None,
+    start_at: FittedProbe | None = None,
     dry_run: bool = False,
     progress: bool,
 ) -> Prepared:
     """Every choice, the network, and what it will cost; within what is left of the budget where there is one."""
-    prepared = _planned_once(options, splits, why=why, dry_run=dry_run, progress=progress)
+    once = partial(_planned_once, splits=splits, start_at=start_at, dry_run=dry_run, progress=progress)
+    prepared = once(options, why=why)
     if options.budget is None or options.probe:
         return prepared
 
     def replan(changed: TrainOptions) -> tuple[TrainingPlan, Estimate]:
-        other = _planned_once(changed, splits, dry_run=dry_run, progress=progress)
+        other = once(changed)
         assert other.cost is not None  # nothing is resumed
         return other.plan, other.cost
 
@@ -282,18 +286,15 @@ def _planned(
     left = seconds_of(options.budget) - (time.monotonic() - begun)
     fitting, reasons, told = fit_budget(options, (prepared.plan, prepared.cost), replan, seconds=left)
     if fitting != options:
-        reasons = {**(why or {}), **reasons}
-        prepared = _planned_once(fitting, splits, why=reasons, dry_run=dry_run, progress=progress)
+        prepared = once(fitting, why={**(why or {}), **reasons})
     warnings = (*prepared.plan.warnings, *([told] if told else []))
     return replace(prepared, plan=replace(prepared.plan, warnings=warnings))
 
 
-def _planned_once(
-    options: TrainOptions, splits: Splits, *, why: Mapping[str, str] | None = None, dry_run: bool, progress: bool
-) -> Prepared:
+def _planned_once(options: TrainOptions, splits: Splits, *, dry_run: bool, progress: bool, **found: Any) -> Prepared:
     device = device_of(options)
     with Progress("load the network", None, has_bar=False, is_quiet=not progress):  # a download has its own
-        plan, network = make_plan(options, splits, device=device, fetch=not dry_run, why=why)
+        plan, network = make_plan(options, splits, device=device, fetch=not dry_run, **found)
     plan = within_disk(plan, network, splits)
     size = {"num_frames": plan.num_frames, "image_size": plan.image_size}
     preprocessing = Preprocessing.from_dict({**network.info.preprocessing, **size})
@@ -336,15 +337,17 @@ def _probed(prepared: Prepared, options: TrainOptions, *, begun: float, progress
 
     size = choose_size(probe, options, plan, network, at_size=at_size)
     decision = decide(size.probe.result, replace(options, **size.decided), network=prepared.network)
-    why, decided = {**size.why, **decision.why}, decision.options
+    why, decided, probe = {**size.why, **decision.why}, decision.options, size.probe
     is_new = (decided.preset or "scene", bool(decided.freeze_backbone)) != (plan.preset, plan.freeze_backbone)
-    if is_new or size.decided:
-        prepared = _planned(decided, splits, begun=begun, why=why, progress=progress)
+    if is_new or size.decided or (decision.starts_at_probe and plan.model is None):
+        start_at = probe if decision.starts_at_probe else None
+        prepared = _planned(decided, splits, begun=begun, why=why, start_at=start_at, progress=progress)
         plan = prepared.plan
     else:
         plan = replace(plan, why={**plan.why, **why})
-    found = {**size.probe.result.to_dict(), "told": [*probe.told, *size.told, *decision.told]}
-    return replace(prepared, plan=replace(plan, probed=found), probe=size.probe)
+    start = () if prepared.network.statistics is None else (STARTS_AT_PROBE,)
+    found = {**probe.result.to_dict(), "told": [*probe.told, *size.told, *decision.told, *start]}
+    return replace(prepared, plan=replace(plan, probed=found), probe=probe)
 
 
 def _take_up(options: TrainOptions, folder: RunFolder, splits: Splits) -> Prepared:

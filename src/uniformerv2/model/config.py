@@ -79,7 +79,8 @@ class UniFormerV2Config:
         fusion: How the video tokens of the stages become one; the published models are sequential. With "statistics"
             there are no global UniBlocks: the head reads statistics of the tokens, as a probe does.
         fusion_stages: Blocks whose tokens a global UniBlock reads (return_list); empty means the last four.
-        statistics: What the fusion "statistics" computes of the tokens of each stage; empty for every other.
+        statistics: What the fusion "statistics" computes of the tokens of each stage. With another fusion the head
+            reads these statistics of the last block's tokens beside the video token; the published models have none.
         global_num_heads: Heads of the cross attention (n_head); 0 means as many as ``num_heads``.
         global_mlp_ratio: Hidden channels of a global UniBlock's FFN divided by C (mlp_factor).
         global_dropout: Rate in a global UniBlock's FFN (mlp_dropout), one for all or one per stage.
@@ -211,22 +212,21 @@ class UniFormerV2Config:
             )
 
     def _check_statistics(self) -> None:
-        if (self.fusion == "statistics") != bool(self.statistics):
-            raise ValueError(
-                f"statistics are for fusion='statistics', which needs at least one; got fusion={self.fusion!r} and "
-                f"statistics={self.statistics!r}."
-            )
+        if self.fusion == "statistics" and not self.statistics:
+            raise ValueError("fusion='statistics' needs at least one of the statistics, got none.")
         for name in self.statistics:
             _check_choice("statistics", name, get_args(StatisticName))
         if len(set(self.statistics)) < len(self.statistics):
             raise ValueError(f"statistics must be named once each, got {self.statistics!r}.")
-        if self.statistics and self.use_gate:
+        if self.fusion == "statistics" and self.use_gate:
             raise ValueError("fusion='statistics' has no gate: set use_gate=False.")
 
     @property
     def num_features(self) -> int:
-        """Channels that the head reads: C, or of the fusion "statistics" C for each statistic of each stage."""
-        return self.dim * (len(self.statistics) * len(self.fusion_stages) or 1)
+        """Channels that the head reads: C, and C for each statistic; of the fusion "statistics" those alone."""
+        if self.fusion == "statistics":
+            return self.dim * len(self.statistics) * len(self.fusion_stages)
+        return self.dim * (1 + len(self.statistics))
 
     def _resolve(self) -> None:
         """Write defaults that follow from other fields, so that a stored configuration says everything."""

@@ -1,4 +1,4 @@
-"""Statistics of tokens: what a probe reads of a frozen image ViT, and the fusion that makes a network of it.
+"""Statistics of tokens: what a probe reads of a frozen image ViT, and a head beside the video token or without one.
 
 ::
 
@@ -18,10 +18,14 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from uniformerv2.model.config import StatisticName
+from uniformerv2.model.config import StatisticName, UniFormerV2Config
+from uniformerv2.model.embedding import VideoEmbedding
 from uniformerv2.model.fusion import MultiStageFusion
 
-__all__ = ["KINDS", "ChannelStandardization", "StatisticKind", "TokenStatistics"]
+__all__ = [
+    *("KINDS", "ChannelStandardization", "DropoutBesideStatistics", "NormBesideStatistics", "StatisticKind"),
+    *("TokenStatistics", "norm_and_dropout", "token_statistics"),
+]
 
 StatisticKind = Literal["appearance", "motion", "order"]
 
@@ -79,6 +83,10 @@ class TokenStatistics(MultiStageFusion):
         self.has_class_token = has_class_token
         self.register_buffer("video_token", torch.zeros(0, dim), persistent=False)
 
+    def after(self, video_token: Tensor, tokens: Tensor) -> Tensor:
+        """A video token, and the statistics of the tokens of one block: [B, C], [B, T, N, C] -> [B, C + F]."""
+        return self.finish(self.step(0, video_token[:, None], tokens, (0, 0)))
+
     def step(self, index: int, video: Tensor, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """[B, Q, C], [B, T, N, C] -> [B, Q + S, C]."""
         tokens = tokens.float()
@@ -97,7 +105,10 @@ class TokenStatistics(MultiStageFusion):
 
 
 class ChannelStandardization(nn.Module):
-    """Each channel made comparable with the others, by constants: where a layer norm would mix the statistics.
+    """Each channel made comparable with the others: where a layer norm would mix the statistics.
+
+    Its numbers are constants, of the clips that a probe was fitted to: steps as large as a head needs would be many
+    times as large as they are.
 
     Args:
         num_features: Channels F.
@@ -105,9 +116,64 @@ class ChannelStandardization(nn.Module):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.weight = nn.Buffer(torch.ones(num_features))
+        self.bias = nn.Buffer(torch.zeros(num_features))
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., F] -> [..., F]."""
         return x * self.weight + self.bias
+
+
+class NormBesideStatistics(nn.LayerNorm):
+    """A layer norm of the video token, and constants for the statistics that follow it.
+
+    Args:
+        dim: Channels C of the video token.
+        num_statistics: Channels F of the statistics.
+    """
+
+    def __init__(self, dim: int, num_statistics: int) -> None:
+        super().__init__(dim)
+        self.statistics = ChannelStandardization(num_statistics)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C + F] -> [..., C + F]; also tokens alone, [..., C] -> [..., C]."""
+        video, statistics = x.tensor_split(self.normalized_shape, dim=-1)
+        video = super().forward(video)
+        return torch.cat([video, self.statistics(statistics).to(video.dtype)], dim=-1) if statistics.numel() else video
+
+
+class DropoutBesideStatistics(nn.Dropout):
+    """Dropout of the video token alone: the weights of the statistics are regularised where a probe fits them.
+
+    Args:
+        p: Rate.
+        dim: Channels C of the video token.
+    """
+
+    def __init__(self, p: float, dim: int) -> None:
+        super().__init__(p)
+        self.dim = dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., C + F] -> [..., C + F]."""
+        video, statistics = x.tensor_split([self.dim], dim=-1)
+        return torch.cat([super().forward(video), statistics], dim=-1)
+
+
+def token_statistics(config: UniFormerV2Config, embedding: VideoEmbedding) -> TokenStatistics:
+    """The statistics of a configuration, for the tokens of an embedding."""
+    return TokenStatistics(
+        config.statistics,
+        config.dim,
+        num_prefix_tokens=embedding.num_prefix_tokens,
+        has_class_token=embedding.has_class_token,
+    )
+
+
+def norm_and_dropout(config: UniFormerV2Config) -> tuple[nn.LayerNorm, nn.Dropout]:
+    """What lies before the head: of the video token, which statistics may follow."""
+    if not config.statistics:
+        return nn.LayerNorm(config.dim), nn.Dropout(config.classifier_dropout)
+    norm = NormBesideStatistics(config.dim, config.num_features - config.dim)
+    return norm, DropoutBesideStatistics(config.classifier_dropout, config.dim)

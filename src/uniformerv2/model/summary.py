@@ -148,4 +148,4 @@ def _saved_by_absorption(model: UniFormerV2, num_frames: int) -> int:
     dim, heads = config.dim, config.global_num_heads
     published = 2 * num_tokens * dim * dim + 2 * num_tokens * dim
     absorbed = 2 * num_tokens * heads * dim + 2 * dim * dim
-    return 0 if config.statistics else len(config.fusion_stages) * (published - absorbed)
+    return 0 if config.fusion == "statistics" else len(config.fusion_stages) * (published - absorbed)

@@ -29,7 +29,7 @@ from uniformerv2.model.config import ActivationName, CheckpointInfo, UniFormerV2
 from uniformerv2.model.embedding import ImagePositions, VideoEmbedding
 from uniformerv2.model.fusion import FUSIONS, MultiStageFusion
 from uniformerv2.model.residual import DropPath, Residual, recomputed
-from uniformerv2.model.statistics import ChannelStandardization, TokenStatistics
+from uniformerv2.model.statistics import ChannelStandardization, TokenStatistics, norm_and_dropout, token_statistics
 
 __all__ = ["ImageViT", "UniFormerV2", "block_drop_paths"]
 
@@ -120,19 +120,18 @@ class UniFormerV2(nn.Module):
         )
         self.fusion: MultiStageFusion
         self.norm: nn.LayerNorm | ChannelStandardization
-        if config.statistics:
-            self.fusion = TokenStatistics(
-                config.statistics,
-                config.dim,
-                num_prefix_tokens=self.embedding.num_prefix_tokens,
-                has_class_token=self.embedding.has_class_token,
+        self.statistics: TokenStatistics | None = None
+        if config.fusion == "statistics":
+            self.fusion = token_statistics(config, self.embedding)
+            self.norm, self.head_drop = (
+                ChannelStandardization(config.num_features),
+                nn.Dropout(config.classifier_dropout),
             )
-            self.norm = ChannelStandardization(config.num_features)
         else:
             self.fusion = FUSIONS[config.fusion](_global_blocks(config), config.dim)
-            self.norm = nn.LayerNorm(config.dim)
+            self.statistics = token_statistics(config, self.embedding) if config.statistics else None
+            self.norm, self.head_drop = norm_and_dropout(config)
         self.fusion_gate = nn.Parameter(torch.zeros(config.dim)) if config.use_gate else None
-        self.head_drop = nn.Dropout(config.classifier_dropout)
         self.num_features = self.head_hidden_size = config.num_features
         self.head = nn.Linear(self.num_features, config.num_classes) if config.num_classes else nn.Identity()
         self.is_merged = False
@@ -149,7 +148,7 @@ class UniFormerV2(nn.Module):
         return self.forward_head(self.forward_features(video))
 
     def forward_features(self, video: Tensor) -> Tensor:
-        """[B, T, 3, height, width] -> [B, C]: the fused video token, before the last norm."""
+        """[B, T, 3, height, width] -> [B, C]: the fused video token, before the last norm; see ``num_features``."""
         return self._walk(video, keep=())[0]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -269,11 +268,11 @@ class UniFormerV2(nn.Module):
         return (self._gate(self.fusion.finish(fused), x) if fuse else x), kept
 
     def _gate(self, video_token: Tensor, x: Tensor) -> Tensor:
-        """Mix the video token with what the image ViT itself would pool: w = sigmoid(gate), as published."""
-        if self.fusion_gate is None:
-            return video_token
-        weight = torch.sigmoid(self.fusion_gate)
-        return (1 - weight) * video_token + weight * self.embedding.pool(x)
+        """Mix the video token with what the image ViT would pool, w = sigmoid(gate) as published; statistics follow."""
+        if self.fusion_gate is not None:
+            weight = torch.sigmoid(self.fusion_gate)
+            video_token = (1 - weight) * video_token + weight * self.embedding.pool(x)
+        return video_token if self.statistics is None else self.statistics.after(video_token, x)
 
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""

@@ -144,7 +144,7 @@ def _start_from_final_norm(model: UniFormerV2, final: nn.Module | None) -> None:
     if not isinstance(final, nn.LayerNorm) or not final.elementwise_affine or final.bias is None:
         return
     readers: list[nn.Module] = [model.norm] if model.config.use_gate else []
-    if model.config.fusion_stages[-1] == model.config.depth - 1 and not model.config.statistics:
+    if model.config.fusion_stages[-1] == model.config.depth - 1 and model.config.fusion != "statistics":
         readers.append(model.fusion.stages[-1].get_submodule("norm_tokens"))
     for norm in readers:
         norm.load_state_dict(final.state_dict())

@@ -1,0 +1,475 @@
+"""Tables and pictures of docs/lab/motion.md: what a network learns of motion from few clips, by where it starts.
+
+    DATA="../shared/data --weights dinov2_vits14_hf_fp16.safetensors"
+    python benchmarks/motion.py $DATA fights --patches 4
+    python benchmarks/motion.py $DATA arrow --epochs 6 --patches 2
+    python benchmarks/motion.py $DATA fights --all-learns --epochs 2 --seeds 0
+    python benchmarks/motion.py $DATA instruments
+    python benchmarks/motion.py $DATA draw
+
+Every clip is held out once, with its source. Numbers go to benchmarks/results/motion_*.json.
+
+Letters of this file: M clips, T time steps, N tokens a step, C channels, S seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from uniformerv2 import UniFormerV2, arm
+from uniformerv2.autotrain.choose import default_batch_size, default_dropout, default_rates
+from uniformerv2.autotrain.linear import fit_heads
+from uniformerv2.autotrain.plan import Preset
+from uniformerv2.autotrain.probe import ROWS, ClipStatistics, Probe
+from uniformerv2.autotrain.probing import FittedProbe, probe_network, start_at_probe
+from uniformerv2.data.annotations import class_names, read_records
+from uniformerv2.data.annotations.held_out import source_of
+from uniformerv2.data.dataset import VideoDataset
+from uniformerv2.data.loader import VideoLoader
+from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.evaluation.figure_style import BLUE, GREEN, MUTED, RED, figure_style, new_axes
+from uniformerv2.model.precision import gains_from_bf16
+from uniformerv2.model.statistics import TokenStatistics
+from uniformerv2.training.optim import parameter_groups
+
+SIDE, FRAMES, SMOOTHING = 112, 8, 0.1
+RESULTS = Path(__file__).parent / "results"
+STARTS = ("today", "zero head", "probe")
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """One view of every video.
+
+    Attributes:
+        inputs: Pixels [M, T, 3, h, w], or tokens of the last block [M, T, N, C].
+        label: [M].
+        source: Of each clip.
+        fold: In which each clip is held out.
+        names: Of the classes.
+    """
+
+    inputs: Tensor
+    label: Tensor
+    source: tuple[str, ...]
+    fold: np.ndarray[Any, Any]
+    names: tuple[str, ...]
+
+
+def read_clips(folder: Path, *, blocks_of_ten: bool) -> Clips:
+    """Pixels of the middle of every video of a folder, grouped by sources, or by blocks of ten consecutive numbers."""
+    records = read_records(folder, val_fraction=0.0)
+    preprocessing = Preprocessing(
+        num_frames=FRAMES, image_size=SIDE, num_clips=1, num_crops=1, resize="bicubic_antialias"
+    )
+    dataset = VideoDataset([replace(record, label=0) for record in records], preprocessing, num_classes=None)
+    found: dict[int, Tensor] = {}
+    with closing(VideoLoader(dataset, batch_size=8, num_workers=0, drop_last=False)) as loader:
+        for batch in loader:
+            found |= dict(zip(batch.index.tolist(), batch.video[:, 0], strict=True))
+    label = np.array([record.label for record in records])
+    if blocks_of_ten:
+        numbers = [int(re.sub(r"\D", "", Path(record.path).stem)) - 1 for record in records]
+        source, fold = tuple(str(number // 10) for number in numbers), np.array([number // 10 for number in numbers])
+    else:
+        source = tuple(source_of(record.path) for record in records)
+        place: dict[str, int] = {}
+        for name in range(label.max() + 1):
+            own = sorted({one for one, kind in zip(source, label, strict=True) if kind == name})
+            place |= {one: rank % 5 for rank, one in enumerate(own)}
+        fold = np.array([place[one] for one in source])
+    return Clips(
+        inputs=torch.stack([found[number] for number in range(len(records))]),
+        label=torch.tensor(label),
+        source=source,
+        fold=fold,
+        names=class_names(records),
+    )
+
+
+@torch.no_grad()
+def tokens_of(clips: Clips, weights: Path) -> Clips:
+    """Tokens of the frozen image ViT's last block in the place of pixels, in half precision."""
+    network = armed(clips, weights, is_frozen=True)
+    found = []
+    for start in range(0, len(clips.label), 8):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=gains_from_bf16(network, CPU)):
+            found.append(network.read_tokens(normalized(network, clips.inputs[start : start + 8]))[-1].half())
+    return replace(clips, inputs=torch.cat(found))
+
+
+def pooled(clips: Clips, side: int) -> Clips:
+    """Tokens of which neighbour patches are averaged, so that ``side`` x ``side`` are left."""
+    prefix, patches = clips.inputs[:, :, :1], clips.inputs[:, :, 1:].float()
+    old = round(patches.shape[2] ** 0.5)
+    maps = patches.unflatten(2, (side, old // side, side, old // side)).mean(dim=(3, 5)).flatten(2, 3)
+    return replace(clips, inputs=torch.cat([prefix, maps.half()], dim=2))
+
+
+def both_ways(clips: Clips) -> Clips:
+    """Each clip twice, once backwards; both are in one fold."""
+    return Clips(
+        inputs=torch.cat([clips.inputs, clips.inputs.flip(1)]),
+        label=torch.arange(2).repeat_interleave(len(clips.label)),
+        source=clips.source * 2,
+        fold=np.tile(clips.fold, 2),
+        names=("forwards", "backwards"),
+    )
+
+
+def armed(clips: Clips, weights: Path, *, is_frozen: bool) -> UniFormerV2:
+    """As ``uniformerv2 train`` arms DINOv2 for few clips: frozen with one global UniBlock, else with preset motion."""
+    rate = default_dropout(freeze_backbone=is_frozen, num_train=len(clips.label))
+    dropout: dict[str, Any] = {} if rate is None else {"global_dropout": (rate,), "classifier_dropout": rate}
+    size: dict[str, Any] = {"image_size": SIDE, "num_frames": FRAMES}
+    size |= {"num_stages": 1} if is_frozen else {"preset": "motion"}
+    return arm("vit_small_patch14_dinov2", num_classes=len(clips.names), weights=weights, **size, **dropout)
+
+
+def normalized(network: UniFormerV2, pixels: Tensor) -> Tensor:
+    """Pixels as the network wants them."""
+    size = {"num_frames": FRAMES, "image_size": SIDE}
+    return Preprocessing.from_dict({**network.info.preprocessing, **size}).normalize(pixels)
+
+
+def logits(network: UniFormerV2, inputs: Tensor) -> Tensor:
+    """Of pixels, or of tokens: [B, K]."""
+    if inputs.ndim == 4:
+        side = round((inputs.shape[2] - 1) ** 0.5)
+        return network.forward_tokens([inputs.float()], (side, side))
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=gains_from_bf16(network, CPU)):
+        return network(normalized(network, inputs)).float()
+
+
+@torch.no_grad()
+def scores(network: UniFormerV2, inputs: Tensor) -> Tensor:
+    """Logits in eval mode, [M, K]."""
+    network.eval()
+    return torch.cat([logits(network, inputs[start : start + 16]) for start in range(0, len(inputs), 16)])
+
+
+def learn(
+    network: UniFormerV2,
+    clips: Clips,
+    chosen: np.ndarray[Any, Any],
+    *,
+    is_frozen: bool,
+    epochs: int,
+    seed: int,
+    each_epoch: Callable[[float], None] = lambda loss: None,
+    each_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Train on the chosen clips with the rates and the batch of ``uniformerv2 train``, without augmentation."""
+    if is_frozen:
+        network.freeze_backbone()
+    batch = default_batch_size(len(chosen), largest=16)
+    preset: Preset = "scene" if is_frozen else "motion"
+    rates = default_rates(batch, preset=preset, freeze_backbone=is_frozen, is_armed_anew=True)
+    optimization = rates.optimization(epochs=epochs)
+    optimizer = torch.optim.AdamW(parameter_groups(network, optimization), betas=optimization.betas)
+    highest = [group["lr"] for group in optimizer.param_groups]
+    steps = len(chosen) // batch
+    order = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    for epoch in range(epochs):
+        drawn, losses = torch.as_tensor(chosen)[torch.randperm(len(chosen), generator=order)], []
+        for step in range(steps):
+            own = drawn[step * batch : (step + 1) * batch]
+            factor = optimization.rate(epoch + step / steps, epochs) / optimization.learning_rate
+            for group, rate in zip(optimizer.param_groups, highest, strict=True):
+                group["lr"] = rate * factor
+            network.train()
+            loss = F.cross_entropy(logits(network, clips.inputs[own]), clips.label[own], label_smoothing=SMOOTHING)
+            optimizer.zero_grad()
+            loss.backward()
+            each_step()
+            optimizer.step()
+            losses.append(loss.item())
+        each_epoch(float(np.mean(losses)))
+
+
+def statistics_of(tokens: Tensor) -> np.ndarray[Any, Any]:
+    """All statistics of a probe, [M, 9, C]."""
+    own = TokenStatistics(ROWS["all"], tokens.shape[-1], num_prefix_tokens=1, has_class_token=True)
+    parts = [own.step(0, own.start(len(part)), part, (0, 0)) for part in tokens.split(32)]
+    return torch.cat(parts).numpy()
+
+
+def fitted(network: UniFormerV2, tokens: Clips, chosen: np.ndarray[Any, Any]) -> FittedProbe:
+    """The probe of the chosen clips alone, which chooses its row by a cross-validation within them."""
+    clips = ClipStatistics(
+        values=statistics_of(tokens.inputs[chosen]),
+        names=ROWS["all"],
+        target=np.eye(len(tokens.names), dtype=bool)[tokens.label[chosen].numpy()],
+        sources=tuple(tokens.source[number] for number in chosen),
+        class_names=tokens.names,
+    )
+    result = Probe(num_resamples=200)(clips)
+    return FittedProbe(result=result, network=probe_network(network, result.best, tokens.names))
+
+
+def started(start: str, clips: Clips, weights: Path, probe: FittedProbe, *, is_frozen: bool, seed: int) -> UniFormerV2:
+    """A network before its first step."""
+    torch.manual_seed(seed)
+    network = armed(clips, weights, is_frozen=is_frozen)
+    if start == "probe":
+        return start_at_probe(network, probe)
+    if start == "zero head":
+        torch.nn.init.zeros_(network.get_classifier().weight)
+    return network
+
+
+def experiment(clips: Clips, tokens: Clips, weights: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Every fold, start and seed: which held-out clips are right before the first step and after each epoch."""
+    is_frozen, data = not options.all_learns, clips if options.all_learns else tokens
+    right: dict[str, Any] = {start: np.full((len(options.seeds), len(data.label)), np.nan) for start in options.starts}
+    right["the probe itself"], curves = np.full((1, len(data.label)), np.nan), []
+    for fold in np.unique(data.fold):
+        chosen, held = np.flatnonzero(data.fold != fold), np.flatnonzero(data.fold == fold)
+        probe = fitted(armed(tokens, weights, is_frozen=True), tokens, chosen)
+        right["the probe itself"][0, held] = is_right(probe.network, tokens, held)
+        for place, (start, seed) in enumerate((start, seed) for start in options.starts for seed in options.seeds):
+            network = started(start, data, weights, probe, is_frozen=is_frozen, seed=seed)
+            curve = {"fold": int(fold), "start": start, "seed": seed, "row": probe.result.best.name, "loss": []}
+            curve["right"] = [float(is_right(network, data, held).mean())]
+
+            def note(loss: float, network: UniFormerV2 = network, curve: Any = curve, held: Any = held) -> None:
+                curve["loss"].append(loss)
+                curve["right"].append(float(is_right(network, data, held).mean()))
+
+            learn(network, data, chosen, is_frozen=is_frozen, epochs=options.epochs, seed=seed, each_epoch=note)
+            right[start][place % len(options.seeds), held] = is_right(network, data, held)
+            curves.append(curve)
+            print(json.dumps(curve), flush=True)
+    return {
+        "rows": {name: row(values, right["the probe itself"], data.source) for name, values in right.items()},
+        "curves": curves,
+        "epochs": options.epochs,
+        "seeds": options.seeds,
+        "clips": len(data.label),
+    }
+
+
+def is_right(network: UniFormerV2, clips: Clips, held: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Of the held-out clips."""
+    found: np.ndarray[Any, Any] = (scores(network, clips.inputs[held]).argmax(dim=1) == clips.label[held]).numpy()
+    return found
+
+
+def row(right: np.ndarray[Any, Any], probe: np.ndarray[Any, Any], source: tuple[str, ...]) -> dict[str, list[float]]:
+    """Accuracy, and what it is above the probe, with 95 % intervals over sources; clips that were not run are left out."""
+    run = ~np.isnan(right).any(axis=0)
+    own, above = right[:, run].mean(axis=0), right[:, run].mean(axis=0) - probe[0, run]
+    _, place = np.unique(np.asarray(source)[run], return_inverse=True)
+    count = place.max() + 1
+    weight = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=1000)[:, place]
+    drawn = [(weight @ value) / weight.sum(axis=1) for value in (own, above)]
+    return {
+        name: [float(value.mean()), *(float(end) for end in np.percentile(each, (2.5, 97.5)))]
+        for name, value, each in zip(("accuracy", "above_probe"), (own, above), drawn, strict=True)
+    }
+
+
+PARTS = {
+    "video token, norms": r"fusion\.video_token|fusion\.stages\.0\.norm",
+    "DPE": r"fusion\.stages\.0\.position",
+    "C_MHRA, query": r"fusion\.stages\.0\.cross\.q",
+    "C_MHRA, keys": r"fusion\.stages\.0\.cross\.k",
+    "C_MHRA, values": r"fusion\.stages\.0\.cross\.v",
+    "C_MHRA, projection": r"fusion\.stages\.0\.cross\.proj",
+    "FFN": r"fusion\.stages\.0\.ffn",
+    "gate, last norm": r"fusion_gate|norm\.",
+    "head": r"head\.",
+}
+
+
+def gradients(tokens: Clips, weights: Path, *, start: str, steps: int = 40) -> dict[str, list[float]]:
+    """The norm of the gradient of each part in each of the first steps."""
+    chosen = np.flatnonzero(tokens.fold != 0)
+    probe = fitted(armed(tokens, weights, is_frozen=True), tokens, chosen)
+    network = started(start, tokens, weights, probe, is_frozen=True, seed=0)
+    found: dict[str, list[float]] = {part: [] for part in PARTS}
+
+    def note() -> None:
+        for part, pattern in PARTS.items():
+            own = [value.grad for name, value in network.named_parameters() if re.match(pattern, name)]
+            found[part].append(float(sum(grad.square().sum() for grad in own if grad is not None)) ** 0.5)
+
+    epochs = -(-steps // (len(chosen) // default_batch_size(len(chosen), largest=16)))
+    learn(network, tokens, chosen, is_frozen=True, epochs=epochs, seed=0, each_step=note)
+    return {part: norms[:steps] for part, norms in found.items()}
+
+
+@torch.no_grad()
+def read_by_cross_mhra(network: UniFormerV2, tokens: Tensor, *, is_difference: bool, gain: float) -> Tensor:
+    """What an untrained C_MHRA reads, before its projection: [M, C].
+
+    Args:
+        network: Changed in place: its projection becomes the identity, its video token noise where there is a gain.
+        tokens: [M, T, N, C].
+        is_difference: DPE takes the frame before from each, instead of its random filters.
+        gain: Of the query; 0: the video token is zero, as it starts, and so is the query.
+    """
+    block = network.fusion.stages[0]
+    block.cross.proj.weight.copy_(torch.eye(tokens.shape[-1]))
+    block.cross.q.weight.mul_(gain)
+    query = torch.randn(1, 1, tokens.shape[-1]) if gain else torch.zeros(1, 1, tokens.shape[-1])
+    if is_difference:
+        block.position.weight.zero_()
+        block.position.weight[:, :, 0, 1, 1] = -1
+    side = round((tokens.shape[2] - 1) ** 0.5)
+    found = []
+    for part in tokens.float().split(16):
+        own = block.position(part, (side, side)).flatten(1, 2)
+        found.append(block.cross(block.norm_query(query).expand(len(part), -1, -1), own, norm=block.norm_tokens)[:, 0])
+    return torch.cat(found)
+
+
+def told_apart(features: np.ndarray[Any, Any], clips: Clips) -> float:
+    """Accuracy of logistic regression on features [M, F], of held-out clips."""
+    right = np.zeros(len(clips.label), dtype=bool)
+    label = clips.label.numpy()
+    for fold in np.unique(clips.fold):
+        own, target = clips.fold == fold, np.eye(len(clips.names), dtype=bool)[label]
+        (head,) = fit_heads(features[~own], target[~own], strengths=(3.0,), is_multi_label=False)
+        right[own] = head.probabilities(features[own]).argmax(axis=1) == label[own]
+    return float(right.mean())
+
+
+def readouts(tokens: Clips, weights: Path) -> dict[str, list[float]]:
+    """How well linear readouts of untrained C_MHRA tell the classes apart, for three seeds; and statistics."""
+    found: dict[str, list[float]] = {}
+    kinds = {"as it starts: no query": (False, 0.0), "a random query": (False, 1.0)}
+    kinds |= {f"differences, gain {gain}": (True, float(gain)) for gain in (0, 1, 8, 64)}
+    for name, (is_difference, gain) in kinds.items():
+        found[name] = []
+        for seed in range(3):
+            torch.manual_seed(seed)
+            network = armed(tokens, weights, is_frozen=True)
+            features = read_by_cross_mhra(network, tokens.inputs, is_difference=is_difference, gain=gain)
+            found[name].append(told_apart(features.double().numpy(), tokens))
+    values = statistics_of(tokens.inputs)
+    for name in ("patch_mean", "patch_ramp", "patch_std", "patch_step"):
+        found[name] = [told_apart(values[:, ROWS["all"].index(name)].astype(np.float64), tokens)]
+    return found
+
+
+def sizes(tokens: Clips) -> dict[str, float]:
+    """How much of the tokens' second moment is constant, static and moving, and what a mean of differences keeps."""
+    x = tokens.inputs.float()
+    constant = x.mean(dim=(0, 1, 2))
+    static = x.mean(dim=1, keepdim=True)
+    step = x.diff(dim=1)
+    whole = x.square().sum(-1).mean()
+    return {
+        "constant": float(constant.square().sum() / whole),
+        "static": float((static - constant).square().sum(-1).mean() / whole),
+        "moving": float((x - static).square().sum(-1).mean() / whole),
+        "kept of differences by their mean": float(step.mean(1).norm(dim=-1).mean() / step.norm(dim=-1).mean()),
+    }
+
+
+def overfitting(arrow: Clips, weights: Path, *, epochs: int = 60) -> dict[str, list[float]]:
+    """The loss on sixteen clips of which eight run backwards, epoch by epoch: of each start."""
+    half = len(arrow.label) // 2
+    first = np.linspace(0, half - 1, 8).astype(int)
+    chosen = np.concatenate([first, first + half])
+    probe = fitted(armed(arrow, weights, is_frozen=True), arrow, np.flatnonzero(arrow.fold != 0))
+    found: dict[str, list[float]] = {}
+    for start in ("today", "probe"):
+        network = started(start, arrow, weights, probe, is_frozen=True, seed=0)
+        found[start] = []
+        learn(network, arrow, chosen, is_frozen=True, epochs=epochs, seed=0, each_epoch=found[start].append)
+    return found
+
+
+def cached(path: Path | None, make: Callable[[], Clips]) -> Clips:
+    """Clips from a file, which is written where it is not there."""
+    if path is None or not path.is_file():
+        clips = make()
+        if path is not None:
+            torch.save({**vars(clips), "fold": clips.fold.tolist()}, path)
+        return clips
+    content = torch.load(path, weights_only=True)
+    return Clips(**{**content, "fold": np.array(content["fold"])})
+
+
+def tokens_and_pixels(options: argparse.Namespace, name: str, *, with_pixels: bool) -> tuple[Clips, Clips]:
+    """Tokens of the data, and pixels where they are wanted (else the tokens again)."""
+    folder = options.data / ("fights" if name == "fights" else "ucf101_6class")
+
+    def read() -> Clips:
+        return read_clips(folder, blocks_of_ten=name == "fights")
+
+    place = None if options.cache is None else options.cache / f"{folder.name}.pt"
+    tokens = cached(place, lambda: tokens_of(read(), options.weights))
+    pixels = read() if with_pixels else tokens
+    if name == "arrow":
+        tokens, pixels = both_ways(tokens), both_ways(pixels)
+    return (pooled(tokens, options.patches) if options.patches else tokens), pixels
+
+
+def instruments(options: argparse.Namespace) -> dict[str, Any]:
+    """What holds a network back, measured before and in its first steps."""
+    fights, _ = tokens_and_pixels(options, "fights", with_pixels=False)
+    few = pooled(fights, 4)
+    options.patches = 4
+    arrow, _ = tokens_and_pixels(options, "arrow", with_pixels=False)
+    return {
+        "sizes": sizes(fights),
+        "readouts": readouts(fights, options.weights),
+        "gradients": {start: gradients(few, options.weights, start=start) for start in ("today", "probe")},
+        "overfitting": overfitting(arrow, options.weights),
+    }
+
+
+def main() -> None:
+    """Measure, write the numbers, print them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("data", type=Path, help="folder with ucf101_6class and fights")
+    parser.add_argument("what", choices=("fights", "arrow", "six", "instruments", "draw"))
+    parser.add_argument("--weights", type=Path, required=True, help="DINOv2 ViT-S/14")
+    parser.add_argument("--all-learns", action="store_true", help="the backbone too; else it is frozen")
+    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--patches", type=int, default=0, help="average neighbour patches until so many are a side")
+    parser.add_argument("--cache", type=Path, help="folder for tokens, which take minutes")
+    options = parser.parse_args()
+    if options.what == "draw":
+        return draw()
+    if options.what == "instruments":
+        name, found = "instruments", instruments(options)
+    else:
+        tokens, clips = tokens_and_pixels(options, options.what, with_pixels=options.all_learns)
+        name = options.what + ("_all_learns" if options.all_learns else "")
+        found = experiment(clips, tokens, options.weights, options)
+        for start, values in found["rows"].items():
+            print(
+                f"{start:<18}",
+                *(f"{what} {100 * v:.1f} ({100 * a:.0f} to {100 * b:.0f})" for what, (v, a, b) in values.items()),
+            )
+    path = RESULTS / f"motion_{name}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return None
+
+
+def draw() -> None:
+    """To be written."""
+
+
+if __name__ == "__main__":
+    main()
