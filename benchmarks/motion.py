@@ -270,7 +270,7 @@ def is_right(network: UniFormerV2, clips: Clips, held: np.ndarray[Any, Any]) -> 
 
 
 def row(right: np.ndarray[Any, Any], probe: np.ndarray[Any, Any], source: tuple[str, ...]) -> dict[str, list[float]]:
-    """Accuracy, and what it is above the probe, with 95 % intervals over sources; clips that were not run are left out."""
+    """Accuracy, and what it is above the probe, with 95 % intervals over sources, of the clips that were run."""
     run = ~np.isnan(right).any(axis=0)
     own, above = right[:, run].mean(axis=0), right[:, run].mean(axis=0) - probe[0, run]
     _, place = np.unique(np.asarray(source)[run], return_inverse=True)
@@ -467,8 +467,70 @@ def main() -> None:
     return None
 
 
+COLOURS = {"today": RED, "probe": BLUE, "the probe itself": MUTED}
+WORDS = {"today": "as before", "probe": "starts at the probe", "the probe itself": "the probe itself"}
+
+
 def draw() -> None:
-    """To be written."""
+    """The pictures of the page, from the numbers in benchmarks/results."""
+    images = RESULTS.parents[1] / "docs" / "images"
+    tasks = {"fights": "fights, 80 clips", "arrow": "which way time runs, 1282 clips"}
+    with figure_style():
+        figure, axes = new_axes(8.0, 2.8, columns=2)
+        for axis, (task, title) in zip(axes, tasks.items(), strict=True):
+            _draw_curves(axis, json.loads((RESULTS / f"motion_{task}.json").read_text(encoding="utf-8")))
+            axis.set_title(title)
+        axes[0].legend(frameon=False, fontsize=8)
+        figure.savefig(images / "motion_curves.png")
+        figure, axes = new_axes(11.0, 3.0, columns=3)
+        _draw_instruments(axes, json.loads((RESULTS / "motion_instruments.json").read_text(encoding="utf-8")))
+        figure.savefig(images / "motion_instruments.png")
+
+
+def _draw_curves(axis: Any, found: dict[str, Any]) -> None:
+    """Accuracy over the epochs: the mean of all folds and seeds, with a standard deviation of the seeds' means."""
+    for start in {curve["start"]: None for curve in found["curves"]}:
+        runs = np.array(
+            [
+                [curve["right"] for curve in found["curves"] if (curve["start"], curve["seed"]) == (start, seed)]
+                for seed in found["seeds"]
+            ]
+        )
+        seeds = 100 * runs.mean(axis=1)
+        mean, spread = seeds.mean(axis=0), seeds.std(axis=0)
+        axis.plot(mean, color=COLOURS[start], label=WORDS[start])
+        axis.fill_between(range(len(mean)), mean - spread, mean + spread, color=COLOURS[start], alpha=0.2, linewidth=0)
+    itself = 100 * found["rows"]["the probe itself"]["accuracy"][0]
+    axis.axhline(itself, color=MUTED, linestyle="--", linewidth=1, label=WORDS["the probe itself"])
+    axis.axhline(50, color="black", linestyle=":", linewidth=1)
+    axis.set_xlabel("epochs")
+    axis.set_ylabel("held-out accuracy, %")
+
+
+def _draw_instruments(axes: Any, found: dict[str, Any]) -> None:
+    """What linear readouts tell of fights; the loss on sixteen clips; gradients of the first steps."""
+    left, middle, right = axes
+    for place, (name, values) in enumerate(reversed(found["readouts"].items())):
+        value = 100 * float(np.mean(values))
+        left.barh(place, value, color=BLUE if name in ROWS["all"] else RED, alpha=0.85, height=0.6)
+        left.text(2, place, f"{value:.0f} %", va="center", color="white", fontsize=8)
+    left.set_yticks(range(len(found["readouts"])), list(reversed(found["readouts"])))
+    left.axvline(50, color="black", linestyle=":", linewidth=1)
+    left.set_xlim(0, 100)
+    left.set_title("fights, linear readouts")
+    for start, loss in found["overfitting"].items():
+        middle.plot(range(1, len(loss) + 1), loss, color=COLOURS[start], label=WORDS[start])
+    middle.axhline(np.log(2), color="black", linestyle=":", linewidth=1)
+    middle.set_title("arrow of time, loss on 16 clips")
+    middle.set_xlabel("steps")
+    middle.legend(frameon=False, fontsize=8)
+    parts = {"head": MUTED, "C_MHRA, projection": GREEN, "C_MHRA, keys": BLUE, "DPE": RED}
+    for part, colour in parts.items():
+        norms = [value if value > 0 else float("nan") for value in found["gradients"]["today"][part]]
+        right.semilogy(range(len(norms)), norms, color=colour, label=part)
+    right.set_title("norm of the gradient, as before")
+    right.set_xlabel("steps")
+    right.legend(frameon=False, fontsize=8)
 
 
 if __name__ == "__main__":
