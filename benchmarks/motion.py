@@ -3,8 +3,9 @@
     DATA="../shared/data --weights dinov2_vits14_hf_fp16.safetensors"
     python benchmarks/motion.py $DATA fights --patches 4
     python benchmarks/motion.py $DATA arrow --epochs 6 --patches 2
-    python benchmarks/motion.py $DATA fights --all-learns --epochs 2 --seeds 0
+    python benchmarks/motion.py $DATA fights --all-learns --epochs 2 --seeds 0 --folds 0
     python benchmarks/motion.py $DATA instruments
+    python benchmarks/motion.py $DATA order
     python benchmarks/motion.py $DATA draw
 
 Every clip is held out once, with its source. Numbers go to benchmarks/results/motion_*.json.
@@ -169,6 +170,7 @@ def learn(
     is_frozen: bool,
     epochs: int,
     seed: int,
+    rate_scale: float = 1.0,
     each_epoch: Callable[[float], None] = lambda loss: None,
     each_step: Callable[[], None] = lambda: None,
 ) -> None:
@@ -190,7 +192,7 @@ def learn(
             own = drawn[step * batch : (step + 1) * batch]
             factor = optimization.rate(epoch + step / steps, epochs) / optimization.learning_rate
             for group, rate in zip(optimizer.param_groups, highest, strict=True):
-                group["lr"] = rate * factor
+                group["lr"] = rate * factor * rate_scale
             network.train()
             loss = F.cross_entropy(logits(network, clips.inputs[own]), clips.label[own], label_smoothing=SMOOTHING)
             optimizer.zero_grad()
@@ -237,7 +239,7 @@ def experiment(clips: Clips, tokens: Clips, weights: Path, options: argparse.Nam
     is_frozen, data = not options.all_learns, clips if options.all_learns else tokens
     right: dict[str, Any] = {start: np.full((len(options.seeds), len(data.label)), np.nan) for start in options.starts}
     right["the probe itself"], curves = np.full((1, len(data.label)), np.nan), []
-    for fold in np.unique(data.fold):
+    for fold in np.unique(data.fold) if options.folds is None else options.folds:
         chosen, held = np.flatnonzero(data.fold != fold), np.flatnonzero(data.fold == fold)
         probe = fitted(armed(tokens, weights, is_frozen=True), tokens, chosen)
         right["the probe itself"][0, held] = is_right(probe.network, tokens, held)
@@ -250,7 +252,8 @@ def experiment(clips: Clips, tokens: Clips, weights: Path, options: argparse.Nam
                 curve["loss"].append(loss)
                 curve["right"].append(float(is_right(network, data, held).mean()))
 
-            learn(network, data, chosen, is_frozen=is_frozen, epochs=options.epochs, seed=seed, each_epoch=note)
+            how: dict[str, Any] = {"is_frozen": is_frozen, "epochs": options.epochs, "rate_scale": options.rate_scale}
+            learn(network, data, chosen, seed=seed, each_epoch=note, **how)
             right[start][place % len(options.seeds), held] = is_right(network, data, held)
             curves.append(curve)
             print(json.dumps(curve), flush=True)
@@ -396,6 +399,28 @@ def overfitting(arrow: Clips, weights: Path, *, epochs: int = 60) -> dict[str, l
     return found
 
 
+def order_of_time(arrow: Clips) -> dict[str, list[float]]:
+    """What slopes over time tell of the arrow of time: a number for each regularisation, for five sets of folds."""
+    values = statistics_of(arrow.inputs)
+    features = (
+        values[:, [ROWS["all"].index(name) for name in ROWS["order"]]].reshape(len(values), -1).astype(np.float64)
+    )
+    _, place = np.unique(np.asarray(arrow.source), return_inverse=True)
+    target, found = np.eye(2, dtype=bool)[arrow.label.numpy()], {}
+    strengths = (0.03, 0.3, 3.0, 30.0)
+    for seed in range(5):
+        fold = np.random.default_rng(seed).permutation(place.max() + 1)[place] % 5
+        right = np.zeros((len(strengths), len(target)))
+        for number in range(5):
+            own = fold == number
+            heads = fit_heads(features[~own], target[~own], strengths=strengths, is_multi_label=False)
+            right[:, own] = [
+                head.probabilities(features[own]).argmax(axis=1) == arrow.label[own].numpy() for head in heads
+            ]
+        found[f"folds {seed}"] = [float(value) for value in right.mean(axis=1)]
+    return found
+
+
 def cached(path: Path | None, make: Callable[[], Clips]) -> Clips:
     """Clips from a file, which is written where it is not there."""
     if path is None or not path.is_file():
@@ -440,17 +465,23 @@ def main() -> None:
     """Measure, write the numbers, print them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", type=Path, help="folder with ucf101_6class and fights")
-    parser.add_argument("what", choices=("fights", "arrow", "six", "instruments", "draw"))
+    parser.add_argument("what", choices=("fights", "arrow", "six", "instruments", "order", "draw"))
     parser.add_argument("--weights", type=Path, required=True, help="DINOv2 ViT-S/14")
     parser.add_argument("--all-learns", action="store_true", help="the backbone too; else it is frozen")
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folds", type=int, nargs="+", help="only these; nothing is written then")
+    parser.add_argument("--rate-scale", type=float, default=1.0, help="multiplies the rates of train")
     parser.add_argument("--patches", type=int, default=0, help="average neighbour patches until so many are a side")
     parser.add_argument("--cache", type=Path, help="folder for tokens, which take minutes")
     options = parser.parse_args()
     if options.what == "draw":
         return draw()
+    if options.what == "order":
+        for name, values in order_of_time(tokens_and_pixels(options, "arrow", with_pixels=False)[0]).items():
+            print(name, *(f"{value:.1%}" for value in values))
+        return None
     if options.what == "instruments":
         name, found = "instruments", instruments(options)
     else:
@@ -462,8 +493,9 @@ def main() -> None:
                 f"{start:<18}",
                 *(f"{what} {100 * v:.1f} ({100 * a:.0f} to {100 * b:.0f})" for what, (v, a, b) in values.items()),
             )
-    path = RESULTS / f"motion_{name}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options.folds is None:
+        path = RESULTS / f"motion_{name}.json"
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return None
 
 
@@ -500,7 +532,7 @@ def _draw_curves(axis: Any, found: dict[str, Any]) -> None:
         mean, spread = seeds.mean(axis=0), seeds.std(axis=0)
         axis.plot(mean, color=COLOURS[start], label=WORDS[start])
         axis.fill_between(range(len(mean)), mean - spread, mean + spread, color=COLOURS[start], alpha=0.2, linewidth=0)
-    itself = 100 * found["rows"]["the probe itself"]["accuracy"][0]
+    itself = 100 * np.mean([curve["right"][0] for curve in found["curves"] if curve["start"] == "probe"])
     axis.axhline(itself, color=MUTED, linestyle="--", linewidth=1, label=WORDS["the probe itself"])
     axis.axhline(50, color="black", linestyle=":", linewidth=1)
     axis.set_xlabel("epochs")

@@ -407,3 +407,21 @@ class TestStart:
             result = Probe(num_resamples=100, rows=("appearance", "motion", "order"))(made_clips(informative=kind))
             decision = decide(result, TrainOptions(data="v"), network=tiny_network())
             assert decision.starts_at_probe == (kind != "appearance")
+            assert not decision.options.freeze_backbone  # a video network keeps on learning
+        guessed = Probe(num_resamples=100)(made_clips(informative="motion", num_sources=12, seed=3))
+        noise = replace(guessed, chance=0.99)  # what is best may be so by chance
+        assert not decide(noise, TrainOptions(data="v"), network=tiny_network()).starts_at_probe
+
+    def test_few_videos_leave_an_image_vit_frozen_unless_the_user_says_otherwise(self, armed):
+        moving = Probe(num_resamples=100)(made_clips(informative="motion"))
+
+        def decided(num_train=60, **asked):
+            decision = decide(moving, TrainOptions(data="v", **asked), network=armed, num_train=num_train)
+            assert decision.starts_at_probe
+            return decision.options.preset, bool(decision.options.freeze_backbone), decision.options.cache_features
+
+        assert decided() == ("scene", True, True)
+        assert decided(num_train=20_000) == ("motion", False, False)
+        assert decided(freeze_backbone=False) == ("motion", False, False)
+        assert decided(preset="motion") == ("motion", False, False)
+        assert decided(model="somewhere") == ("motion", False, False)

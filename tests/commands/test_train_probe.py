@@ -265,9 +265,15 @@ def test_training_starts_at_the_probe_where_what_moves_is_best(order, tmp_path, 
     assert outcome.contest.network == outcome.contest.probe > 0.8
     assert not outcome.contest.is_lost
     config = load_model(outcome.model).config
-    assert (config.fusion, config.statistics[-1], config.num_local_steps) == ("sequential", "patch_ramp", 2)
-    assert config.tubelet_size == 1
-    run = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
-    assert "Training starts at the probe" in run["plan"]["probed"]["told"][-1]
-    plain = prepare(TrainOptions(data=str(order), out=str(tmp_path / "other"), probe=False, **start), progress=False)
+    assert (config.fusion, config.statistics[-1], config.num_local_steps) == ("sequential", "patch_ramp", 0)
+    plan = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["plan"]
+    assert "Training starts at the probe" in plan["probed"]["told"][-1]
+    assert "--no-freeze-backbone lets it learn" in plan["probed"]["told"][-2]
+    assert (plan["freeze_backbone"], plan["cache_views"] > 0) == (True, True)
+    fixed = {"data": str(order), "out": str(tmp_path / "other"), "num_workers": 0, "num_frames": 8, **start}
+    learning = prepare(TrainOptions(**fixed, freeze_backbone=False), progress=False).network
+    assert (learning.config.num_local_steps, learning.config.tubelet_size) == (2, 1)
+    assert learning.config.statistics == config.statistics
+    assert all(value.requires_grad for value in learning.parameters())
+    plain = prepare(TrainOptions(**fixed, probe=False), progress=False)
     assert plain.network.config.statistics == ()

@@ -19,6 +19,7 @@ import torch
 from uniformerv2.autotrain.measure import largest_batch_size
 from uniformerv2.autotrain.plan import (
     DEFAULT_CACHE_VIEWS,
+    FEW_VIDEOS,
     AugmentationName,
     Preset,
     Rates,
@@ -61,7 +62,6 @@ REFERENCE_BATCH: Final = 16
 IMBALANCED: Final = 4
 """A class with so many times the training videos of another is worth a word."""
 FROZEN_RATE: Final = 2e-4
-FEW_VIDEOS: Final = 10_000
 FEW_VIDEOS_DROPOUT: Final = 0.1
 VIDEOS_SHOWN: Final = 5000
 MANY_SHOWN: Final = 100_000

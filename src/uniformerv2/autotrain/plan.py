@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_CACHE_VIEWS",
+    "FEW_VIDEOS",
     "AugmentationName",
     "Preset",
     "Rates",
@@ -44,6 +45,8 @@ PrecisionName = Literal["auto", "fp32", "bf16"]
 LARGEST_SEED: Final = 2**32 - 1
 """The largest seed of NumPy's global generator, which Lightning seeds too."""
 DEFAULT_CACHE_VIEWS: Final = 4
+FEW_VIDEOS: Final = 10_000
+"""With fewer other choices are better than the published ones."""
 WARMUP: Final = 0.1
 """Part of all epochs."""
 

@@ -10,7 +10,7 @@ import torch
 
 from uniformerv2.autotrain.fitting import device_of
 from uniformerv2.autotrain.measure import MOST_CLIPS, Estimate
-from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
+from uniformerv2.autotrain.plan import FEW_VIDEOS, TrainingPlan, TrainOptions
 from uniformerv2.autotrain.probe import IN_WORDS, ROWS, ClipStatistics, Probe, ProbeResult, ProbeRow
 from uniformerv2.autotrain.probe_features import cached_statistics, clip_statistics, spread_evenly
 from uniformerv2.autotrain.run import data_module
@@ -33,6 +33,10 @@ SHARE: Final = 0.1
 CLIPS_PER_CLASS: Final = 4
 """Fewer say nothing."""
 NOT_HELD_OUT: Final = "No class has two sources, so nothing could be held out: these numbers say nothing of new videos."
+FROZEN_AT_PROBE: Final = (
+    "What moves tells the classes apart. The backbone stays frozen, as with few videos it soon loses what the probe "
+    "reads of it where it learns; --no-freeze-backbone lets it learn."
+)
 ENOUGH: Final = 0.95
 """A frozen backbone is enough where at least this part is right of videos that were held out, as the interval says."""
 
@@ -210,13 +214,14 @@ def start_at_probe(network: UniFormerV2, probe: FittedProbe) -> UniFormerV2:
     return made.eval()
 
 
-def decide(result: ProbeResult, options: TrainOptions, *, network: UniFormerV2) -> Decision:
+def decide(result: ProbeResult, options: TrainOptions, *, network: UniFormerV2, num_train: int = 0) -> Decision:
     """What the user left open, decided by the numbers of the probe.
 
     Args:
         result: The probe's.
         options: The user's.
         network: Of the plan, which tells whether its features could be cached.
+        num_train: Training videos; of many the backbone learns in any case.
     """
     decided: dict[str, Any] = {}
     why: dict[str, str] = {}
@@ -245,12 +250,19 @@ def decide(result: ProbeResult, options: TrainOptions, *, network: UniFormerV2) 
             f"The backbone stays frozen, as that is enough: the probe has {in_percent(asdict(best.score))} of the "
             "held-out videos right. --no-freeze-backbone lets it learn."
         )
-    return Decision(
-        options=replace(options, **decided),
-        why=why,
-        told=tuple(told),
-        starts_at_probe=best.name in {"motion", "order"} or (is_moving and best.name == "all"),
-    )
+    is_known = best.score.low > result.chance
+    starts = is_known and (best.name in {"motion", "order"} or (is_moving and best.name == "all"))
+    if starts and num_train < FEW_VIDEOS and _leaves_freezing_open(options, network):
+        decided |= {"preset": "scene", "freeze_backbone": True, "cache_features": True}
+        why["preset"] = f"frames alone, as the probe reads them: {numbers}"
+        told.append(FROZEN_AT_PROBE)
+    return Decision(options=replace(options, **decided), why=why, told=tuple(told), starts_at_probe=starts)
+
+
+def _leaves_freezing_open(options: TrainOptions, network: UniFormerV2) -> bool:
+    """Whether the network is an image ViT that is armed anew, and the user has not said what learns."""
+    is_open = options.freeze_backbone is None and options.preset is None
+    return is_open and options.model is None and network.config.backbone is not None
 
 
 def probe_in_words(probed: Mapping[str, Any], *, with_scores: bool = False) -> list[str]:

@@ -336,7 +336,8 @@ def _probed(prepared: Prepared, options: TrainOptions, *, begun: float, progress
         return probe_videos(other, larger, splits, None, progress=progress)
 
     size = choose_size(probe, options, plan, network, at_size=at_size)
-    decision = decide(size.probe.result, replace(options, **size.decided), network=prepared.network)
+    asked, num_train = replace(options, **size.decided), len(splits.train)
+    decision = decide(size.probe.result, asked, network=prepared.network, num_train=num_train)
     why, decided, probe = {**size.why, **decision.why}, decision.options, size.probe
     is_new = (decided.preset or "scene", bool(decided.freeze_backbone)) != (plan.preset, plan.freeze_backbone)
     if is_new or size.decided or (decision.starts_at_probe and plan.model is None):
@@ -345,7 +346,8 @@ def _probed(prepared: Prepared, options: TrainOptions, *, begun: float, progress
         plan = prepared.plan
     else:
         plan = replace(plan, why={**plan.why, **why})
-    start = () if prepared.network.statistics is None else (STARTS_AT_PROBE,)
+    is_started = decision.starts_at_probe and plan.model is None and bool(prepared.network.config.statistics)
+    start = (STARTS_AT_PROBE,) if is_started else ()
     found = {**probe.result.to_dict(), "told": [*probe.told, *size.told, *decision.told, *start]}
     return replace(prepared, plan=replace(plan, probed=found), probe=probe)
 
