@@ -25,6 +25,7 @@ import torch
 from uniformerv2 import cli, load_model, open_video
 from uniformerv2.data.annotations import read_records
 from uniformerv2.evaluation.dumps import read_dump
+from uniformerv2.inference.feature_index import FeatureIndex
 from uniformerv2.media.decoding import VideoError
 
 DOCUMENTED = (ValueError, OSError, ModuleNotFoundError, VideoError)
@@ -56,6 +57,13 @@ def read_scores(path):
         assert video.scores.min() >= 0
         assert video.scores.max() <= 1 + 1e-3
         assert all(-1 <= label < count for label in np.atleast_1d(video.label))
+
+
+def read_index(path):
+    index = FeatureIndex.read(path)
+    assert index.vectors.shape == (len(index.videos), 8)
+    assert np.isfinite(index.vectors).all()
+    assert all(abs(one.cosine) < 1.01 for one in index.nearest(index.vectors[0], k=9))
 
 
 def read_list(path):
@@ -99,6 +107,7 @@ READERS = {
     "checkpoint": read_checkpoint,
     "configuration": read_checkpoint,
     "dump": read_scores,
+    "index": read_index,
     "list": read_list,
     "suite": read_suite,
     "recipe": read_recipe,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from base64 import b64encode
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -14,6 +16,7 @@ from tests.media import write_video
 from tests.parity.goldens import official_state
 from uniformerv2 import UniFormerV2, UniFormerV2Config, save_model
 from uniformerv2.evaluation.dumps import write_dump
+from uniformerv2.inference.feature_index import FORMAT, write_index
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.recipes import list_recipes, list_suites, recipe_path, suite_path
 
@@ -95,9 +98,21 @@ def make_seeds(folder: Path, goldens: Path | None) -> dict[str, list[Path]]:
         "checkpoint": [ours, *sorted(folder.glob("*.p*th"))],
         "configuration": [config],
         "dump": dumps,
+        "index": [write_features(folder / "features.parquet")],
         "list": lists,
         "suite": [folder / "suite.yaml"],
         "recipe": [folder / "recipe.yaml"],
         "video": videos,
         "frames": [frames],
     }
+
+
+def write_features(path):
+    vectors = np.eye(4, 8, dtype="<f4")
+    rows = [
+        {"video": f"{row}.mp4", "start_seconds": 0.0, "end_seconds": 1.5, "label": "dog", "vector": b64encode(vector)}
+        for row, vector in enumerate(vectors)
+    ]
+    head = {"format": FORMAT, "model": "0", "dim": 8, "preprocessing": {}, "failures": []}
+    write_index(path, rows, head=head, dim=8)
+    return path

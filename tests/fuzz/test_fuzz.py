@@ -16,7 +16,7 @@ from tests.fuzz.mutation import mutate
 from tests.fuzz.seeds import make_seeds
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("checkpoint", "configuration", "dump", "list", "suite", "recipe", "video", "frames")
+KINDS = ("checkpoint", "configuration", "dump", "index", "list", "suite", "recipe", "video", "frames")
 FEW = {"recipe": 3}
 MANY = {"recipe": 60, "suite": 240, "configuration": 400, "dump": 350, "list": 350}
 
