@@ -22,6 +22,7 @@ from uniformerv2.inference.windows import WindowScorer
 from uniformerv2.media.decoding import VideoError, open_video
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.model.fusion import FUSIONS
+from uniformerv2.model.statistics import KINDS
 
 WHOLE = {"motion", "one local step", "tubelets"}
 NETWORKS = {
@@ -30,6 +31,7 @@ NETWORKS = {
     "motion": MOTION,
     "one local step": replace(TINY, num_local_steps=1),
     "tubelets": replace(TINY, tubelet_size=2, tubelet_kernel_size=3),
+    "statistics beside the video token": replace(TINY, statistics=KINDS["motion"]),
     **{name: replace(TINY, fusion=name) for name in FUSIONS if name != "sequential"},
 }
 

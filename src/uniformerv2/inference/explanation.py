@@ -229,7 +229,7 @@ def explain(
 
 
 def _check_network(predictor: Predictor) -> None:
-    """Refuse networks without global blocks.
+    """Refuse networks whose score has parts that no global block weighs.
 
     Raises:
         ValueError: Such a network.
@@ -241,9 +241,8 @@ def _check_network(predictor: Predictor) -> None:
         )
     if predictor.model.config.statistics:
         raise ValueError(
-            "This network is a probe: it reads statistics of all tokens and weighs none of them, so that it has no "
-            "places to show. Only networks with global blocks can be explained, such as those that train makes with "
-            "--no-probe."
+            "The head of this network reads statistics of all tokens, as a probe does: they weigh no token, so that "
+            "its score has no places to show. What train --no-probe makes can be explained."
         )
 
 
