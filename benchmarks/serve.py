@@ -115,7 +115,7 @@ def load(service: Service, video: bytes, *, clients: int, requests: int) -> dict
         "lost": requests - len(found),
         "statuses": counts,
         "median_seconds": median(seconds),
-        "p99_seconds": quantiles(seconds, n=100)[98] if len(seconds) > 1 else seconds[0],
+        "p99_seconds": quantiles(seconds, n=100, method="inclusive")[98] if len(seconds) > 1 else seconds[0],
     }
 
 
