@@ -36,7 +36,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--backbone", default="vit_small_patch14_dinov2")
     parser.add_argument("--weights", help="file of the backbone's weights (default: fetched)")
     parser.add_argument("--image-size", type=int, default=112)
-    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--rank", type=int, default=8, help="of LoRA; 0: none, the backbone stays as it is")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -53,13 +53,17 @@ def main(words: list[str] | None = None) -> None:
         pretrained=options.weights is None,
         weights=options.weights,
     )
-    adapted = get_peft_model(
-        network, LoraConfig(r=options.rank, lora_alpha=2 * options.rank, target_modules=r"blocks\..*\.(qkv|proj)")
-    )
-    for name, weight in network.named_parameters():  # LoRA is put into the network, and freezes all but itself
-        if name.startswith(VIDEO_BLOCKS):
-            weight.requires_grad_(True)
-    adapted.print_trainable_parameters()
+    if options.rank:
+        targets = r"blocks\..*\.(qkv|proj)"  # the attention of every block of the image ViT
+        lora = LoraConfig(r=options.rank, lora_alpha=2 * options.rank, target_modules=targets)
+        adapted = get_peft_model(network, lora)
+        for name, weight in network.named_parameters():  # LoRA is put into the network, and freezes all but itself
+            if name.startswith(VIDEO_BLOCKS):
+                weight.requires_grad_(True)
+    else:
+        network.freeze_backbone()
+    learning = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    print(f"{learning / 1e6:.2f} M weights learn")
 
     preprocessing = Preprocessing.from_dict(
         {"num_frames": network.config.num_frames, "image_size": options.image_size, **network.info.preprocessing}
@@ -75,10 +79,17 @@ def main(words: list[str] | None = None) -> None:
         seed=options.seed,
     )
     rates = Optimization(learning_rate=options.learning_rate, batch_size=None, warmup_epochs=0.1 * options.epochs)
-    trainer = lightning.Trainer(max_epochs=options.epochs, logger=False, enable_checkpointing=False)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = lightning.Trainer(max_epochs=options.epochs, num_sanity_val_steps=0, **quiet)
     trainer.fit(VideoClassifier(network, optimization=rates, label_smoothing=0.1), datamodule=data)
-    merged = adapted.merge_and_unload()  # the network again, without a trace of PEFT
-    save_model(merged.eval(), options.out)
+    if options.rank:
+        network = adapted.merge_and_unload()  # without a trace of PEFT
+    save_model(network.eval(), options.out)
     print(f"{options.out}: val_top1 {float(trainer.callback_metrics['val_top1']):.4f}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -152,3 +153,31 @@ class TestDigest:
         assert replace(here, test=(first,)).digest(tmp_path / "here") != digest
         assert replace(here, val=(), test=here.val).digest(tmp_path / "here") != digest
         assert replace(here, train=(replace(first, path="Jos\udce9.mp4"), *others)).digest(tmp_path)  # no UTF-8
+
+
+class TestSources:
+    """What clips were cut from: a column says it where names do not, and where nothing does, it is told."""
+
+    def listed(self, path, *, sources):
+        rows = [f"clip_{n:02}.mp4,{'ab'[n % 2]},recording_{n // 4}" for n in range(24)]
+        head = "path,label,source" if sources else "path,label,weather"
+        path.write_text("\n".join([head, *rows]) + "\n")
+        return read_splits(path)
+
+    def test_a_column_keeps_recordings_together(self, tmp_path):
+        found = self.listed(tmp_path / "clips.csv", sources=True)
+        recordings = [{record.source for record in side} for side in (found.train, found.val)]
+        assert recordings[0] | recordings[1] == {f"recording_{n}" for n in range(6)}
+        assert not recordings[0] & recordings[1]
+        assert (len(found.train), len(found.val)) == (20, 4)
+        assert not any("neighbours" in one for one in found.warnings())
+
+    def test_neighbours_on_both_sides_are_told(self, tmp_path):
+        told = [one for one in self.listed(tmp_path / "clips.csv", sources=False).warnings() if "neighbours" in one]
+        assert len(told) == 1
+        assert re.search(r"clip_\d\d\.mp4 trains and clip_\d\d\.mp4 validates.*column 'source'", told[0])
+
+    def test_names_that_tell_sources_are_not_doubted(self, tmp_path):
+        rows = [f"v_{'ab'[n % 2]}_g{n // 4:02}_c{n % 4:02}.mp4,{'ab'[n % 2]}" for n in range(40)]
+        (tmp_path / "clips.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+        assert not any("neighbours" in one for one in read_splits(tmp_path / "clips.csv").warnings())

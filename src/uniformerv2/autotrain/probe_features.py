@@ -107,7 +107,7 @@ def spread_evenly(records: Sequence[VideoRecord], most: int) -> list[VideoRecord
         return list(records)
     sources: dict[tuple[int, ...], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, record in enumerate(records):
-        sources[record.labels][source_of(record.path)].append(number)
+        sources[record.labels][record.source or source_of(record.path)].append(number)
     order: list[tuple[int, int, int]] = []
     for of_class in sources.values():
         for rank, name in enumerate(sorted(of_class)):
@@ -178,7 +178,7 @@ def _collected(
     target = np.zeros((len(rows), len(class_names)), dtype=bool)
     for row, (number, _) in enumerate(rows):
         target[row, list(records[number].labels)] = True
-    names = [source_of(record.path) for record in records] if sources is None else sources
+    names = [record.source or source_of(record.path) for record in records] if sources is None else sources
     return ClipStatistics(
         values=torch.stack([value for _, value in rows]).numpy(),
         names=ROWS["all"],

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from uniformerv2.core.messages import counted, first_few
 from uniformerv2.data.annotations import VideoRecord, class_names, read_records, records_digest
-from uniformerv2.data.annotations.held_out import hold_out
+from uniformerv2.data.annotations.held_out import hold_out, neighbours_apart
 from uniformerv2.data.annotations.rows import split_from_name
 from uniformerv2.data.check import VideoCheck, beyond_end
 
@@ -129,7 +129,21 @@ class Splits:
         if shared:
             verbs = "trains and validates" if len(shared) == 1 else "train and validate"
             found.append(f"{counted(len(shared), 'video')} {verbs}: the accuracy will be too good to be true.")
+        if self.rule == HELD_OUT_RULE and not any(record.source for record in self.train):
+            found += self._neighbours()
         return found
+
+    def _neighbours(self) -> list[str]:
+        """A sentence where what is numbered one after the other is on both sides, and names tell no sources."""
+        near = neighbours_apart([record.path for record in self.train], [record.path for record in self.val])
+        if near is None:
+            return []
+        names = " trains and ".join(Path(path).name for path in near)
+        return [
+            f"Names do not say what the videos were cut from, and neighbours are on both sides: {names} validates. If "
+            "they are of one recording, the accuracy will be too good to be true: a list with a column 'source' (or "
+            "'split') keeps them together, and so do names such as NAME_g01_c02.mp4."
+        ]
 
 
 def without_unreadable(splits: Splits, checks: Mapping[str, VideoCheck]) -> tuple[Splits, list[str]]:

@@ -6,7 +6,8 @@ A folder, a list in any order and copies in another format therefore hold out th
     videos/surfing/v_Surfing_g01_c02.avi  /  one source: never on both sides
     videos/surfing/beach.mp4                 a source of its own: its name without folders and suffix is hashed
 
-A source of several classes, such as a video with a segment of each, goes to one side with all of them.
+A column ``source`` of a list says it where names do not. A source of several classes, such as a video with a segment of
+each, goes to one side with all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 from uniformerv2.data.annotations.record import VideoRecord
 
-__all__ = ["GROUP_PATTERNS", "HELD_OUT", "held_out", "hold_out", "source_of"]
+__all__ = ["GROUP_PATTERNS", "HELD_OUT", "held_out", "hold_out", "neighbours_apart", "source_of"]
 
 HELD_OUT: Final = 0.2
 """The part of the sources of each class that is held out where nothing else is asked for."""
@@ -59,7 +60,8 @@ def hold_out(
     for record in records:
         if record.split in {None, "train"}:
             paths[None if isinstance(record.label, tuple) else record.label].add(record.path)
-    chosen = held_out(paths, fraction=fraction, group_pattern=group_pattern, wanted=wanted)
+    named = {record.path: record.source for record in records if record.source}
+    chosen = held_out(paths, fraction=fraction, group_pattern=group_pattern, wanted=wanted, named=named)
     sides = ("val" if record.path in chosen else "train" for record in records)
     return [
         replace(record, split=side) if record.split in {None, "train"} and record.split != side else record
@@ -73,6 +75,7 @@ def held_out(
     fraction: float,
     group_pattern: str | None = None,
     wanted: Collection[Hashable] | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> set[str]:
     """The videos of the sources with the smallest hashes, so many of each class; one source of each class stays.
 
@@ -86,9 +89,15 @@ def held_out(
         group_pattern: Regular expression on the file name without suffix; what it finds names the source. None:
             `GROUP_PATTERNS`.
         wanted: The classes to hold something out of; None: all.
+        named: Path -> its source, where it is known and not to be told from the name.
     """
+    known = named or {}
     patterns = GROUP_PATTERNS if group_pattern is None else (group_pattern,)
-    sources = {path: _source(PurePath(path), patterns) for paths in classes.values() for path in paths}
+    sources = {
+        path: (_hash(known[path]), b"", known[path]) if path in known else _source(PurePath(path), patterns)
+        for paths in classes.values()
+        for path in paths
+    }
     classes_of: defaultdict[Source, set[Hashable]] = defaultdict(set)
     for name, paths in classes.items():
         for path in paths:
@@ -116,6 +125,38 @@ def source_of(path: str) -> str:
     (True, 'b.mp4/a')
     """
     return _source(PurePath(path), GROUP_PATTERNS)[2]
+
+
+def neighbours_apart(train: Collection[str], val: Collection[str]) -> tuple[str, str] | None:
+    """Two videos that are numbered one after the other and on different sides, where names tell no sources.
+
+    Args:
+        train: Paths.
+        val: Paths.
+
+    Returns:
+        A training video and its neighbour; None where fewer than half of the validation videos have one.
+
+    >>> neighbours_apart(["a/clip_1.mp4", "a/clip_3.mp4"], ["a/clip_2.mp4"])
+    ('a/clip_1.mp4', 'a/clip_2.mp4')
+    >>> neighbours_apart(["v_Surfing_g01_c01.avi"], ["v_Surfing_g02_c01.avi"])
+    """
+    known = {_numbered(path): path for path in train}
+    found = []
+    for path in val:
+        folder, stem, number = _numbered(path)
+        near = next((known[key] for key in ((folder, stem, number + step) for step in (-1, 1)) if key in known), None)
+        if near is not None and number >= 0 and source_of(path) != source_of(near):
+            found.append((near, path))
+    is_by_name = any(re.search(pattern, PurePath(path).stem) for pattern in GROUP_PATTERNS for path in val)
+    return found[0] if 2 * len(found) >= len(val) > 0 and not is_by_name else None
+
+
+def _numbered(path: str) -> tuple[str, str, int]:
+    """Folder, name before its last number, and that; -1 where there is none."""
+    place = PurePath(path)
+    match = re.fullmatch(r"(.*?)(\d{1,15})", place.stem)
+    return (str(place.parent), match[1], int(match[2])) if match else (str(place.parent), place.stem, -1)
 
 
 def _source(path: PurePath, patterns: tuple[str, ...]) -> Source:

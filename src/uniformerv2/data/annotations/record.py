@@ -80,6 +80,11 @@ class VideoRecord:
         return () if name is None else name if isinstance(name, tuple) else (name,)
 
     @property
+    def source(self) -> str:
+        """What the video was cut from, where a column ``source`` of the list says it; else empty."""
+        return str(self.extra.get("source") or "")
+
+    @property
     def segment(self) -> tuple[float | None, float | None, int | None, int | None]:
         """Start and end in seconds, then first frame and one past the last; all None for a whole video."""
         return self.start_seconds, self.end_seconds, self.start_frame, self.end_frame
