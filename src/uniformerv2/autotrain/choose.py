@@ -131,21 +131,13 @@ def make_plan(
     precision = choices.take("precision", PRECISIONS[options.precision], auto, "what is fastest on this hardware")
     batch_size = options.batch_size
     if batch_size is None:
-        wanted = default_batch_size(num_train, largest=MANY)
-        wanted = max(1, wanted // options.devices)
-        each = largest_batch_size(network, preprocessing, wanted=wanted, device=device, precision=precision)
-        batch_size = each * options.devices
-        choices.why["batch_size"] = "four steps per epoch or more, up to " + (
-            "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
-        )
+        batch_size = _batch_size(options, choices, network, preprocessing, num_train, device, precision)
     is_frozen = bool(options.freeze_backbone)
     seen = max(1, min(batch_size, num_train))  # by a step
     rates = default_rates(seen, preset=preset, freeze_backbone=is_frozen, is_armed_anew=is_armed_anew)
     root = "suits a batch of 16; grows with the square root of the batch"
     highest = choices.take("learning_rate", options.learning_rate, rates.learning_rate, root)
     epochs = choices.take("epochs", options.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
-    augmentation = default_augmentation(num_train, epochs)
-    clips, crops = default_views(preset)
     num_workers = max(1, min(available_cores() // options.devices, 8 if has_gpu else 2))
     plan = TrainingPlan(
         **{
@@ -163,27 +155,57 @@ def make_plan(
             "dropout": network.config.classifier_dropout,
             "learning_rate": highest,
             "epochs": epochs,
-            "num_clips": choices.take("num_clips", options.num_clips, clips, f"as published for {preset}"),
-            "num_crops": choices.take("num_crops", options.num_crops, crops, f"as published for {preset}"),
-            "augmentation": choices.take(
-                "augmentation", options.augmentation, augmentation, "strong from 100,000 clips shown"
-            ),
+            **_shown(options, choices, preset=preset, num_train=num_train, epochs=epochs),
             "precision": precision,
             "num_workers": num_workers if options.num_workers is None else options.num_workers,
             **_cache(options, choices, epochs=epochs),
         },
-        class_names=splits.class_names,
-        num_train=num_train,
-        num_val=len(splits.val),
-        num_test=len(splits.test),
+        **_of_videos(splits),
         rates=replace(rates, learning_rate=highest),
         flip=0.0 if preset == "motion" else 0.5,
         label_smoothing=0.1,
-        is_multi_label=splits.is_multi_label,
         why=choices.why,
         warnings=(*splits.warnings(), *_imbalance(options, splits)),
     )
     return plan, network
+
+
+def _batch_size(
+    options: TrainOptions,
+    choices: _Choices,
+    network: UniFormerV2,
+    preprocessing: Preprocessing,
+    num_train: int,
+    device: torch.device,
+    precision: str,
+) -> int:
+    """Of all devices; each has what it holds."""
+    has_gpu = device.type == "cuda"
+    choices.why["batch_size"] = "four steps per epoch or more, up to " + (
+        "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"
+    )
+    wanted = max(1, default_batch_size(num_train, largest=MANY) // options.devices)
+    each = largest_batch_size(network, preprocessing, wanted=wanted, device=device, precision=precision)
+    return each * options.devices
+
+
+def _shown(options: TrainOptions, choices: _Choices, *, preset: Preset, num_train: int, epochs: int) -> dict[str, Any]:
+    """What of a video is shown to the network, in training and in the final test: fields of the plan."""
+    clips, crops = default_views(preset)
+    augmentation = default_augmentation(num_train, epochs)
+    return {
+        "num_clips": choices.take("num_clips", options.num_clips, clips, f"as published for {preset}"),
+        "num_crops": choices.take("num_crops", options.num_crops, crops, f"as published for {preset}"),
+        "augmentation": choices.take(
+            "augmentation", options.augmentation, augmentation, "strong from 100,000 clips shown"
+        ),
+    }
+
+
+def _of_videos(splits: Splits) -> dict[str, Any]:
+    """Fields of the plan that follow from the videos."""
+    numbers = {f"num_{name}": len(getattr(splits, name)) for name in ("train", "val", "test")}
+    return {"class_names": splits.class_names, "is_multi_label": splits.is_multi_label, **numbers}
 
 
 def _start(options: TrainOptions, choices: _Choices, *, preset: Preset, has_gpu: bool) -> dict[str, str | None]:

@@ -119,17 +119,12 @@ class Prepared:
             OSError: The folder cannot be written, or the disk is full.
             TrainingStoppedError: SIGINT or SIGTERM; what is needed to resume is written.
         """
-        plan, network, splits, is_new = self.plan, self.network, self.splits, not self.is_resumed
+        plan, network, splits = self.plan, self.network, self.splits
         folder = RunFolder(Path(plan.out))
         with folder.held():
             self.options.check()  # once more: a training may have ended here while this one was planned
-            if is_new:
-                folder.prepare(has_checkpoints=not plan.probe)
-                folder.check_room(network)  # before features are cached
-                folder.write(plan, network, self.options.request())
-                folder.forget_test()
-                if self.probe is not None and not plan.probe:  # which is the model itself
-                    save_model(self.probe.network, folder.probe)
+            if not self.is_resumed:
+                self._begin(folder)
             if plan.probe:
                 return self._finish_probe(folder, command or (), progress=progress)
             shown = TrainProgress(plan.monitor)
@@ -138,7 +133,7 @@ class Prepared:
                 splits,
                 plan,
                 callbacks=[*([shown] if progress else []), *callbacks],
-                resume=not is_new,
+                resume=self.is_resumed,
                 seconds=self._seconds_to_train(),
                 progress=progress,
             )
@@ -150,6 +145,28 @@ class Prepared:
                 summary, page = test_and_report(
                     kept, splits, plan, folder, command or (), result, contest, progress=progress
                 )
+        return self._outcome(folder, result, summary, page, contest, shown.left.seconds_per_epoch)
+
+    def _begin(self, folder: RunFolder) -> None:
+        """Write what is known before the first step."""
+        plan, network = self.plan, self.network
+        folder.prepare(has_checkpoints=not plan.probe)
+        folder.check_room(network)  # before features are cached
+        folder.write(plan, network, self.options.request())
+        folder.forget_test()
+        if self.probe is not None and not plan.probe:  # which is the model itself
+            save_model(self.probe.network, folder.probe)
+
+    def _outcome(
+        self,
+        folder: RunFolder,
+        result: TrainingResult,
+        summary: Summary,
+        page: Path,
+        contest: Contest | None,
+        seconds_per_epoch: float | None,
+    ) -> Outcome:
+        """What came out, and what the curves advise."""
         curves = read_curves(folder.logs)
         _, val_losses = curves.get("val_loss", ((), ()))
         return Outcome(
@@ -158,9 +175,9 @@ class Prepared:
             scores=folder.scores,
             report=page,
             advice=more_epochs(
-                plan,
+                self.plan,
                 still_falling(curves),
-                seconds_per_epoch=shown.left.seconds_per_epoch,
+                seconds_per_epoch=seconds_per_epoch,
                 val_losses=val_losses,
             ),
             contest=contest,
