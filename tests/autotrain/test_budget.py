@@ -44,7 +44,7 @@ def planned(tmp_path):
             epoch_seconds=epoch,
             test_seconds=test,
         )
-        return replace(plan, epochs=epochs, num_clips=clips, num_crops=crops), cost
+        return replace(plan, epochs=epochs, num_clips=clips, num_crops=crops, cache_views=views or 0), cost
 
     return planned
 

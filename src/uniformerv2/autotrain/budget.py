@@ -48,8 +48,12 @@ def fit_budget(
     assert options.budget is not None
     why = f"so that all fits into {options.budget}"
     tried: list[tuple[float, TrainOptions]] = []
+    plan, cost = first
     for candidate in _candidates(options):
-        plan, cost = first if candidate is options else replan(candidate)
+        if candidate.cache_views != options.cache_views:
+            plan, cost = _with_views(candidate.cache_views or 1, plan, cost)
+        elif candidate is not options:
+            plan, cost = replan(candidate)
         left = _left(seconds, plan, cost, options)
         for changed, total in _shorter(candidate, plan, cost, left):
             if total <= left:
@@ -71,6 +75,21 @@ def _candidates(options: TrainOptions) -> Iterator[TrainOptions]:
         frozen = replace(options, preset="scene", freeze_backbone=True, cache_features=True)
         yield frozen
         yield from (replace(frozen, cache_views=views) for views in VIEWS)
+
+
+def _with_views(views: int, plan: TrainingPlan, cost: Estimate) -> Planned:
+    """The same with fewer views in the cache: counted, as each measurement takes of the budget."""
+    before, after = (
+        number * plan.num_train + plan.num_val or number for number in (plan.cache_views, min(views, plan.cache_views))
+    )
+    saved = cost.cache_seconds * (1 - after / before)
+    fewer = replace(plan, cache_views=min(views, plan.cache_views))
+    return fewer, replace(
+        cost,
+        cache_bytes=cost.cache_bytes * after // before,
+        cache_seconds=cost.cache_seconds - saved,
+        total_seconds=cost.total_seconds - saved,
+    )
 
 
 def _left(seconds: float, plan: TrainingPlan, cost: Estimate, options: TrainOptions) -> float:
