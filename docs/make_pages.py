@@ -73,7 +73,7 @@ and `ops/functional.py` defines.
 **`train DATA` to a gradient.** `commands/train.py` makes `TrainOptions` of the words, and `autotrain/session.py` does
 the rest: `data/splits.py` reads and divides the records (`data/annotations/`), `autotrain/choose.py` makes every
 choice of `autotrain/plan.py` and `autotrain/start.py` the network (`zoo/arming.py`), `autotrain/measure.py` times a
-few steps, `autotrain/run.py` starts Lightning. There `training/datamodule.py` makes a `data/loader.py` of a
+few steps, `autotrain/fitting.py` starts Lightning. There `training/datamodule.py` makes a `data/loader.py` of a
 `data/dataset.py`, whose worker processes read by `data/clips.py` as above and vary clips by `data/augmentation.py`;
 `training/module.py` normalises a batch, calls the network and returns the loss, and `training/optim.py` says how fast
 each parameter learns.

@@ -217,6 +217,8 @@ def _tell(verb: str, words: Sequence[str], message: str) -> None:
 def in_options(message: str, parser: Parser) -> str:
     """A message of a function in the words of the command line: its arguments are called as the options are typed.
 
+    A name before a number is a field of something: "The recipe has num_frames 16".
+
     >>> in_options("stride_seconds must be above 0, got 0.", parser_of("timeline"))
     '--stride-seconds must be above 0, got 0.'
     >>> in_options("fps must be above 0, got 0.", parser_of("timeline")), in_options("50 fps", parser_of("timeline"))
@@ -228,7 +230,7 @@ def in_options(message: str, parser: Parser) -> str:
     """
     for name, flag in parser.flags().items():
         if "_" in name:
-            message = re.sub(rf"(?<![\w.'\"/-]){name}(?![\w='\"/(-]|\.\w)", flag, message)
+            message = re.sub(rf"(?<![\w.'\"/-]){name}(?![\w='\"/(-]|\.\w| \d)", flag, message)
         elif message.startswith(f"{name} must be "):
             message = flag + message.removeprefix(name)
     return message

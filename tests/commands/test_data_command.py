@@ -433,7 +433,7 @@ def test_nothing_can_be_prepared(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").touch()
     assert main(["data", "prepare", str(tmp_path / "in"), str(tmp_path / "out")]) == 1
-    assert "Not one of 1 videos could be prepared" in capsys.readouterr().err
+    assert "Not one of 1 video could be prepared" in capsys.readouterr().err
     assert "empty" in (tmp_path / "out/prepared.csv").read_text()
 
 
@@ -450,7 +450,7 @@ def test_nothing_can_be_prepared(tmp_path, capsys):
         (["check", "in", "--timeout", "0"], "--timeout must be above 0, got 0.0"),
         (["prepare", "in", "in/out"], "would go to in/out/videos, among those of in"),
         (["prepare", "in", "in"], "would go to in/videos, among those of in"),
-        (["prepare", "in", "out", "--short-side", "255"], "short_side is 255; an even number"),
+        (["prepare", "in", "out", "--short-side", "255"], "--short-side is 255; an even number"),
         (["prepare", "in", "out", "--shard-videos", "0"], "--shard-videos must be at least 1, got 0"),
     ],
 )

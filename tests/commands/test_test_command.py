@@ -110,7 +110,7 @@ def test_a_table_for_people(model, videos, tmp_path, capsys):
     assert "is the dump of this very test; nothing is measured anew" in again
     assert printed.partition("\n\n")[2] == again.partition("\n\n")[2]
     assert (
-        "is the dump of another test: num_clips was 2, is 1"
+        "is the dump of another test: --clips was 2, is 1"
         in call(capsys, "test", videos, "--model", model, "--dump", dump, *FEW, code=2).err
     )
 
