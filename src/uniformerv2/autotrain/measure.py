@@ -53,7 +53,7 @@ class Estimate:
         num_parameters: All weights.
         num_trainable: Those that learn.
         memory_bytes: Of the network in a training step: measured on a GPU, counted elsewhere.
-        step_seconds: A training step, reading included.
+        step_seconds: A training step, reading included; 0 of a probe alone.
         total_seconds: Caching, training, validation after each epoch, the final test.
         cache_bytes: Of cached features; 0 where there are none.
         cached_bytes: Those of them that are there already.
@@ -149,7 +149,7 @@ def estimate(
         num_parameters=sum(weight.numel() for weight in network.parameters()),
         num_trainable=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         memory_bytes=speed.memory,
-        step_seconds=step,
+        step_seconds=0.0 if plan.probe else step,
         total_seconds=training + test,
         cache_bytes=num_cached * clip_bytes(network, preprocessing, plan.cache_dtype),
         cache_seconds=clip * num_cached,
