@@ -51,7 +51,6 @@ LONG_FILES = {
     "data/shards.py": "writing and reading of one format",
     "data/transforms.py": "two published pipelines, to the pixel",
     "export/portable/predict.py": "runs alone, without the package",
-    "inference/predictor.py": "one class and what it returns",
     "model/blocks.py": "the blocks of the paper, one class each",
     "model/config.py": "one dataclass of many fields, and what travels with a checkpoint",
     "model/uniformerv2.py": "one class with timm's interface",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uniformerv2.data.transforms import Preprocessing
     from uniformerv2.export.exporting import export_model
-    from uniformerv2.inference.predictor import Prediction, Predictor
+    from uniformerv2.inference.prediction import Prediction
+    from uniformerv2.inference.predictor import Predictor
     from uniformerv2.media.decoding import VideoError, open_video
     from uniformerv2.model.config import CheckpointInfo, UniFormerV2Config
     from uniformerv2.model.summary import ModelSummary, summarize
@@ -26,7 +27,7 @@ _HOME = {
     "CheckpointInfo": "model.config",
     "ModelCard": "zoo.cards",
     "ModelSummary": "model.summary",
-    "Prediction": "inference.predictor",
+    "Prediction": "inference.prediction",
     "Predictor": "inference.predictor",
     "Preprocessing": "data.transforms",
     "UniFormerV2": "model.uniformerv2",

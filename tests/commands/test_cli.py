@@ -29,7 +29,8 @@ from uniformerv2.core.messages import UsageError
 from uniformerv2.data.annotations import read_records
 from uniformerv2.data.named_videos import named_files as expand
 from uniformerv2.evaluation.dumps import write_dump
-from uniformerv2.inference.predictor import Prediction, Predictor, Timings
+from uniformerv2.inference.prediction import Prediction, Timings
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.zoo.checkpoint import load_model, save_model
 

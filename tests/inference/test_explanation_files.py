@@ -17,7 +17,7 @@ from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.explanation import Explanation, ViewPlace
 from uniformerv2.inference.explanation_files import check_explanation_folder, write_explanation
 from uniformerv2.inference.explanation_pictures import HOLD, draw_overlays
-from uniformerv2.inference.predictor import ClassScore
+from uniformerv2.inference.prediction import ClassScore
 from uniformerv2.inference.strips import pictures_of
 from uniformerv2.media.decoding import VideoError
 

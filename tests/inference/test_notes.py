@@ -10,7 +10,8 @@ import pytest
 from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2.inference.notes import is_sure, notes_of
-from uniformerv2.inference.predictor import Prediction, Predictor, Timings
+from uniformerv2.inference.prediction import Prediction, Timings
+from uniformerv2.inference.predictor import Predictor
 
 
 def made(*, frames, seconds, score=0.9):

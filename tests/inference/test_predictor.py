@@ -17,7 +17,8 @@ from uniformerv2.core.limits import set_limits
 from uniformerv2.data import clips
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference import reading_ahead as reading_ahead_module
-from uniformerv2.inference.predictor import Prediction, Predictor
+from uniformerv2.inference.prediction import Prediction
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.media.decoding import VideoError, open_video
 from uniformerv2.media.video_file import VideoFile
 from uniformerv2.model.config import CheckpointInfo

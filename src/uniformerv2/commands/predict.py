@@ -31,7 +31,7 @@ from uniformerv2.data.named_videos import named_files
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from uniformerv2.inference.predictor import Prediction
+    from uniformerv2.inference.prediction import Prediction
     from uniformerv2.media.decoding import VideoError
 
 __all__ = ["add_arguments", "check", "run"]

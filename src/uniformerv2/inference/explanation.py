@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,8 +24,11 @@ from uniformerv2.core.messages import did_you_mean
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader
 from uniformerv2.inference.attention import Reading, read_by_definition
-from uniformerv2.inference.predictor import NOT_FINITE, ClassScore, Predictor
+from uniformerv2.inference.prediction import NOT_FINITE, ClassScore
 from uniformerv2.media.decoding import VideoError, VideoReader
+
+if TYPE_CHECKING:
+    from uniformerv2.inference.predictor import Predictor
 
 __all__ = ["FORMAT", "Explanation", "Method", "ViewPlace", "explain", "target_of"]
 

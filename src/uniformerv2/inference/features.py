@@ -34,7 +34,8 @@ from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.engines import EngineName, Precision
 from uniformerv2.inference.feature_clock import FeatureClock
 from uniformerv2.inference.feature_index import FORMAT
-from uniformerv2.inference.predictor import NOT_FINITE, Predictor
+from uniformerv2.inference.prediction import NOT_FINITE
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.reading_ahead import read_ahead
 from uniformerv2.inference.scoring import weights_digest
 from uniformerv2.inference.windows import WindowRun, WindowScorer

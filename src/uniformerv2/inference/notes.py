@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from uniformerv2.inference.predictor import Prediction
+from uniformerv2.inference.prediction import Prediction
 
 __all__ = ["is_sure", "notes_of"]
 

@@ -27,7 +27,8 @@ from uniformerv2.data.loader import VideoLoader
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.evaluation.scores import SEGMENT, VideoScores
 from uniformerv2.inference.batches import compute_in_batches
-from uniformerv2.inference.predictor import NOT_FINITE, Predictor
+from uniformerv2.inference.prediction import NOT_FINITE
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.exported import ExportedNetwork
 

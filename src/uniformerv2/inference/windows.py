@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.inference.predictor import NOT_FINITE, Predictor
+from uniformerv2.inference.prediction import NOT_FINITE
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.window_grid import WindowGrid, frame_at, window_lengths
 from uniformerv2.inference.window_networks import NETWORKS, Way, WindowNetwork
 from uniformerv2.media.decoding import VideoError, VideoReader, open_video

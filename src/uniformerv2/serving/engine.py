@@ -29,7 +29,8 @@ from uniformerv2.core.files import in_words
 from uniformerv2.core.messages import did_you_mean
 from uniformerv2.core.workers import Lost, available_cores, worker_context
 from uniformerv2.data.clips import VideoSample
-from uniformerv2.inference.predictor import Prediction, Predictor
+from uniformerv2.inference.prediction import Prediction
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.reading_ahead import FEW_CORES
 from uniformerv2.media.decoding import VideoError
 from uniformerv2.serving.decoding import PRELOAD, DecodeLane, DecodeTask, UploadReader, Views, views_bytes

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from uniformerv2.inference.predictor import Prediction, Predictor
+from uniformerv2.inference.prediction import Prediction
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.serving.engine import Engine
 from uniformerv2.serving.http import openapi
 from uniformerv2.serving.http.guard import problem_response

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniformerv2.core.files import in_words
-from uniformerv2.inference.predictor import Prediction, Predictor
+from uniformerv2.inference.prediction import Prediction
+from uniformerv2.inference.predictor import Predictor
 from uniformerv2.serving.http.parameters import TOP_K
 from uniformerv2.serving.problems import ServiceError
 
