@@ -44,13 +44,15 @@ def _std(x: Tensor) -> Tensor:
 
 def _step(x: Tensor) -> Tensor:
     """The mean absolute difference of neighbour frames; 0 of one frame."""
-    return x.diff(dim=1).abs().mean(dim=(1, 2)) if x.shape[1] > 1 else x.new_zeros(x.shape[0], x.shape[3])
+    return (x[:, 1:] - x[:, :-1]).abs().mean(dim=(1, 2)) if x.shape[1] > 1 else 0 * x.mean(dim=(1, 2))
 
 
 def _ramp(x: Tensor) -> Tensor:
     """The slope over time, from -1 in the first frame to 1 in the last; 0 of one frame."""
-    weight = torch.linspace(-1, 1, x.shape[1], dtype=x.dtype, device=x.device) if x.shape[1] > 1 else x.new_zeros(1)
-    return (x.mean(dim=2) * weight[:, None]).mean(dim=1)
+    frames = x.mean(dim=2).unbind(dim=1)
+    last = len(frames) - 1
+    weighted = [(2 * place / last - 1 if last else 0.0) * frame for place, frame in enumerate(frames)]
+    return torch.stack(weighted).mean(dim=0)
 
 
 STATISTICS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {

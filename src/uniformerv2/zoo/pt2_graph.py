@@ -30,6 +30,7 @@ SCHEMA: Final = 8
 POSITIONAL, BY_NAME = 1, 2
 
 _ATEN: Final = (
+    *("abs.default", "amax.default", "std.correction"),  # of statistics of tokens
     *("add.Tensor", "cat.default", "chunk.default", "contiguous.default", "conv2d.default", "conv3d.default"),
     *("div.Tensor", "dropout.default", "expand.default", "flatten.using_ints", "gelu.default", "index.Tensor"),
     *("layer_norm.default", "linear.default", "matmul.default", "mean.dim", "mul.Tensor", "neg.default"),
