@@ -120,10 +120,13 @@ them (750).""",
     "serving": """The engine (queue, workers, turns, 600) knows no HTTP; the service around it (900) streams forms \
 by a parser of others, says each address, parameter and refusal once for reading and for the document. Uvicorn has \
 no time limit for the head of a request and no drain that a balancer sees: a subclass each.""",
+    "export": """PyTorch's exporters write the graphs and ONNX Runtime quantises them; ours is the proof of each file \
+on real videos before it has a name (250), and `predict.py` (290), which reads videos as safely as `open_video` does \
+without this package.""",
     "zoo": """Nine formats of weights as tables, a column per format; containers of strangers read without running \
-them (170); downloads that resume, are bounded and checked (400). `torch.hub` neither resumes nor bounds. An \
-HTTP library in place of `urllib` was weighed: it does not give the socket before the headers are read, so that a \
-server that sends them a byte at a time could not be hung up on.""",
+them (170); exported files, ONNX and `.pt2`, read as data (650); downloads that resume, are bounded and checked (400). \
+`torch.hub` neither resumes nor bounds. An HTTP library in place of `urllib` was weighed: it does not give the socket \
+before the headers are read, so that a server that sends them a byte at a time could not be hung up on.""",
     "model": "A class per noun of the paper with the interface of timm's models; eleven families of ViTs taken apart.",
     "data": """Seventeen annotation formats with errors that name file and line (1,200); check, prepare and shards of \
 whole lists, each resumable (1,200); a loader that survives broken videos and resumes in the middle of an epoch (500); \
@@ -235,7 +238,7 @@ def size() -> str:
         counts.setdefault("top" if room.endswith(".py") else room, []).append(code_lines(path.read_text("utf-8")))
     rows = [
         f"| {'`' + room + '/`' if room != 'top' else 'above'} | {len(counts[room])} | {hundreds(sum(counts[room]))} "
-        f"| {WHY.get(room, '')} |"
+        f"| {WHY[room]} |"
         for room in [*(room for room in WHY if room in counts), *sorted(counts.keys() - WHY)]
     ]
     every = [count for lines in counts.values() for count in lines]
