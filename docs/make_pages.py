@@ -121,8 +121,8 @@ them (750).""",
 by a parser of others, says each address, parameter and refusal once for reading and for the document. Uvicorn has \
 no time limit for the head of a request and no drain that a balancer sees: a subclass each.""",
     "export": """PyTorch's exporters write the graphs and ONNX Runtime quantises them; ours is the proof of each file \
-on real videos before it has a name (250), and `predict.py` (290), which reads videos as safely as `open_video` does \
-without this package.""",
+on real videos before it has a name (250), and `export/portable/predict.py` (290), which reads videos as safely as \
+`open_video` does without this package.""",
     "zoo": """Nine formats of weights as tables, a column per format; containers of strangers read without running \
 them (170); exported files, ONNX and `.pt2`, read as data (650); downloads that resume, are bounded and checked (400). \
 `torch.hub` neither resumes nor bounds. An HTTP library in place of `urllib` was weighed: it does not give the socket \

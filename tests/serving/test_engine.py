@@ -63,7 +63,9 @@ def running():
     predictor.engine = slow = Slow(predictor.engine)
     seen = Seen()
     options = ServeOptions(queue_size=5, request_seconds=20, num_workers=1)
-    engine = Engine({"tiny": predictor}, options=options, observer=seen)
+    with pytest.MonkeyPatch.context() as patched:  # on few cores decoding would wait for the network's turn to end
+        patched.setattr("uniformerv2.serving.engine.available_cores", lambda: 8)
+        engine = Engine({"tiny": predictor}, options=options, observer=seen)
     with pytest.raises(ServiceError, match="just been started"):
         engine.check_room()
     engine.start()

@@ -65,7 +65,7 @@ class TrainOptions:
     out: str = option("folder to write (default: runs/NAME_OF_DATA)", "", metavar="FOLDER", is_of_run=False)
     preset: Preset = option("scene or motion: what tells the classes apart", row="preset")
     model: str | None = option("folder, checkpoint, zoo, hf:user/name to start from", metavar="MODEL")
-    backbone: str | None = option("image ViT of timm to start from, armed with new video blocks", metavar="NAME")
+    backbone: str | None = option("image ViT of timm to arm with new video blocks", metavar="NAME")
     backbone_weights: str | None = option("its weights (default: fetched)", metavar="FILE")
     probe: bool = option("stop after the probe (--no-probe: without one)")
     freeze_backbone: bool = option("only the video blocks and the head learn")

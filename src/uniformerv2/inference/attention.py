@@ -144,5 +144,6 @@ def _class_token_share(model: UniFormerV2, features: Tensor, last: Tensor) -> fl
     if model.fusion_gate is None:
         return 0.0
     pooled = torch.sigmoid(model.fusion_gate) * model.embedding.pool(last)
-    parts = [part.float().norm().item() for part in (features - pooled, pooled)]
+    mixed = features[:, : pooled.shape[1]]  # statistics may follow
+    parts = [part.float().norm().item() for part in (mixed - pooled, pooled)]
     return parts[1] / sum(parts) if sum(parts) else 0.0
