@@ -179,7 +179,7 @@ def _batch_size(
     device: torch.device,
     precision: str,
 ) -> int:
-    """Of all devices; each has what it holds."""
+    """Videos a step over all devices, of which each takes what its memory holds."""
     has_gpu = device.type == "cuda"
     choices.why["batch_size"] = "four steps per epoch or more, up to " + (
         "64, tried out on this GPU" if has_gpu else "16 without a GPU, if the memory holds it"

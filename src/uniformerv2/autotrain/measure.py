@@ -265,7 +265,7 @@ class Trial:
         return _typical_seconds(self._forward_as_trained, self._wait, self.runs)
 
     def peak_bytes(self) -> int:
-        """Of the GPU; 0 where there is none."""
+        """The most memory that the GPU had in use; 0 where there is none."""
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
 
     def _autocast(self) -> AbstractContextManager[object]:

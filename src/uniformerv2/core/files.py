@@ -51,7 +51,7 @@ def cache_home() -> Path:
 
 
 def free_bytes(path: Path) -> int:
-    """Of the disk on which a file or folder is, or will be."""
+    """Free bytes of the disk on which a file or folder is, or will be."""
     there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     return shutil.disk_usage(there).free
 

@@ -339,7 +339,7 @@ def _some(values: Sequence[object]) -> str:
 
 
 def _number(name: str, known: ClassNames) -> int | None:
-    """Of a class, also where Kinetics gave it another name in another release; None where there is no such class."""
+    """The number of a class, also by its name in another release of Kinetics; None where there is no such class."""
     others = [RENAMED[name]] if name in RENAMED else []
     others += [old for old, new in RENAMED.items() if new in {name, *others}]
     found = (known.find(called) for called in (name, *others))

@@ -256,7 +256,7 @@ class WindowRun:
             yield num_steps - self.num_frames, list(ring)
 
     def _steps(self, network: WindowNetwork) -> Iterator[tuple[int, Any]]:
-        """Of each step of the grid the number of its frame and what the network keeps of it."""
+        """For each step of the grid the number of its frame and what the network keeps of it."""
         frames = self._frames()
         while some := self._up_to_break(frames, self.num_frames * self.at_once):
             kept = network.take(torch.stack([crops for _, _, crops in some]))

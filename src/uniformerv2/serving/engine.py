@@ -279,7 +279,7 @@ class Engine:
         return held or self._ready.get()
 
     def _take_more(self, group: list[_Decoded]) -> None:
-        """Of the videos that wait those of the same model, up to one batch of views."""
+        """Those videos of the same model that wait, up to one batch of views."""
         predictor = self.predictors[group[0][0].model]
         while sum(len(sample.video) for _, sample in group) < predictor.views_per_batch:
             try:

@@ -80,7 +80,7 @@ class ServiceError(Exception):
 
     @property
     def status(self) -> int:
-        """Of HTTP."""
+        """The status of HTTP."""
         return KINDS[self.kind].status
 
 

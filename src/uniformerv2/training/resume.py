@@ -301,7 +301,7 @@ def can_resume_from(trainer: Any) -> bool:
 
 
 def _random_states(device: torch.device) -> dict[str, Any]:
-    """Of Python, NumPy, PyTorch and the device, in values that a checkpoint may hold."""
+    """Random states of Python, NumPy, PyTorch and the device, in values that a checkpoint may hold."""
     numpy: Any = np.random.get_state(legacy=False)
     numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"])
     states = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}

@@ -151,7 +151,7 @@ class Guard:
 
 
 def _host_name(value: bytes) -> str:
-    """Of a Host header, without the port."""
+    """The name in a Host header, without the port."""
     text = value.decode("latin-1").lower()
     name, colon, port = text.rpartition(":")
     return name if colon and port.isdecimal() else text
