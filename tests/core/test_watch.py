@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from uniformerv2.core import watch as watch_module
 from uniformerv2.core.watch import Watch
 
 
@@ -47,6 +48,43 @@ def test_what_hangs_is_left_behind_and_its_thread_ends_with_it():
     del watch
     gc.collect()
     wait_for(lambda: not started & watched_threads())
+
+
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, SystemExit])
+def test_a_call_that_is_interrupted_may_end_first(leaving):
+    """Else its thread may be in C++ while Python ends."""
+    ended = []
+
+    def interrupt(*_):
+        raise leaving
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(leaving):
+            Watch()(lambda: (time.sleep(0.5), ended.append(True)), seconds=5)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert ended == [True]
+
+
+def test_an_interrupted_call_that_hangs_is_left_behind(monkeypatch):
+    monkeypatch.setattr(watch_module, "END_SECONDS", 0.1)
+    go_on = threading.Event()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    start = time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            Watch()(go_on.wait, seconds=20)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        go_on.set()
+    assert time.monotonic() - start < 5
 
 
 def test_another_process_begins_anew():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
 from threading import Thread, local
 from typing import Any, Self, TypeVar
@@ -12,6 +12,9 @@ __all__ = ["Watch"]
 
 SLICE_SECONDS = 1.0
 """The clock runs on while a process is stopped; of waiting in slices, at most one is lost."""
+
+END_SECONDS = 5.0
+"""How long a call that was interrupted may take to end."""
 
 Result = TypeVar("Result")
 Calls = SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
@@ -22,7 +25,8 @@ class Watch(local):
 
     A decoder that hangs in C cannot be interrupted, but it does not hold Python's lock. Its thread stays until the call
     returns or the process ends, which it does not delay. Each thread that calls has a second thread of its own. Time in
-    which the whole process is stopped (Ctrl-Z, a suspended job) does not count.
+    which the whole process is stopped (Ctrl-Z, a suspended job) does not count. Where the waiting is interrupted (Ctrl-C,
+    SIGTERM) the call may end first: a thread that computes in C++ while Python ends takes the process with it (SIGABRT).
     """
 
     _helper: _Helper | None = None
@@ -37,6 +41,13 @@ class Watch(local):
             self._helper = _Helper()
         result: Future[Result] = Future()
         self._helper.calls.put((call, result))
+        try:
+            return self._result(result, seconds)
+        except (KeyboardInterrupt, SystemExit):
+            wait([result], timeout=END_SECONDS)
+            raise
+
+    def _result(self, result: Future[Result], seconds: float) -> Result:
         left = seconds
         while True:
             step = min(left, SLICE_SECONDS)
