@@ -25,8 +25,8 @@ class Watch(local):
 
     A decoder that hangs in C cannot be interrupted, but it does not hold Python's lock. Its thread stays until the call
     returns or the process ends, which it does not delay. Each thread that calls has a second thread of its own. Time in
-    which the whole process is stopped (Ctrl-Z, a suspended job) does not count. Where the waiting is interrupted (Ctrl-C,
-    SIGTERM) the call may end first: a thread that computes in C++ while Python ends takes the process with it (SIGABRT).
+    which the whole process is stopped (Ctrl-Z, a suspended job) does not count. Where the waiting is interrupted, by
+    Ctrl-C or SIGTERM, the call may end first: a thread that is in C++ while Python ends aborts the process.
     """
 
     _helper: _Helper | None = None
@@ -36,6 +36,8 @@ class Watch(local):
 
         Raises:
             TimeoutError: It took longer.
+            KeyboardInterrupt: The waiting was interrupted.
+            SystemExit: Likewise.
         """
         if self._helper is None:
             self._helper = _Helper()
