@@ -210,7 +210,7 @@ def test_where_a_checkpoint_is_needed_it_is_asked_for(good):
 
 def test_overrides_have_no_place(good, capsys):
     assert main(["predict", "examples/archery.mp4", "--model", str(good), "--num-frames", "8"]) == 2
-    assert "is exported, and says what its network is: leave out num_frames" in capsys.readouterr().err
+    assert "is exported, and says what its network is: leave out --num-frames" in capsys.readouterr().err
 
 
 def test_engines_say_what_they_compute(good, tmp_path):
