@@ -36,7 +36,7 @@ from uniformerv2.inference.explanation_pictures import draw_overlays
 from uniformerv2.inference.strips import pictures_of
 
 SHARES: Final = (0.1, 0.2, 0.3, 0.5, 0.7)
-"""Of the patches that are removed or brought back."""
+"""The shares of the patches that are removed or brought back."""
 ORDERS: Final = {"gradient": BLUE, "attention": GREEN, "runner-up": RED, "centre": MUTED, "random": INK}
 """The two methods; the gradient map of the second-best class; from the middle of the frame outwards; any order."""
 TESTS: Final = {

@@ -58,9 +58,9 @@ class Clips:
     Attributes:
         inputs: Pixels [M, T, 3, h, w], or tokens of the last block [M, T, N, C].
         label: [M].
-        source: Of each clip.
+        source: The source of each clip.
         fold: In which each clip is held out.
-        names: Of the classes.
+        names: Names of the classes.
     """
 
     inputs: Tensor
@@ -147,7 +147,7 @@ def normalized(network: UniFormerV2, pixels: Tensor) -> Tensor:
 
 
 def logits(network: UniFormerV2, inputs: Tensor) -> Tensor:
-    """Of pixels, or of tokens: [B, K]."""
+    """Logits of pixels, or of tokens: [B, K]."""
     if inputs.ndim == 4:
         side = round((inputs.shape[2] - 1) ** 0.5)
         return network.forward_tokens([inputs.float()], (side, side))
@@ -267,7 +267,7 @@ def experiment(clips: Clips, tokens: Clips, weights: Path, options: argparse.Nam
 
 
 def is_right(network: UniFormerV2, clips: Clips, held: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Of the held-out clips."""
+    """Whether the network is right about each held-out clip."""
     found: np.ndarray[Any, Any] = (scores(network, clips.inputs[held]).argmax(dim=1) == clips.label[held]).numpy()
     return found
 
@@ -324,7 +324,7 @@ def read_by_cross_mhra(network: UniFormerV2, tokens: Tensor, *, is_difference: b
         network: Changed in place: its projection becomes the identity, its video token noise where there is a gain.
         tokens: [M, T, N, C].
         is_difference: DPE takes the frame before from each, instead of its random filters.
-        gain: Of the query; 0: the video token is zero, as it starts, and so is the query.
+        gain: The factor on the query; 0: the video token is zero, as it starts, and so is the query.
     """
     block = network.fusion.stages[0]
     block.cross.proj.weight.copy_(torch.eye(tokens.shape[-1]))

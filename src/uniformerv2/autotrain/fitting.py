@@ -296,7 +296,7 @@ def _choose(
 
     Args:
         last: Score of the last epoch.
-        highest: Of the best.
+        highest: Score of the best epoch.
         folder: With both checkpoints.
         num_epochs: Trained; fewer than planned where the training ended early.
         plan: What was done.

@@ -173,7 +173,7 @@ def _work(pickled: bytes, seat: Seat, num_threads: int, pipe: Connection, limits
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     except TrainingStoppedError:
-        pass  # the first process says it
+        return  # stopped on purpose, as all are: the first process says so
     except Exception as error:  # to be told by the first process, whatever it is
         with suppress(OSError):
             pipe.send(f"{error or type(error).__name__}")

@@ -32,7 +32,7 @@ def read_videos(options: TrainOptions, folder: RunFolder) -> Splits:
 
     Args:
         options: What the user decided.
-        folder: Of a run that may be resumed.
+        folder: The folder of a run that may be resumed.
 
     Raises:
         UsageError: A list that names no video that is there.

@@ -102,7 +102,7 @@ def write_page(folder: str | Path, template: str, names: Sequence[str], context:
     Args:
         folder: Of the report.
         template: Its name, in ``templates/``.
-        names: Of the classes.
+        names: Names of the classes.
         context: What else the template shows.
 
     Returns:
