@@ -32,7 +32,7 @@ from uniformerv2.core.console import Progress
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.annotations.held_out import source_of
 from uniformerv2.evaluation.figure_style import BLUE, GREEN, INK, MUTED, RED, figure_style, new_axes
-from uniformerv2.inference.explanation_pictures import draw_overlays
+from uniformerv2.inference.explanations.pictures import draw_overlays
 from uniformerv2.inference.strips import pictures_of
 
 SHARES: Final = (0.1, 0.2, 0.3, 0.5, 0.7)

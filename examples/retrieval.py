@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 
 from uniformerv2.data.annotations.held_out import source_of
-from uniformerv2.inference.feature_index import FeatureIndex
+from uniformerv2.inference.features.index import FeatureIndex
 
 
 def main() -> None:

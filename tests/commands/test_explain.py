@@ -97,7 +97,7 @@ def test_ctrl_c_while_files_are_written_leaves_nothing(folder, tmp_path, monkeyp
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("uniformerv2.inference.explanation_files.write_overlay_video", interrupted)
+    monkeypatch.setattr("uniformerv2.inference.explanations.files.write_overlay_video", interrupted)
     assert explain(folder, folder / "a.mp4", "--out", tmp_path / "why") == 130
     error = capsys.readouterr().err
     assert error.rstrip().endswith("interrupted")

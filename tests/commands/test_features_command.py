@@ -19,7 +19,7 @@ from tests.media import write_video
 from tests.model.test_uniformerv2 import TINY, make
 from uniformerv2.cli import main
 from uniformerv2.core.limits import set_limits
-from uniformerv2.inference.feature_index import FeatureIndex
+from uniformerv2.inference.features.index import FeatureIndex
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.zoo.checkpoint import save_model
 
@@ -125,7 +125,7 @@ def test_exported_networks_give_no_features(folder, tmp_path, capsys):
     model = tmp_path / "exported"
     model.mkdir()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("uniformerv2.inference.features.find_exported", lambda source: exported)
+        patched.setattr("uniformerv2.inference.features.extraction.find_exported", lambda source: exported)
         assert main(["features", str(folder / "clips"), "--out", str(tmp_path / "out"), "--model", str(model)]) == 2
     assert "is an exported network and gives scores alone, no features" in capsys.readouterr().err
 

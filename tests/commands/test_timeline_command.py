@@ -78,7 +78,7 @@ def test_everything_that_can_be_written(folder, tmp_path, capsys):
 
 
 def test_of_many_segments_the_first_have_a_picture(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("uniformerv2.inference.timeline_page.MOST_THUMBNAILS", 0)
+    monkeypatch.setattr("uniformerv2.inference.timelines.page.MOST_THUMBNAILS", 0)
     assert timeline(folder, folder / "a.mp4", "--html", tmp_path / "page.html") == 0
     page = (tmp_path / "page.html").read_text()
     assert "<tbody>\n<tr data-from=" in page

@@ -25,7 +25,7 @@ import torch
 from uniformerv2 import cli, load_model, open_video
 from uniformerv2.data.annotations import read_records
 from uniformerv2.evaluation.dumps import read_dump
-from uniformerv2.inference.feature_index import FeatureIndex
+from uniformerv2.inference.features.index import FeatureIndex
 from uniformerv2.media.decoding import VideoError
 
 DOCUMENTED = (ValueError, OSError, ModuleNotFoundError, VideoError)

@@ -16,7 +16,7 @@ from tests.media import write_video
 from tests.parity.goldens import official_state
 from uniformerv2 import UniFormerV2, UniFormerV2Config, save_model
 from uniformerv2.evaluation.dumps import write_dump
-from uniformerv2.inference.feature_index import FORMAT, write_index
+from uniformerv2.inference.features.index import FORMAT, write_index
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.recipes import list_recipes, list_suites, recipe_path, suite_path
 

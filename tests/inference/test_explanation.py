@@ -16,8 +16,8 @@ from tests.media.made_videos import make_video
 from tests.model.test_uniformerv2 import FROZEN, MOTION, TINY, make
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.inference.attention import read_by_definition, recorded_weights
-from uniformerv2.inference.explanation import FORMAT, explain
+from uniformerv2.inference.explanations.attention import read_by_definition, recorded_weights
+from uniformerv2.inference.explanations.explanation import FORMAT, explain
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.media.decoding import VideoError, open_video
 

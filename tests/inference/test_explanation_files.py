@@ -14,9 +14,9 @@ from tests.media import write_video
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.inference.explanation import Explanation, ViewPlace
-from uniformerv2.inference.explanation_files import check_explanation_folder, write_explanation
-from uniformerv2.inference.explanation_pictures import HOLD, draw_overlays
+from uniformerv2.inference.explanations.explanation import Explanation, ViewPlace
+from uniformerv2.inference.explanations.files import check_explanation_folder, write_explanation
+from uniformerv2.inference.explanations.pictures import HOLD, draw_overlays
 from uniformerv2.inference.prediction import ClassScore
 from uniformerv2.inference.strips import pictures_of
 from uniformerv2.media.decoding import VideoError
@@ -146,7 +146,7 @@ def test_what_fails_half_way_leaves_the_older_one(tmp_path, monkeypatch):
     def fails(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("uniformerv2.inference.explanation_files.write_overlay_video", fails)
+    monkeypatch.setattr("uniformerv2.inference.explanations.files.write_overlay_video", fails)
     with pytest.raises(KeyboardInterrupt):
         write_explanation(explanation_of([(1, 2, 2)]), tmp_path / "why", frames=frames_of(explanation), model="demo")
     assert (tmp_path / "why" / "explanation.json").read_bytes() == before

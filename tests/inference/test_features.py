@@ -20,11 +20,11 @@ from tests.model.test_uniformerv2 import MOTION, TINY, make
 from uniformerv2.core.limits import set_limits
 from uniformerv2.data.annotations import VideoRecord, read_records
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.inference.feature_clock import FeatureClock
-from uniformerv2.inference.feature_index import FeatureIndex, read_head
-from uniformerv2.inference.feature_runs import DenseRun, WholeRun
-from uniformerv2.inference.features import FeatureExtractor
-from uniformerv2.inference.search import fit_to_index, search
+from uniformerv2.inference.features.clock import FeatureClock
+from uniformerv2.inference.features.extraction import FeatureExtractor
+from uniformerv2.inference.features.index import FeatureIndex, read_head
+from uniformerv2.inference.features.runs import DenseRun, WholeRun
+from uniformerv2.inference.features.search import fit_to_index, search
 from uniformerv2.media.decoding import VideoError, open_video
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from uniformerv2.evaluation.localization import Detection, read_detections
-from uniformerv2.inference.segment_rules import SegmentRules
-from uniformerv2.inference.segments import find_runs, score_curve, smoothed
-from uniformerv2.inference.timeline import FORMAT, find_actions, timeline_of
-from uniformerv2.inference.timeline_files import to_activitynet, to_csv, to_srt, to_vtt
+from uniformerv2.inference.timelines.files import to_activitynet, to_csv, to_srt, to_vtt
+from uniformerv2.inference.timelines.rules import SegmentRules
+from uniformerv2.inference.timelines.segments import find_runs, score_curve, smoothed
+from uniformerv2.inference.timelines.timeline import FORMAT, find_actions, timeline_of
 from uniformerv2.inference.window_grid import WindowGrid
 from uniformerv2.inference.windows import WindowScores
 

@@ -25,12 +25,12 @@ from uniformerv2.core.optional import check_installed
 from uniformerv2.core.terminal import harmless
 
 if TYPE_CHECKING:
-    from uniformerv2.inference.explanation import Explanation
+    from uniformerv2.inference.explanations.explanation import Explanation
 
 __all__ = ["add_arguments", "check", "run"]
 
 EXAMPLE: Final = "uniformerv2 explain clip.mp4 --model models/demo --out why"
-LOADS: Final = "uniformerv2.inference.explanation_files"
+LOADS: Final = "uniformerv2.inference.explanations.files"
 EXIT_CODES: Final = "The exit code is 0, 1 where the video could not be read, and 2 for a wrong call."
 PICTURE_SIDE: Final = 960
 """Pixels of the longer side of the pictures and of the video, at most."""
@@ -87,8 +87,8 @@ def run(options: argparse.Namespace) -> int:
     from uniformerv2.core.console import Progress, make_console, write_line
     from uniformerv2.data.annotations import VideoRecord
     from uniformerv2.inference.engines import load_network
-    from uniformerv2.inference.explanation import explain
-    from uniformerv2.inference.explanation_files import check_explanation_folder, write_explanation
+    from uniformerv2.inference.explanations.explanation import explain
+    from uniformerv2.inference.explanations.files import check_explanation_folder, write_explanation
     from uniformerv2.inference.predictor import Predictor
     from uniformerv2.inference.strips import pictures_of
     from uniformerv2.media.decoding import VideoError

@@ -27,12 +27,12 @@ from uniformerv2.core.terminal import harmless
 from uniformerv2.data.named_videos import named_records
 
 if TYPE_CHECKING:
-    from uniformerv2.inference.features import FeatureExtractor
+    from uniformerv2.inference.features.extraction import FeatureExtractor
 
 __all__ = ["add_arguments", "check", "run"]
 
 EXAMPLE: Final = "uniformerv2 features match.mp4 --model models/demo --out features"
-LOADS: Final = "uniformerv2.inference.feature_runs"
+LOADS: Final = "uniformerv2.inference.features.runs"
 EXIT_CODES: Final = "The exit code is 0, 1 where any video could not be read to its end, and 2 for a wrong call."
 
 
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         UsageError: The model cannot be used as the options ask, or the folder holds something else.
     """
-    from uniformerv2.inference.features import FeatureExtractor, load_feature_model
+    from uniformerv2.inference.features.extraction import FeatureExtractor, load_feature_model
 
     with usage_errors():
         model = load_feature_model(options.model, **model_overrides(options))
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _dense(options: argparse.Namespace, extractor: FeatureExtractor) -> int:
     from uniformerv2.core.console import make_console, telling, write_line
-    from uniformerv2.inference.feature_runs import DenseRun
+    from uniformerv2.inference.features.runs import DenseRun
     from uniformerv2.media.decoding import VideoError
 
     with usage_errors():
@@ -137,7 +137,7 @@ def _show_dense(console: Any, video: str, content: dict[str, Any], *, was_there:
 
 def _whole(options: argparse.Namespace, extractor: FeatureExtractor) -> int:
     from uniformerv2.core.console import Progress
-    from uniformerv2.inference.feature_runs import WholeRun
+    from uniformerv2.inference.features.runs import WholeRun
     from uniformerv2.media.decoding import VideoError
 
     with usage_errors():

@@ -27,13 +27,13 @@ from uniformerv2.data.named_videos import named_files
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from uniformerv2.inference.features import FeatureExtractor
-    from uniformerv2.inference.search import SearchResult
+    from uniformerv2.inference.features.extraction import FeatureExtractor
+    from uniformerv2.inference.features.search import SearchResult
 
 __all__ = ["add_arguments", "check", "run"]
 
 EXAMPLE: Final = "uniformerv2 search clip.mp4 --index features/features.parquet --model models/demo"
-LOADS: Final = "uniformerv2.inference.search"
+LOADS: Final = "uniformerv2.inference.features.search"
 EXIT_CODES: Final = "The exit code is 0, 1 where any video could not be read, and 2 for a wrong call."
 
 
@@ -80,9 +80,9 @@ def run(options: argparse.Namespace) -> int:
         UsageError: The index is none, or of another model.
     """
     from uniformerv2.core.console import make_console, write_line
-    from uniformerv2.inference.feature_index import FeatureIndex
-    from uniformerv2.inference.features import FeatureExtractor, load_feature_model
-    from uniformerv2.inference.search import fit_to_index, search
+    from uniformerv2.inference.features.extraction import FeatureExtractor, load_feature_model
+    from uniformerv2.inference.features.index import FeatureIndex
+    from uniformerv2.inference.features.search import fit_to_index, search
     from uniformerv2.media.decoding import VideoError
 
     with usage_errors():
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write_page(options: argparse.Namespace, results: list[SearchResult], extractor: FeatureExtractor) -> None:
-    from uniformerv2.inference.search_page import write_search_page
+    from uniformerv2.inference.features.search_page import write_search_page
 
     reader = extractor.predictor.reader
     missing = write_search_page(options.html, results, reader=reader, root=options.root, model=str(options.model))

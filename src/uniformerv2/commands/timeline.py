@@ -26,18 +26,18 @@ from uniformerv2.core.optional import check_installed
 from uniformerv2.core.options import options_of
 from uniformerv2.core.terminal import harmless
 from uniformerv2.data.named_videos import named_files
-from uniformerv2.inference.segment_rules import SegmentRules
+from uniformerv2.inference.timelines.rules import SegmentRules
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from uniformerv2.inference.predictor import Predictor
-    from uniformerv2.inference.timeline import Timeline
+    from uniformerv2.inference.timelines.timeline import Timeline
 
 __all__ = ["add_arguments", "check", "run"]
 
 EXAMPLE: Final = "uniformerv2 timeline match.mp4 --model models/demo --html match.html"
-LOADS: Final = "uniformerv2.inference.timeline"
+LOADS: Final = "uniformerv2.inference.timelines.timeline"
 EXIT_CODES: Final = "The exit code is 0, 1 where any video could not be read to its end, and 2 for a wrong call."
 STRIP: Final = 8
 """Frames in a picture."""
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
     from uniformerv2.core.console import make_console, telling, write_line
     from uniformerv2.inference.engines import load_network
     from uniformerv2.inference.predictor import Predictor
-    from uniformerv2.inference.timeline import find_actions
+    from uniformerv2.inference.timelines.timeline import find_actions
     from uniformerv2.inference.windows import WindowScorer
     from uniformerv2.media.decoding import VideoError
 
@@ -178,7 +178,7 @@ def _finish(options: argparse.Namespace, timelines: Sequence[Timeline], predicto
             sys.stderr.write(f"Nothing was written: {first_few(left)} is of an earlier run.\n")
         return
     if options.html is not None:
-        from uniformerv2.inference.timeline_page import write_timeline_page
+        from uniformerv2.inference.timelines.page import write_timeline_page
 
         write_timeline_page(options.html, timelines, reader=predictor.reader, model=str(options.model))
     for path in files:
@@ -189,7 +189,7 @@ def _draw(timeline: Timeline, path: Path, predictor: Predictor) -> None:
     from uniformerv2.core.files import write_whole
     from uniformerv2.evaluation.figure_style import figure_style
     from uniformerv2.inference.strips import thumbnails
-    from uniformerv2.inference.timeline_figure import draw_timeline
+    from uniformerv2.inference.timelines.figure import draw_timeline
 
     start, end = timeline.windows.grid.start_seconds, float(timeline.windows.ends[-1])
     times = [start + (place + 0.5) * (end - start) / STRIP for place in range(STRIP)]
@@ -214,7 +214,7 @@ def _show(console: Console, timeline: Timeline) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from uniformerv2.inference.timeline_files import clock
+    from uniformerv2.inference.timelines.files import clock
 
     windows = timeline.windows
     table = Table(box=None, show_header=False, padding=(0, 1))

@@ -36,7 +36,7 @@ from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.exported import ExportedNetwork
 
 if TYPE_CHECKING:
-    from uniformerv2.inference.explanation import Explanation, Method
+    from uniformerv2.inference.explanations.explanation import Explanation, Method
 
 __all__ = ["Predictor", "Video"]
 
@@ -189,8 +189,8 @@ class Predictor:
     def explain(
         self, video: Video, target: str | int | None = None, *, view: int | None = None, method: Method = "gradient"
     ) -> Explanation:
-        """Where in a video the network looked for a class; see ``inference.explanation.explain``."""
-        from uniformerv2.inference.explanation import explain
+        """Where in a video the network looked for a class; see ``inference.explanations.explanation.explain``."""
+        from uniformerv2.inference.explanations.explanation import explain
 
         source = VideoRecord(str(video)) if isinstance(video, str | Path) else _as_frames(video)
         return explain(self, source, target=target, view=view, method=method)

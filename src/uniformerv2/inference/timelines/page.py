@@ -17,9 +17,9 @@ from uniformerv2.core.files import write_bytes
 from uniformerv2.data.clips import ClipReader
 from uniformerv2.evaluation.page import page_environment
 from uniformerv2.inference.strips import inline_picture, thumbnails
-from uniformerv2.inference.timeline import Timeline
-from uniformerv2.inference.timeline_figure import COLOURS, shown_classes
-from uniformerv2.inference.timeline_files import clock
+from uniformerv2.inference.timelines.figure import COLOURS, shown_classes
+from uniformerv2.inference.timelines.files import clock
+from uniformerv2.inference.timelines.timeline import Timeline
 
 __all__ = ["write_timeline_page"]
 
@@ -86,7 +86,7 @@ def write_timeline_page(path: Path, timelines: Sequence[Timeline], *, reader: Cl
         model: What to call the model.
     """
     films = [_film(timeline, path, reader) for timeline in timelines]
-    environment = page_environment("uniformerv2.inference")
+    environment = page_environment("uniformerv2.inference.timelines")
     environment.filters["clock"] = lambda seconds: clock(seconds)[: -len("00")].removeprefix("00:")
     html = environment.get_template("timeline.html").render(films=films, model=model).lstrip()
     write_bytes(path, html.encode("utf-8", errors="replace"))

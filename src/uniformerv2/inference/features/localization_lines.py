@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Final
 
-from uniformerv2.inference.feature_clock import FeatureClock
+from uniformerv2.inference.features.clock import FeatureClock
 
 __all__ = ["actionformer_lines", "opentad_lines"]
 

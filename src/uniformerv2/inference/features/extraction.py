@@ -32,8 +32,8 @@ from uniformerv2.data.clips import VideoSample
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.batches import compute_in_batches
 from uniformerv2.inference.engines import EngineName, Precision
-from uniformerv2.inference.feature_clock import FeatureClock
-from uniformerv2.inference.feature_index import FORMAT
+from uniformerv2.inference.features.clock import FeatureClock
+from uniformerv2.inference.features.index import FORMAT
 from uniformerv2.inference.prediction import NOT_FINITE
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.reading_ahead import read_ahead

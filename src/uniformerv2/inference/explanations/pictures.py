@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from uniformerv2.core.files import write_whole
-from uniformerv2.inference.explanation import Explanation, ViewPlace
+from uniformerv2.inference.explanations.explanation import Explanation, ViewPlace
 
 __all__ = ["COLOURS", "Overlay", "draw_overlays", "write_overlay_video"]
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from uniformerv2.core.messages import first_few
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.inference.predictor import Predictor
-from uniformerv2.inference.segment_rules import SegmentRules
-from uniformerv2.inference.segments import find_runs, score_curve
+from uniformerv2.inference.timelines.rules import SegmentRules
+from uniformerv2.inference.timelines.segments import find_runs, score_curve
 from uniformerv2.inference.windows import WindowScorer, WindowScores
 
 __all__ = ["FORMAT", "Segment", "Timeline", "find_actions", "timeline_of"]

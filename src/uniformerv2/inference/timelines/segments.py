@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from uniformerv2.inference.segment_rules import SegmentRules
+from uniformerv2.inference.timelines.rules import SegmentRules
 from uniformerv2.inference.windows import WindowScores
 
 __all__ = ["NOTHING", "Run", "find_runs", "score_curve", "smoothed"]

@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Final
 
-from uniformerv2.inference.timeline import Timeline
+from uniformerv2.inference.timelines.timeline import Timeline
 
 __all__ = ["CSV_COLUMNS", "clock", "to_activitynet", "to_csv", "to_srt", "to_vtt"]
 

@@ -29,10 +29,10 @@ from uniformerv2.core.messages import first_few
 from uniformerv2.data.annotations import VideoRecord, records_digest
 from uniformerv2.data.annotations.record import fingerprint
 from uniformerv2.evaluation.journal import differences
-from uniformerv2.inference.feature_clock import FeatureClock
-from uniformerv2.inference.feature_index import FORMAT, read_head, write_index
-from uniformerv2.inference.features import FeatureExtractor, Features
-from uniformerv2.inference.localization_lines import actionformer_lines, opentad_lines
+from uniformerv2.inference.features.clock import FeatureClock
+from uniformerv2.inference.features.extraction import FeatureExtractor, Features
+from uniformerv2.inference.features.index import FORMAT, read_head, write_index
+from uniformerv2.inference.features.localization_lines import actionformer_lines, opentad_lines
 from uniformerv2.media.decoding import VideoError
 
 __all__ = ["DenseRun", "WholeRun"]

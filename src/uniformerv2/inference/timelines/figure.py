@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from uniformerv2.evaluation.figure_style import BLUE, GREEN, INK, MUTED, RED, new_axes
-from uniformerv2.inference.timeline import Timeline
+from uniformerv2.inference.timelines.timeline import Timeline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from uniformerv2.core.files import staged_beside, write_text, write_whole
-from uniformerv2.inference.explanation import FORMAT, Explanation
-from uniformerv2.inference.explanation_page import write_explanation_page
-from uniformerv2.inference.explanation_pictures import draw_overlays, write_overlay_video
+from uniformerv2.inference.explanations.explanation import FORMAT, Explanation
+from uniformerv2.inference.explanations.page import write_explanation_page
+from uniformerv2.inference.explanations.pictures import draw_overlays, write_overlay_video
 
 __all__ = ["check_explanation_folder", "write_explanation"]
 

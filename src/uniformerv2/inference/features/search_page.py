@@ -12,10 +12,10 @@ from urllib.parse import quote
 from uniformerv2.core.files import write_bytes
 from uniformerv2.data.clips import ClipReader
 from uniformerv2.evaluation.page import page_environment
-from uniformerv2.inference.feature_index import Neighbour
-from uniformerv2.inference.search import SearchResult
+from uniformerv2.inference.features.index import Neighbour
+from uniformerv2.inference.features.search import SearchResult
 from uniformerv2.inference.strips import inline_picture, path_below, thumbnails
-from uniformerv2.inference.timeline_files import clock
+from uniformerv2.inference.timelines.files import clock
 
 __all__ = ["write_search_page"]
 
@@ -58,7 +58,7 @@ def write_search_page(
         How many neighbours have no picture.
     """
     pairs = [(result, _query(result, path, reader), _cards(result, path, reader, root)) for result in results]
-    environment = page_environment("uniformerv2.inference")
+    environment = page_environment("uniformerv2.inference.features")
     environment.filters["clock"] = lambda seconds: clock(seconds)[: -len("00")].removeprefix("00:")
     html = environment.get_template("search.html").render(pairs=pairs, model=model).lstrip()
     write_bytes(path, html.encode("utf-8", errors="replace"))

@@ -23,7 +23,7 @@ from torch import Tensor
 from uniformerv2.core.messages import did_you_mean
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader
-from uniformerv2.inference.attention import Reading, read_by_definition
+from uniformerv2.inference.explanations.attention import Reading, read_by_definition
 from uniformerv2.inference.prediction import NOT_FINITE, ClassScore
 from uniformerv2.media.decoding import VideoError, VideoReader
 
@@ -88,7 +88,7 @@ class Explanation:
             all 0 where nothing speaks for the class.
         weights: With which the video token reads each patch, by stage and head [S, h, T', H, W]. With the weights of
             the prefix tokens (and of the video tokens of the fusion "hierarchical_kv") they add up to 1 in each head.
-        relevance: What each patch adds to the logit of the class [S, h, T', H, W]; see ``inference.attention``.
+        relevance: What each patch adds to the logit of the class [S, h, T', H, W]; see ``explanations.attention``.
         prefix_weights: ``weights`` of the class token and the registers of each step [S, h, T', P].
         prefix_relevance: ``relevance`` of the same.
         video_weights: ``weights`` of the video tokens of earlier stages [S, h].

@@ -13,8 +13,8 @@ from PIL import Image
 
 from uniformerv2.core.files import write_bytes
 from uniformerv2.evaluation.page import page_environment
-from uniformerv2.inference.explanation import Explanation
-from uniformerv2.inference.explanation_pictures import COLOURS, Overlay
+from uniformerv2.inference.explanations.explanation import Explanation
+from uniformerv2.inference.explanations.pictures import COLOURS, Overlay
 
 __all__ = ["write_explanation_page"]
 
@@ -52,7 +52,7 @@ def write_explanation_page(path: Path, explanation: Explanation, overlays: Seque
         overlays: Of its T frames.
         model: What to call the model.
     """
-    environment = page_environment("uniformerv2.inference")
+    environment = page_environment("uniformerv2.inference.explanations")
     html = environment.get_template("explanation.html").render(
         found=explanation,
         frames=_frames(explanation, overlays),

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.inference.feature_index import ClassCentre, FeatureIndex, Neighbour
-from uniformerv2.inference.features import FeatureExtractor
+from uniformerv2.inference.features.extraction import FeatureExtractor
+from uniformerv2.inference.features.index import ClassCentre, FeatureIndex, Neighbour
 from uniformerv2.media.decoding import VideoError
 
 __all__ = ["SearchResult", "fit_to_index", "search"]

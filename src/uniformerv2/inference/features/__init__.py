@@ -1,0 +1,1 @@
+"""Features of videos and of their windows, resumed where they were stopped, and the search among them."""
