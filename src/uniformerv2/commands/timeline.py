@@ -156,7 +156,7 @@ def run(options: argparse.Namespace) -> int:
 def _write(options: argparse.Namespace, timelines: Sequence[Timeline], predictor: Predictor) -> None:
     """Write what is there, anew after each video: a run that is stopped has every one that it finished."""
     from uniformerv2.core.files import write_text
-    from uniformerv2.inference import timeline_files
+    from uniformerv2.inference.timelines import files as timeline_files
 
     if options.csv is not None:
         write_text(options.csv, timeline_files.to_csv(timelines))
