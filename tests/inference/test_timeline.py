@@ -16,7 +16,7 @@ from uniformerv2.inference.timelines.rules import SegmentRules
 from uniformerv2.inference.timelines.segments import find_runs, score_curve, smoothed
 from uniformerv2.inference.timelines.timeline import FORMAT, find_actions, timeline_of
 from uniformerv2.inference.window_grid import WindowGrid
-from uniformerv2.inference.windows import WindowScores
+from uniformerv2.inference.window_scores import WindowScores
 
 PLAIN = SegmentRules(on=0.5, off=0.3, smooth_seconds=0, min_seconds=0, merge_seconds=0)
 

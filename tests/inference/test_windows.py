@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import av
@@ -17,8 +18,9 @@ from uniformerv2.core.limits import set_limits
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.inference.predictor import Predictor
+from uniformerv2.inference.window_frames import GridFrame
 from uniformerv2.inference.window_grid import WindowGrid, window_lengths
-from uniformerv2.inference.windows import WindowScorer
+from uniformerv2.inference.windows import WindowFeed, WindowScorer
 from uniformerv2.media.decoding import VideoError, open_video
 from uniformerv2.model.config import CheckpointInfo
 from uniformerv2.model.fusion import FUSIONS
@@ -69,6 +71,48 @@ def test_windows_score_as_the_predictor_does(name, tmp_path):
     windows = assert_equal_to_predictor(scorer, video)
     assert [window.start_seconds for window in windows] == pytest.approx([0.5 * k for k in range(7)])
     assert len({window.scores.tobytes() for window in windows}) == 7
+
+
+@pytest.mark.parametrize("config", [TINY, MOTION])
+def test_frames_that_come_in_pieces_give_the_same_windows(config, tmp_path):
+    """Read by copies of the reader that each open the video anew, as worker processes do."""
+    video = write_video(tmp_path / "a.mp4", num_frames=70, fps=10)
+    scorer = scorer_of(config, num_crops=3, window_seconds=0.8, stride_seconds=0.4)
+    wanted = list(scorer.stream(video))
+    source = pickle.loads(pickle.dumps(scorer.source(VideoRecord(str(video)))))
+    with source.opened() as opened:
+        plan = pickle.loads(pickle.dumps(source.plan(opened)))
+    feed, found = WindowFeed(scorer, plan.grid, video="upload"), []
+    for start in range(0, len(plan.numbers), 9):
+        piece = slice(start, start + 9)
+        with pickle.loads(pickle.dumps(source)).opened() as opened:
+            crops = list(source.crops(opened, plan.numbers[piece]))
+        for frame in zip(plan.numbers[piece].tolist(), plan.repeats[piece].tolist(), crops, strict=True):
+            found += feed.take(GridFrame(*frame))
+    found += feed.end()
+    assert len(found) == len(wanted) == plan.grid.num_windows
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.start_seconds, one.end_seconds) == (other.start_seconds, other.end_seconds)
+        assert one.frame_indices == other.frame_indices
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_windows_of_a_video_without_end_come_as_soon_as_their_frames_do(tmp_path):
+    """Of a camera nobody knows when it ends; of a file they are then the same."""
+    video = write_video(tmp_path / "a.mp4", num_frames=42, fps=10)
+    scorer = scorer_of(window_seconds=0.8, stride_seconds=0.4)
+    wanted, frames = list(scorer.stream(video)), list(scorer.source(VideoRecord(str(video))).read(lambda _plan: None))
+    grid = WindowGrid.without_end(num_frames=4, window_seconds=0.8, stride_seconds=0.4)
+    feed, found = WindowFeed(scorer, grid, video="camera", frames_at_once=1), []
+    for count, frame in enumerate(frames, start=1):
+        for window in feed.take(frame):
+            assert count == 4 + 2 * len(found)
+            found.append(window)
+    assert len(found) == len(wanted) - 1
+    found += feed.end()  # after 21 steps of 0.2 s
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.start_seconds, one.end_seconds) == pytest.approx((other.start_seconds, other.end_seconds))
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
 @pytest.mark.parametrize("num_crops", [1, 3])

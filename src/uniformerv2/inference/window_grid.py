@@ -15,9 +15,10 @@ Letters: T frames of a window.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from uniformerv2.data.transforms import Preprocessing
@@ -83,6 +84,24 @@ class WindowGrid:
             num_frames=num_frames,
             stride_steps=stride,
         )
+
+    @classmethod
+    def without_end(cls, *, num_frames: int, window_seconds: float, stride_seconds: float) -> Self:
+        """The windows of a video that comes as it happens: they go on for ever, and its first frame is at 0.
+
+        Args:
+            num_frames: T.
+            window_seconds: Length of a window.
+            stride_seconds: From window to window, rounded to the grid.
+
+        >>> grid = WindowGrid.without_end(num_frames=4, window_seconds=2.0, stride_seconds=1.0)
+        >>> grid.bounds(6), grid.end_seconds
+        ((3.0, 5.0), inf)
+        """
+        grid = cls.over(
+            0.0, window_seconds, num_frames=num_frames, window_seconds=window_seconds, stride_seconds=stride_seconds
+        )
+        return replace(grid, end_seconds=math.inf, num_steps=sys.maxsize)
 
     @property
     def num_windows(self) -> int:

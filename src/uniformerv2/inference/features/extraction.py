@@ -239,7 +239,7 @@ class FeatureExtractor:
         else:
             write_whole(file, lambda temporary: write_rows(temporary, windows, self.dim))
             vectors = np.load(file, mmap_mode="r")
-        grid = run.grid
+        grid = run.plan.grid
         starts = grid.start_seconds + grid.stride_seconds * np.arange(len(vectors), dtype=np.float64)
         return Features(
             video=run.record.path,
@@ -248,9 +248,9 @@ class FeatureExtractor:
             ends=starts + grid.window_seconds,
             label=None,
             model=self.digest,
-            duration_seconds=run.duration_seconds,
+            duration_seconds=run.plan.duration_seconds,
             clock=self._clock(run),
-            video_fps=run.fps,
+            video_fps=run.plan.fps,
             way=self.scorer.way,
             broken=rows.broken,
         )
@@ -315,12 +315,12 @@ class FeatureExtractor:
         count = 0
         try:
             for number, window in enumerate(run.windows()):
-                place = run.grid.start_seconds + number * run.grid.stride_seconds
-                if abs(window.start_seconds - place) < run.grid.step_seconds / 2 and window.features is not None:
+                place = run.plan.grid.start_seconds + number * run.plan.grid.stride_seconds
+                if abs(window.start_seconds - place) < run.plan.grid.step_seconds / 2 and window.features is not None:
                     count += 1
                     yield window.features
                 if tell is not None:
-                    tell(number + 1, run.grid.num_windows)
+                    tell(number + 1, run.plan.grid.num_windows)
         except VideoError as error:
             if not count or error.kind == "no score":
                 raise
@@ -330,9 +330,9 @@ class FeatureExtractor:
         preprocessing = self.predictor.preprocessing
         is_by_frames = preprocessing.sampling == "dense" and self.asked["window_seconds"] is None
         return FeatureClock.of(
-            window_seconds=self.scorer.lengths(run.fps)[0],
+            window_seconds=self.scorer.lengths(run.plan.fps)[0],
             num_frames=preprocessing.num_frames,
-            stride_steps=run.grid.stride_steps,
+            stride_steps=run.plan.grid.stride_steps,
             ticks_per_step=preprocessing.frame_stride if is_by_frames else None,
         )
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uniformerv2.inference.timelines.rules import SegmentRules
-from uniformerv2.inference.windows import WindowScores
+from uniformerv2.inference.window_scores import WindowScores
 
 __all__ = ["NOTHING", "Run", "find_runs", "score_curve", "smoothed"]
 

@@ -21,7 +21,8 @@ from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.timelines.rules import SegmentRules
 from uniformerv2.inference.timelines.segments import find_runs, score_curve
-from uniformerv2.inference.windows import WindowScorer, WindowScores
+from uniformerv2.inference.window_scores import WindowScores
+from uniformerv2.inference.windows import WindowScorer
 
 __all__ = ["FORMAT", "Segment", "Timeline", "find_actions", "timeline_of"]
 
