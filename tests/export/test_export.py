@@ -17,11 +17,12 @@ from tests.export.networks import NAMES, named
 from tests.media import write_video
 from tests.model.test_uniformerv2 import MOTION, TINY, make
 from uniformerv2.cli import main
+from uniformerv2.core.bundled import bundled_clips
 from uniformerv2.core.messages import UsageError
 from uniformerv2.export import exporting, verification
 from uniformerv2.export.exporting import export_model
 from uniformerv2.export.graph import ExportableNetwork
-from uniformerv2.export.verification import VerificationError, bundled_clips
+from uniformerv2.export.verification import VerificationError
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.checkpoint import load_model, save_model

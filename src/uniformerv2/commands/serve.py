@@ -124,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
     for name, predictor in predictors.items():
         console.print(f"{name}: {predictor!r}", markup=False, style="dim")
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    console.print(f"curl -F file=@clip.mp4 {where}/v1/predict   (Ctrl-C stops the service)", markup=False)
+    console.print(f"{where}/ is a page; Ctrl-C stops the service", markup=False)
+    console.print(f"curl -F file=@clip.mp4 {where}/v1/predict", markup=False)
     with usage_errors():
         serve(predictors, options=service, address=address)
     return 0

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from uniformerv2.core.bundled import bundled_clips
 from uniformerv2.core.files import check_room, staged_beside, write_text
 from uniformerv2.core.messages import UsageError
 from uniformerv2.core.optional import check_installed
@@ -26,7 +27,7 @@ from uniformerv2.export.onnx_file import check_size, to_onnx, write_onnx
 from uniformerv2.export.openvino_folder import write_openvino
 from uniformerv2.export.portable_folder import write_portable
 from uniformerv2.export.pt2_file import write_pt2
-from uniformerv2.export.verification import Verification, bundled_clips, verify
+from uniformerv2.export.verification import Verification, verify
 from uniformerv2.inference.engines import EngineName, load_network
 from uniformerv2.inference.scoring import weights_digest
 from uniformerv2.model.uniformerv2 import UniFormerV2

@@ -17,13 +17,10 @@ from uniformerv2.media.decoding import VideoError
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.zoo.exported import ExportPrecision
 
-__all__ = ["TOLERANCES", "Verification", "VerificationError", "bundled_clips", "verify"]
+__all__ = ["TOLERANCES", "Verification", "VerificationError", "verify"]
 
 TOLERANCES: Final[dict[ExportPrecision, float]] = {"fp32": 1e-4, "fp16": 0.01, "int8": 0.1}
 """By how much a score may differ: float32 by rounding alone, weights in float16 and products in 8 bits by more."""
-PACKAGE: Final = Path(__file__).resolve().parent
-CLIPS: Final = (PACKAGE / "clips", PACKAGE.parents[2] / "examples")
-"""Where the bundled clips are: in an installed package, in a clone."""
 
 
 class VerificationError(RuntimeError):
@@ -51,18 +48,6 @@ class Verification:
     seconds_per_clip: float
     checkpoint_seconds_per_clip: float
     engine: str
-
-
-def bundled_clips() -> tuple[Path, ...]:
-    """Real clips that come with the package.
-
-    Raises:
-        UsageError: They are not there.
-    """
-    found = next((clips for folder in CLIPS if (clips := tuple(sorted(folder.glob("*.mp4"))))), ())
-    if not found:
-        raise UsageError("The bundled clips are absent: give videos to verify on (--verify VIDEO).")
-    return found
 
 
 def verify(

@@ -19,11 +19,11 @@ from typing import Any, Final
 
 import torch
 
+from uniformerv2.core.bundled import bundled_clips
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.export.calibration import calibration_views
 from uniformerv2.export.exporting import contract_of, write_files
 from uniformerv2.export.graph import ExportableNetwork, trace
-from uniformerv2.export.verification import bundled_clips
 from uniformerv2.inference.engines import EngineName, Precision, best_of_onnx
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.lab.benchmark.products import record_products, square_product

@@ -21,6 +21,7 @@ from uniformerv2.serving.engine import Engine
 from uniformerv2.serving.http import openapi
 from uniformerv2.serving.http.guard import problem_response
 from uniformerv2.serving.http.metrics import CONTENT_TYPE, Metrics
+from uniformerv2.serving.http.page import add_page
 from uniformerv2.serving.http.parameters import MODEL, PREDICT, read_parameters
 from uniformerv2.serving.http.tasks import labels, top_k_of, unpack_task
 from uniformerv2.serving.http.uploads import ClientLeftError, UploadDesk
@@ -58,6 +59,7 @@ def make_service(engine: Engine, *, folder: Path, metrics: Metrics) -> FastAPI:
     _add_videos(service, engine, desk)
     _add_task(service, engine, desk)
     _add_state(service, engine, metrics)
+    add_page(service)
     return service
 
 
@@ -183,6 +185,15 @@ def _add_state(service: FastAPI, engine: Engine, metrics: Metrics) -> None:
     async def ready() -> Response:
         engine.check_state()
         return JSONResponse({"ready": True})
+
+    models_responses = {
+        **openapi.answer(openapi.MODELS, "Names; the first is asked where a request names none."),
+        **openapi.problems(*EVERYWHERE),
+    }
+
+    @service.get("/v2/models", summary="Which models there are", responses=models_responses)
+    async def models() -> Response:
+        return JSONResponse({"models": list(engine.predictors)})
 
     model_responses = {**openapi.answer(openapi.MODEL, "It."), **openapi.problems("not-found", *EVERYWHERE)}
 

@@ -34,6 +34,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 PROBLEM_TYPE: Final = "application/problem+json"
 OPEN: Final = frozenset({"/v2/health/live", "/v2/health/ready"})
 """Asked by what starts and stops services, without tokens."""
+PAGE: Final = ("/", "/page/")
+"""The page, and where its files begin: they hold nothing secret, and a page of another site may link to them."""
 HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
@@ -128,6 +130,8 @@ class Guard:
         if self._names and _host_name(headers.get(b"host", b"")) not in self._names:
             detail = "It is not called by the name in the Host header; whoever runs it allows names by --allow-host."
             raise ServiceError("wrong-host", detail)
+        if _is_page(scope):
+            return
         if headers.get(b"sec-fetch-site") == b"cross-site":
             raise ServiceError("cross-site", "A page of another site sent this request.")
         if not self._digests or scope["path"] in OPEN:
@@ -148,6 +152,11 @@ class Guard:
         method = scope["method"] if scope["method"] in {"GET", "HEAD", "POST", "OPTIONS"} else "OTHER"
         told = {"method": method, "route": route, "status": status, "seconds": round(seconds, 4), **fields}
         logger.log(logging.ERROR if status == 500 else logging.INFO, "request", extra={"fields": told})
+
+
+def _is_page(scope: Scope) -> bool:
+    path, (page, files) = scope["path"], PAGE
+    return scope["method"] in {"GET", "HEAD"} and (path == page or path.startswith(files))
 
 
 def _host_name(value: bytes) -> str:

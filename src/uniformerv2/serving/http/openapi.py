@@ -8,7 +8,7 @@ from typing import Any, Final
 from uniformerv2.serving.http.guard import PROBLEM_TYPE
 from uniformerv2.serving.problems import KINDS
 
-__all__ = ["LABELS", "MODEL", "PREDICTION", "READY", "STATE", "TASK", "VIDEO", "answer", "problems"]
+__all__ = ["LABELS", "MODEL", "MODELS", "PREDICTION", "READY", "STATE", "TASK", "VIDEO", "answer", "problems"]
 
 PROBLEM: Final = {
     "type": "object",
@@ -124,6 +124,12 @@ MODEL: Final = {
         "outputs": {"type": "array"},
         "class_names": {"type": "array", "items": {"type": "string"}},
     },
+}
+MODELS: Final = {
+    "type": "object",
+    "required": ["models"],
+    "properties": {"models": {"type": "array", "items": {"type": "string"}}},
+    "example": {"models": ["demo"]},
 }
 RETRIED: Final = frozenset({"429", "503", "507"})
 
