@@ -2,14 +2,16 @@
 
 import { listenToCamera } from "./camera.js";
 import { find, inBytes, make, save } from "./dom.js";
-import { play } from "./player.js";
+import { Look } from "./look.js";
+import { cannotPlay, onLoss, onTime, play, playInstead, seek } from "./player.js";
 import { example, exampleNames, hasToken, keepToken, whatThereIs } from "./service.js";
 import { Row, inWords, showBars, showTimes, tellProblem } from "./shown.js";
+import { Timeline, summary } from "./timeline.js";
 import { Video, Work } from "./videos.js";
 
 const videos = [], rows = new Map();
 let offered = { models: new Map(), addresses: new Set() }, model = "", selected = null;
-const work = new Work({ isUrgent: (video, asked) => video === selected && asked === model, changed });
+const work = new Work({ isSelected: (video, asked) => video === selected && asked === model, changed });
 
 /* -- videos ------------------------------------------------------------------------------------------------------ */
 
@@ -27,13 +29,16 @@ function add(files) {
   document.body.classList.add("busy");
   find("workspace").hidden = false;
   select(come[0]);
-  for (const video of come) work.predict(video, model);
+  for (const video of come) work.classify(video, model);
 }
 
 function select(video, { focus = false } = {}) {
   const before = selected;
   selected = video;
-  if (before !== video) play(video?.file ?? null);
+  if (before !== video) {
+    play(video?.file ?? null);
+    work.forget();
+  }
   for (const one of [before, video]) if (rows.has(one)) changed(one);
   if (video) {
     find("list").setAttribute("aria-activedescendant", video.id);
@@ -60,7 +65,7 @@ function remove(video) {
 /* -- what is shown ----------------------------------------------------------------------------------------------- */
 
 const stale = new Set(); // videos whose news are shown with the next picture of the screen
-let told = new WeakSet(); // predictions that were said aloud
+const told = new WeakSet(); // what was said aloud
 
 function changed(video) {
   if (!stale.size) requestAnimationFrame(showNews);
@@ -68,52 +73,97 @@ function changed(video) {
 }
 
 function showNews() {
-  for (const video of stale) {
-    rows.get(video)?.show(video.of(model), video === selected);
-    if (video === selected) showSelected();
-  }
+  for (const video of stale) rows.get(video)?.show(video.of(model).classes, video === selected);
+  if (stale.has(selected)) showSelected(selected.of(model));
   stale.clear();
   showCounts();
 }
 
 function showCounts() {
-  const isMany = videos.length > 1;
+  const isMany = videos.length > 1, states = videos.map((video) => video.of(model).classes.state);
+  const count = (state) => states.filter((one) => one === state).length;
   find("workspace").classList.toggle("many", isMany);
   find("videos").hidden = !isMany;
-  const results = videos.map((video) => video.of(model).state);
-  const done = results.filter((state) => state === "done").length, failed = results.filter((state) => state === "failed").length;
-  find("counted").textContent = `${done} of ${videos.length} done${failed ? `, ${failed} could not be read` : ""}`;
+  find("counted").textContent = `${count("done")} of ${videos.length} done${count("failed") ? `, ${count("failed")} failed` : ""}`;
 }
 
-let shown = null; // the prediction whose bars stand there
+const isOnItsWay = ({ state }) => state !== "done" && state !== "failed";
 
-function showSelected() {
-  const result = selected.of(model), { state, prediction, problem } = result;
-  const isOnItsWay = !["done", "failed"].includes(state);
+/* A part of the result is drawn anew only where it is another one. */
+const drawn = { bars: null, timeline: null, look: null };
+function isNew(part, answer) {
+  const before = drawn[part];
+  drawn[part] = answer;
+  return before !== answer;
+}
+
+function showSelected(result) {
+  const { classes } = result, { state, answer, problem } = classes;
   find("name").textContent = `${selected.name}, ${inBytes(selected.file.size)}`;
-  find("progress-line").hidden = !isOnItsWay;
-  find("progress-words").textContent = isOnItsWay ? inWords(result) : "";
-  if (state === "sending") find("progress").value = result.part;
+  find("progress-line").hidden = !isOnItsWay(classes);
+  find("progress-words").textContent = isOnItsWay(classes) ? inWords(classes) : "";
+  if (state === "sending") find("progress").value = classes.part;
   else find("progress").removeAttribute("value");
   tellProblem(find("problem"), problem);
   find("again").hidden = state !== "failed";
-  find("answer").hidden = !prediction;
-  if (prediction && shown !== prediction) {
-    showBars(prediction, offered.models.get(model));
+  find("answer").hidden = !answer;
+  if (isNew("bars", answer) && answer) {
+    showBars(answer, offered.models.get(model));
     showTimes(result.times);
-    find("json").textContent = asJSON(selected);
   }
-  shown = prediction;
-  if (!isOnItsWay && !told.has(prediction ?? problem)) {
-    told.add(prediction ?? problem);
-    find("status").textContent = `${selected.name}: ${problem ? `${problem.title} ${problem.detail}` : inWords(result)}`;
+  if (!isOnItsWay(classes) && !told.has(classes)) {
+    told.add(classes);
+    find("status").textContent = `${selected.name}: ${problem ? `${problem.title} ${problem.detail}` : inWords(classes)}`;
   }
+  showTimeline(result);
+  showLook(result);
+  showJSON();
+}
+
+/* -- what happens when, and where the model looked ------------------------------------------------------------------- */
+
+const timeline = new Timeline(find("lanes"), seek), look = new Look();
+
+function showTimeline(result) {
+  const isOffered = offered.addresses.has("/v1/timeline") && Boolean(result.classes.answer);
+  find("timeline").hidden = !isOffered;
+  if (isOffered && !result.timeline) work.timeline(selected, model);
+  const { answer = null, problem, ...part } = result.timeline ?? {};
+  find("lanes").hidden = !answer;
+  if (isNew("timeline", answer) && answer) timeline.show(answer);
+  if (!isOffered) return;
+  if (answer) find("timeline-note").textContent = summary(answer);
+  else find("timeline-note").textContent = problem ? problem.detail : inWords(part);
+}
+
+function showLook(result) {
+  const isOffered = offered.addresses.has("/v1/explain") && Boolean(result.classes.answer);
+  const isWanted = isOffered && find("overlay").checked, format = cannotPlay() ? "mp4" : "json";
+  find("look").hidden = !isOffered;
+  if (isWanted && result.look?.format !== format) work.look(selected, model, format);
+  const { answer = null, problem, ...part } = (isWanted && result.look) || {};
+  if (isNew("look", answer)) {
+    look.show(format === "json" ? answer : null);
+    if (cannotPlay()) playInstead(answer);
+  }
+  if (!isWanted) find("look-note").textContent = "";
+  else if (answer) find("look-note").textContent = `Light is what spoke for \u201c${result.classes.answer.top[0].name}\u201d.`;
+  else find("look-note").textContent = problem ? problem.detail : inWords(part);
 }
 
 /* -- JSON -------------------------------------------------------------------------------------------------------- */
 
-const found = (video) => ({ file: video.name, ...video.of(model).prediction });
+/* All that was found in a video, but for the map, which is large. */
+function found(video) {
+  const { classes, timeline: moments } = video.of(model);
+  return { file: video.name, ...classes.answer, ...(moments?.answer ? { timeline: moments.answer } : {}) };
+}
+
 const asJSON = (video) => JSON.stringify(found(video), null, 1);
+
+function showJSON() {
+  if (find("json").parentElement.open) find("json").textContent = asJSON(selected);
+}
 
 async function copy() {
   const text = asJSON(selected);
@@ -181,13 +231,17 @@ function listen() {
     model = event.target.value;
     const missing = videos.filter((video) => !video.results.has(model));
     for (const video of videos) changed(video);
-    for (const video of missing) work.predict(video, model);
+    for (const video of missing) work.classify(video, model);
   });
-  find("again").addEventListener("click", () => work.predict(selected, model));
+  find("again").addEventListener("click", () => work.classify(selected, model));
+  find("overlay").addEventListener("change", () => changed(selected));
+  find("json").parentElement.addEventListener("toggle", showJSON);
+  onTime((seconds) => { timeline.moveTo(seconds); look.moveTo(seconds); });
+  onLoss(() => changed(selected));
   find("copy").addEventListener("click", copy);
   find("save").addEventListener("click", () => save(`${selected.name}.json`, asJSON(selected)));
   find("save-all").addEventListener("click", () => {
-    const done = videos.filter((video) => video.of(model).prediction);
+    const done = videos.filter((video) => video.of(model).classes.answer);
     save("videos.json", JSON.stringify(done.map(found), null, 1));
   });
   find("remove").addEventListener("click", () => remove(selected));

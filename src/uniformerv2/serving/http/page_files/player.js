@@ -3,47 +3,72 @@
 import { find } from "./dom.js";
 
 const player = find("player"), screen = find("screen"), note = find("no-player");
-let address = null;
+let address = null, original = null, isLost = false;
 
-/* Show a file; null: none. */
-export function play(file) {
+function load(file) {
   player.pause();
   player.removeAttribute("src");
   if (address) URL.revokeObjectURL(address);
   address = file && URL.createObjectURL(file);
   screen.hidden = !file;
-  note.hidden = true;
   if (file) player.src = address;
   else player.load();
 }
 
-export const canPlay = () => !screen.hidden && player.readyState > 0;
+/* Show a file; null: none. */
+export function play(file) {
+  original = file;
+  isLost = false;
+  note.hidden = true;
+  load(file);
+}
+
+/* Show what the service made of a file that cannot be played; null: nothing. */
+export const playInstead = (made) => load(made);
+
+/* Whether the browser was given a file that it cannot play. */
+export const cannotPlay = () => isLost;
 
 /* Go to a time. */
 export function seek(seconds) {
-  if (canPlay()) player.currentTime = Math.min(Math.max(seconds, 0), player.duration || seconds);
+  if (!screen.hidden && player.readyState > 0) player.currentTime = Math.min(Math.max(seconds, 0), player.duration || seconds);
 }
 
 /* Call with the time in seconds whenever it changes; while the video plays, with every picture of the screen. */
 export function onTime(tell) {
+  let isRunning = false;
   const step = () => {
     tell(player.currentTime);
-    if (!player.paused && !player.ended) requestAnimationFrame(step);
+    isRunning = !player.paused && !player.ended;
+    if (isRunning) requestAnimationFrame(step);
   };
-  for (const event of ["play", "seeking", "seeked", "timeupdate", "loadeddata"]) player.addEventListener(event, step);
-}
-
-function cannot() {
-  if (!address) return;
-  screen.hidden = true;
-  note.hidden = false;
-}
-
-player.addEventListener("error", cannot);
-player.addEventListener("loadedmetadata", () => {
-  if (!player.videoWidth) cannot(); // the sound alone can be played
-  if (player.duration === Infinity) { // a recording without an end: going far beyond it makes the browser look for it
-    player.addEventListener("durationchange", () => { player.currentTime = 0; }, { once: true });
-    player.currentTime = 1e9;
+  for (const event of ["play", "seeking", "seeked", "timeupdate", "loadeddata"]) {
+    player.addEventListener(event, () => { if (!isRunning) step(); });
   }
+  new ResizeObserver(() => tell(player.currentTime)).observe(player);
+}
+
+/* Call when a file turns out to be one that the browser cannot play. */
+export function onLoss(tell) {
+  const lose = () => {
+    if (!address || isLost) return;
+    isLost = true;
+    note.hidden = false;
+    load(null);
+    tell(original);
+  };
+  player.addEventListener("error", lose);
+  player.addEventListener("loadedmetadata", () => { if (!player.videoWidth) lose(); }); // its sound alone can be played
+}
+
+/* A recording has no end of its own: only when it is sent far beyond it, the browser looks for it. */
+player.addEventListener("loadedmetadata", () => {
+  if (player.duration !== Infinity) return;
+  const back = () => {
+    if (player.duration === Infinity) return;
+    player.removeEventListener("durationchange", back);
+    player.currentTime = 0;
+  };
+  player.addEventListener("durationchange", back);
+  player.currentTime = 1e9;
 });

@@ -5,15 +5,14 @@ import { find, inSeconds, make, percent } from "./dom.js";
 const STEP_COLOURS = ["#56b4e9", "#8c959f", "#e69f00", "#cc79a7", "#009e73"];
 const SURE = 0.5; // below, the best class is called a guess
 
-/* What happens to a result now, as a sentence. */
-export function inWords(result) {
-  const { state, part, seconds, prediction } = result;
+/* What happens to something that was asked, as a sentence. */
+export function inWords({ state, part, seconds, answer, problem }) {
   if (state === "waiting") return "It waits for its turn.";
   if (state === "sending") return `Sending: ${Math.round(100 * part)}\u00a0%`;
   if (state === "computing") return "The model looks at it.";
   if (state === "busy") return `The service is busy; it is asked again in ${seconds}\u00a0s.`;
-  if (state === "failed") return result.problem.title;
-  const [best] = prediction.top;
+  if (state === "failed") return problem.title;
+  const [best] = answer.top;
   return `${best.name}: ${percent(best.score)}`;
 }
 
@@ -68,14 +67,13 @@ export class Row {
       make("span", { className: "news" }, this.words, this.score), this.way);
   }
 
-  show(result, isSelected) {
-    const best = result.prediction?.top[0];
-    const isDone = result.state === "done";
-    this.words.textContent = isDone ? best.name : inWords(result);
-    this.score.textContent = isDone ? percent(best.score) : "";
-    const part = { sending: 0.5 * result.part, computing: 0.75, busy: 0.1 }[result.state] ?? 0;
+  show(classes, isSelected) {
+    const best = classes.answer?.top[0];
+    this.words.textContent = best ? best.name : inWords(classes);
+    this.score.textContent = best ? percent(best.score) : "";
+    const part = { sending: 0.5 * classes.part, computing: 0.75, busy: 0.1 }[classes.state] ?? 0;
     this.way.style.width = `${100 * part}%`;
-    this.element.className = result.state;
+    this.element.className = classes.state;
     this.element.setAttribute("aria-selected", isSelected);
   }
 }

@@ -4,17 +4,19 @@ import { ask } from "./service.js";
 
 const AT_A_TIME = 2; // requests; a service on two cores is not faster with more
 
-/*
-  What one model found in one video. `state` is "waiting", "sending", "computing", "busy", "done" or "failed"; timeline
-  and look (where the model looked) are {state, ...} of their own, or null before they are asked for.
-*/
-class Result {
+/* One thing that the service is asked. `state` is "waiting", "sending", "computing", "busy", "done" or "failed". */
+class Part {
   state = "waiting";
-  part = 0;
-  seconds = 0;
-  prediction = null;
-  times = null;
+  part = 0; // of the bytes, while they are sent
+  seconds = 0; // until a busy service is asked again
+  answer = null;
   problem = null;
+}
+
+/* What one model found in one video; the timeline and the look are null before they are asked for. */
+class Result {
+  classes = new Part();
+  times = null;
   timeline = null;
   look = null;
 }
@@ -37,61 +39,83 @@ export class Video {
   }
 }
 
-/* Work that waits; what the selected video needs comes first, then predictions in their order. */
+/* Work that waits. What the selected video needs comes first, then the classes of the others, in their order. */
 export class Work {
   #waiting = [];
-  #running = 0;
+  #running = new Set();
 
-  constructor({ isUrgent, changed }) {
-    this.isUrgent = isUrgent;
+  constructor({ isSelected, changed }) {
+    this.isSelected = isSelected;
     this.changed = changed;
   }
 
-  /* What happens in a video, as its classes. */
-  predict(video, model) {
+  /* Which classes a video shows. */
+  classify(video, model) {
     const result = video.of(model);
-    Object.assign(result, { state: "waiting", problem: null });
-    this.#add(video, model, async (signal, tell) => {
-      const found = await ask("v1/predict", { model }, video.file, { signal, tell });
-      result.prediction = found.answer;
+    result.classes = new Part();
+    this.#add({ video, model, part: result.classes, path: "v1/predict", parameters: { model } }, (found) => {
       result.times = timesOf(found);
-    }, result);
+    });
   }
 
-  /* What happens in it when. */
+  /* What happens in it when; given up where another video is selected before it is done. */
   timeline(video, model) {
-    const part = { state: "waiting", problem: null, answer: null };
-    video.of(model).timeline = part;
-    this.#add(video, model, async (signal, tell) => {
-      part.answer = (await ask("v1/timeline", { model, scores: true }, video.file, { signal, tell })).answer;
-    }, part);
+    const result = video.of(model);
+    result.timeline = new Part();
+    const forget = () => { result.timeline = null; };
+    this.#add({ video, model, part: result.timeline, path: "v1/timeline", parameters: { model, scores: true }, forget });
   }
 
-  #add(video, model, run, part) {
-    this.#waiting.push({ video, model, run, part });
-    this.changed(video);
+  /* Where the model looked for the best class: as numbers ("json"), or as a video in time with the file ("mp4"). */
+  look(video, model, format) {
+    const result = video.of(model);
+    result.look = Object.assign(new Part(), { format });
+    const parameters = format === "mp4" ? { model, format, pace: "video" } : { model, format };
+    const type = format === "mp4" ? "blob" : "json";
+    const forget = () => { result.look = null; };
+    this.#add({ video, model, part: result.look, path: "v1/explain", parameters, type, forget });
+  }
+
+  /* Another video is selected: what only the one before needed is given up. */
+  forget() {
+    for (const one of this.#running) if (one.forget && !this.#isUrgent(one)) one.control.abort(new DOMException("Another is selected.", "AbortError"));
+  }
+
+  #isUrgent({ video, model }) {
+    return this.isSelected(video, model);
+  }
+
+  #add(one, done = () => {}) {
+    this.#waiting.push({ ...one, done, control: new AbortController() });
+    this.changed(one.video);
     queueMicrotask(() => this.#next());
   }
 
   #next() {
-    while (this.#running < AT_A_TIME && this.#waiting.length) {
-      const urgent = this.#waiting.findIndex(({ video, model }) => this.isUrgent(video, model));
+    while (this.#running.size < AT_A_TIME && this.#waiting.length) {
+      const urgent = this.#waiting.findIndex((one) => this.#isUrgent(one));
       const [one] = this.#waiting.splice(Math.max(urgent, 0), 1);
-      if (!one.video.control.signal.aborted) this.#run(one);
+      if (one.video.control.signal.aborted) continue;
+      if (one.forget && urgent < 0) one.forget();
+      else this.#run(one);
     }
   }
 
-  async #run({ video, run, part }) {
-    this.#running += 1;
+  async #run(one) {
+    const { video, part, path, parameters, type } = one;
+    const signal = AbortSignal.any([video.control.signal, one.control.signal]);
     const tell = (news) => { Object.assign(part, news); this.changed(video); };
+    this.#running.add(one);
     try {
-      await run(video.control.signal, tell);
+      const found = await ask(path, parameters, video.file, { signal, tell, type });
+      part.answer = found.answer;
+      one.done(found);
       part.state = "done";
     } catch (problem) {
-      part.state = "failed";
-      part.problem = problem;
+      if (one.control.signal.aborted) one.forget();
+      else Object.assign(part, { state: "failed", problem });
     }
-    this.#running -= 1;
+    this.#running.delete(one);
     if (!video.control.signal.aborted) this.changed(video);
     this.#next();
   }
