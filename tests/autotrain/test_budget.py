@@ -64,7 +64,12 @@ def exactly(monkeypatch):
         ("10m", {}, {"num_clips": 1, "num_crops": 1, "epochs": 9}),
         ("5m", {}, {"preset": "scene", "freeze_backbone": True, "cache_features": True}),
         ("4m", {}, {"freeze_backbone": True, "num_clips": 1, "num_crops": 1}),
+        ("3m38s", {}, {"freeze_backbone": True, "cache_views": None, "num_clips": 1, "epochs": 12}),
+        ("3m32s", {}, {"freeze_backbone": True, "cache_views": 2, "epochs": None}),
         ("2m10s", {}, {"freeze_backbone": True, "cache_views": 2, "num_clips": 1}),
+        ("2m10s", {"freeze_backbone": True, "cache_features": True}, {"cache_views": 2, "epochs": None}),
+        ("2m10s", {"freeze_backbone": True, "cache_features": True, "cache_views": 1}, {"cache_views": 1}),
+        ("1m2s", {}, {"freeze_backbone": True, "cache_views": 1, "epochs": 6}),
         ("10m", {"num_clips": 4, "num_crops": 3}, {"num_clips": 4, "num_crops": 3, "epochs": 8}),
         ("21m", {"epochs": 20}, {"epochs": 20, "num_clips": 1}),
         ("10m", {"preset": "motion"}, {"freeze_backbone": None, "epochs": 9}),
@@ -72,8 +77,9 @@ def exactly(monkeypatch):
 )
 def test_what_is_given_up_first(planned, exactly, budget, asked, found):
     options = TrainOptions(data="v", budget=budget, probe=False, **asked)
-    changed, why, told = fit_budget(options, planned(options), planned, seconds=seconds_of(budget))
-    assert told is None
+    fitting = fit_budget(options, planned(options), planned, seconds=seconds_of(budget))
+    changed, why = fitting.options, fitting.why
+    assert (fitting.told, fitting.most_epochs) == (None, asked.get("epochs", 20))
     assert {name: getattr(changed, name) for name in found} == found
     assert planned(changed)[1].total_seconds <= seconds_of(budget)
     assert all(reason == f"so that all fits into {budget}" for reason in why.values())
@@ -84,13 +90,13 @@ def test_what_is_given_up_first(planned, exactly, budget, asked, found):
 
 def test_the_probe_is_part_of_the_budget(planned, exactly):
     options = TrainOptions(data="v", budget="10m")
-    changed, _, _ = fit_budget(options, planned(options), planned, seconds=600)
+    changed = fit_budget(options, planned(options), planned, seconds=600).options
     assert changed.epochs == 8
 
 
 def test_the_upper_end_of_the_estimate_fits_with_what_follows(planned):
     options = TrainOptions(data="v", budget="10m", probe=False)
-    changed, _, _ = fit_budget(options, planned(options), planned, seconds=600)
+    changed = fit_budget(options, planned(options), planned, seconds=600).options
     plan, cost = planned(changed)
     assert SLOWER * cost.total_seconds + REPORT_SECONDS <= 600
     assert changed.epochs == 7
@@ -99,9 +105,18 @@ def test_the_upper_end_of_the_estimate_fits_with_what_follows(planned):
 
 def test_where_nothing_fits_it_says_what_that_takes(planned):
     options = TrainOptions(data="v", budget="30s", probe=False)
-    changed, _, told = fit_budget(options, planned(options), planned, seconds=30)
-    assert changed.freeze_backbone
-    assert told.startswith("--budget 30s is too short: the least that still trains takes up to 79 s.")
+    fitting = fit_budget(options, planned(options), planned, seconds=25)  # 5 s have passed
+    assert fitting.options.freeze_backbone
+    assert fitting.told.startswith("--budget 30s is too short: the least that still trains takes up to 105 s.")
+
+
+@pytest.mark.parametrize("probe", [None, False])
+def test_what_it_is_said_to_take_is_enough(planned, probe):
+    """The time that was named as a budget fits, a second less does not."""
+    for seconds, fits in ((105, True), (104, False)) if probe is False else ((116, True), (115, False)):
+        options = TrainOptions(data="v", budget=f"{seconds}s", probe=probe)
+        fitting = fit_budget(options, planned(options), planned, seconds=seconds - 5)
+        assert (fitting.told is None) is fits
 
 
 @pytest.mark.parametrize("word", ["soon", "30", "0m", "1h 2x", "m", "-5m"])

@@ -41,7 +41,7 @@ class Clock(lightning.Callback):
 def trained(monkeypatch, tmp_path):
     """A function: a clock and seconds -> the trainer, and what was said."""
 
-    def trained(clock, seconds, *, resume=None):
+    def trained(clock, seconds, *, resume=None, most=0):
         monkeypatch.setattr(keep_budget, "time", clock)
         said: list[str] = []
         clips = FakeClips(4 * STEPS)
@@ -51,7 +51,7 @@ def trained(monkeypatch, tmp_path):
             default_root_dir=tmp_path,
             callbacks=[
                 clock,
-                KeepBudget(seconds, say=said.append),
+                KeepBudget(seconds, most=most, say=said.append),
                 lightning.callbacks.ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1),
             ],
             logger=False,
@@ -106,6 +106,26 @@ def test_a_machine_that_gets_quicker_gets_its_epochs_back(trained):
     assert "has 3 epochs" in said[0]
     assert "has 6 epochs" in said[-1]
     assert trainer.optimizers[0].param_groups[-1]["lr"] == pytest.approx(1e-5)
+
+
+def test_a_training_that_is_quicker_than_planned_gets_more_epochs(trained):
+    """Forty seconds an epoch: after the first one there is time for 19 more, and nine tenths of them are taken."""
+    clock = Clock()
+    trainer, said = trained(clock, 40 * 20 + 1, most=30)
+    assert trainer.global_step == 18 * STEPS
+    assert said == [
+        "As there is time for them, the training has 18 epochs; 6 were planned. The learning rate falls to its end by "
+        "then."
+    ]
+    assert max(clock.rates) == pytest.approx(1e-3, rel=0.1)
+    assert trainer.optimizers[0].param_groups[-1]["lr"] == pytest.approx(1e-5)
+    assert clock.now - 100 <= 40 * 20 + 1
+
+
+def test_never_more_epochs_than_without_a_budget(trained):
+    trainer, said = trained(Clock(), 1e6, most=8)
+    assert trainer.global_step == 8 * STEPS
+    assert len(said) == 1
 
 
 def test_a_place_that_was_saved_is_the_same():

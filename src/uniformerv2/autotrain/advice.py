@@ -70,7 +70,7 @@ def more_epochs(
     """
     if falling is None:
         return None
-    epochs = 2 * plan.epochs
+    epochs = 2 * (len(val_losses) or plan.epochs)
     costs = f" costs about {duration(epochs * seconds_per_epoch)}" if seconds_per_epoch else " may bring more"
     cached = ", with the same --cache-dir" if plan.cache_views and plan.cache_dir else ""
     cached = f" with --cache-dir {plan.out}/features" if plan.cache_views and not plan.cache_dir else cached

@@ -5,20 +5,21 @@
     fewer views in the final test  ->  fewer epochs  ->  a frozen backbone with cached features, of fewer views
 
 What the user chose stays as it is. It is the upper end of the estimate that fits; while it trains,
-``training.keep_budget`` watches the clock.
+``training.keep_budget`` watches the clock, and trains more epochs where there is time for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Final
 
 from uniformerv2.autotrain.measure import Estimate
 from uniformerv2.autotrain.plan import TrainingPlan, TrainOptions
-from uniformerv2.core.messages import SLOWER, duration
+from uniformerv2.core.messages import SLOWER, duration, seconds_of
 
-__all__ = ["fit_budget", "seconds_after"]
+__all__ = ["Fitting", "fit_budget", "seconds_after"]
 
 Planned = tuple[TrainingPlan, Estimate]
 FEWEST_EPOCHS: Final = 5
@@ -29,11 +30,30 @@ REPORT_SECONDS: Final = 20.0
 """The interpreter's start, that of the processes that read for each test, the report and its figures."""
 VIEWS: Final = (2, 1)
 """Augmented clips of a video in a cache, where the usual number takes too long."""
+ENOUGH_EPOCHS: Final = 0.5
+"""Of the usual number, from cached features: before there are fewer, views are given up, which take far longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitting:
+    """What fits into a budget.
+
+    Attributes:
+        options: Those of the user with what was changed.
+        why: Name of a field of the plan -> why it was changed.
+        most_epochs: As many as would be trained without a budget.
+        told: A sentence where nothing fits; None otherwise.
+    """
+
+    options: TrainOptions
+    why: Mapping[str, str]
+    most_epochs: int
+    told: str | None = None
 
 
 def fit_budget(
     options: TrainOptions, first: Planned, replan: Callable[[TrainOptions], Planned], *, seconds: float
-) -> tuple[TrainOptions, Mapping[str, str], str | None]:
+) -> Fitting:
     """Options whose plan fits into ``options.budget``.
 
     Args:
@@ -41,13 +61,11 @@ def fit_budget(
         first: What they give without a budget.
         replan: From options to their plan and its cost.
         seconds: What is left of the budget.
-
-    Returns:
-        The options; name of a field of the plan -> why it was changed; a sentence where nothing fits.
     """
     assert options.budget is not None
     why = f"so that all fits into {options.budget}"
-    tried: list[tuple[float, TrainOptions]] = []
+    fitting: list[tuple[float, Fitting]] = []
+    tried: list[tuple[float, Fitting]] = []
     plan, cost = first
     for candidate in _candidates(options):
         if candidate.cache_views != options.cache_views:
@@ -56,25 +74,33 @@ def fit_budget(
             plan, cost = replan(candidate)
         left = _left(seconds, plan, cost, options)
         for changed, total in _shorter(candidate, plan, cost, left):
+            found = Fitting(options=changed, why=_reasons(options, changed, why), most_epochs=plan.epochs)
+            share = (changed.epochs or plan.epochs) / plan.epochs
+            if total <= left and (share >= ENOUGH_EPOCHS or not plan.cache_views):
+                return found
             if total <= left:
-                return changed, _reasons(options, changed, why), None
-            tried.append((total, changed))
-    total, changed = min(tried, key=lambda one: one[0])
+                fitting.append((share, found))
+            tried.append((total, found))
+    if fitting:
+        return max(fitting, key=lambda one: one[0])[1]
+    total, least = min(tried, key=lambda one: one[0])
+    needed = seconds_of(options.budget) - seconds + _needed(total, plan, cost, options)
     told = (
-        f"--budget {options.budget} is too short: the least that still trains takes up to {duration(SLOWER * total)}. "
+        f"--budget {options.budget} is too short: the least that still trains takes up to {duration(ceil(needed))}. "
         "Fewer --epochs, a smaller --image-size or --probe take less."
     )
-    return changed, _reasons(options, changed, why), told
+    return replace(least, told=told)
 
 
 def _candidates(options: TrainOptions) -> Iterator[TrainOptions]:
     """As asked for; then frozen with cached features, where that is left open."""
     yield options
-    is_open = options.freeze_backbone is None or (options.freeze_backbone and not options.cache_features)
-    if is_open and options.preset != "motion":
+    if options.freeze_backbone is not False and options.preset != "motion":
         frozen = replace(options, preset="scene", freeze_backbone=True, cache_features=True)
-        yield frozen
-        yield from (replace(frozen, cache_views=views) for views in VIEWS)
+        if frozen != options:
+            yield frozen
+        if options.cache_views is None:
+            yield from (replace(frozen, cache_views=views) for views in VIEWS)
 
 
 def _with_views(views: int, plan: TrainingPlan, cost: Estimate) -> Planned:
@@ -97,6 +123,13 @@ def _left(seconds: float, plan: TrainingPlan, cost: Estimate, options: TrainOpti
     if options.probe is False:
         return (seconds - REPORT_SECONDS) / SLOWER
     return ((1 - PROBE_SHARE) * seconds - REPORT_SECONDS) / SLOWER - _contest_seconds(plan, cost)
+
+
+def _needed(total: float, plan: TrainingPlan, cost: Estimate, options: TrainOptions) -> float:
+    """Of which time an estimate is what ``_left`` leaves."""
+    if options.probe is False:
+        return SLOWER * total + REPORT_SECONDS
+    return (SLOWER * (total + _contest_seconds(plan, cost)) + REPORT_SECONDS) / (1 - PROBE_SHARE)
 
 
 def seconds_after(plan: TrainingPlan, cost: Estimate, options: TrainOptions) -> float:

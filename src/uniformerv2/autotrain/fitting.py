@@ -95,7 +95,7 @@ def fit(
     best = _keep_best(plan, folder)
     last = LastCheckpoint(folder.checkpoints, every=save_every, save_on_train_epoch_end=False)
     early = [] if plan.patience is None else [_EarlyStop(plan)]
-    budget = [] if seconds is None else [KeepBudget(seconds, say=_say_of(callbacks))]
+    budget = [] if seconds is None else [KeepBudget(seconds, most=plan.most_epochs, say=_say_of(callbacks))]
     trainer = _trainer(plan, folder, [*callbacks, stop, ExactResume(), *budget, best, *early, last], seat)
     is_first = seat is None or seat.rank == 0
     with stop.listening(trainer) if is_first else nullcontext():
@@ -298,11 +298,11 @@ def _choose(
         last: Score of the last epoch.
         highest: Score of the best epoch.
         folder: With both checkpoints.
-        num_epochs: Trained; fewer than planned where the training ended early.
+        num_epochs: Trained; not those planned where the training ended early or a budget had time for more.
         plan: What was done.
         log: Its CSV file.
     """
-    of = f"of {num_epochs} epochs" + (f" ({plan.epochs} planned)" if num_epochs < plan.epochs else "")
+    of = f"of {num_epochs} epochs" + (f" ({plan.epochs} planned)" if num_epochs != plan.epochs else "")
     path, words, epoch = folder.last, f"last {of}: none had a higher {plan.monitor}", num_epochs
     if num_epochs == 1:
         words = "the only epoch"

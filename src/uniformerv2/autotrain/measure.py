@@ -202,7 +202,7 @@ def _speed(
         passing = trial.eval_seconds() / tried
         memory = trial.peak_bytes() or _counted_bytes(network, preprocessing, plan.batch_size)
         if plan.cache_views:
-            tokens = torch.randn(tried, *token_shape(network, preprocessing), device=device)
+            tokens = torch.randn(batch_size, *token_shape(network, preprocessing), device=device)
             grid = token_grid(network, preprocessing)
             from_cache = Trial(
                 network,
@@ -211,7 +211,7 @@ def _speed(
                 forward=lambda network, batch: network.forward_tokens(batch.unbind(1), grid),
                 runs=runs,
             )
-            cached = from_cache.step_seconds() * batch_size / tried, from_cache.eval_seconds() / tried
+            cached = from_cache.step_seconds(), from_cache.eval_seconds() / batch_size
     chosen = [replace(record, label=0) for record in records[:: max(1, len(records) // num_read)][:num_read]]
     videos = VideoDataset(chosen, preprocessing, augmentation=augmentation, num_classes=None)
     reading = reading_seconds(videos, num_read) / max(1, plan.num_workers)

@@ -286,6 +286,7 @@ class TrainingPlan(TrainOptions):
         why: Name of a field -> why it has its value, where the user did not choose it.
         warnings: Sentences.
         videos_digest: Of ``Splits.digest``; empty where it is not known.
+        most_epochs: Epochs at most where ``budget`` has time for them; 0 without one.
         probed: What the probe found (``ProbeResult.to_dict``) and decided (``told``, sentences); empty without one.
 
     Raises:
@@ -306,6 +307,7 @@ class TrainingPlan(TrainOptions):
     cache_views: int = 0
     cache_dtype: StorageName = "float16"
     videos_digest: str = ""
+    most_epochs: int = 0
     probed: Mapping[str, Any] = field(default_factory=dict)
 
     def _check_combinations(self) -> None:

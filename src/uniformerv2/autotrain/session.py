@@ -301,11 +301,12 @@ def _planned(
 
     assert prepared.cost is not None
     left = seconds_of(options.budget) - (time.monotonic() - begun)
-    fitting, reasons, told = fit_budget(options, (prepared.plan, prepared.cost), replan, seconds=left)
-    if fitting != options:
-        prepared = once(fitting, why={**(why or {}), **reasons})
-    warnings = (*prepared.plan.warnings, *([told] if told else []))
-    return replace(prepared, plan=replace(prepared.plan, warnings=warnings))
+    fitting = fit_budget(options, (prepared.plan, prepared.cost), replan, seconds=left)
+    if fitting.options != options:
+        prepared = once(fitting.options, why={**(why or {}), **fitting.why})
+    warnings = (*prepared.plan.warnings, *([fitting.told] if fitting.told else []))
+    plan = replace(prepared.plan, warnings=warnings, most_epochs=fitting.most_epochs)
+    return replace(prepared, plan=plan)
 
 
 def _planned_once(options: TrainOptions, splits: Splits, *, dry_run: bool, progress: bool, **found: Any) -> Prepared:

@@ -16,6 +16,8 @@ LOOKS: Final = 4
 """Within the first epoch, at equal distances, the last of them at its end."""
 FEWEST_STEPS: Final = 3
 """Before so many steps their time says little."""
+SURELY: Final = 0.9
+"""Of the epochs that are found to fit beyond those planned."""
 
 
 class KeepBudget(lightning.Callback):
@@ -27,18 +29,20 @@ class KeepBudget(lightning.Callback):
         measured  |    1    |    2    |    3    |                        .-''-._
                        ^ 3 epochs fit from here on
 
-    An epoch that has begun is finished. There are never more epochs than planned, and fewer are more again where the
-    machine gets quicker.
+    An epoch that has begun is finished. Fewer epochs are more again where the machine gets quicker. A training that is
+    quicker than planned gets more of them, while it is in its first half: later its rate has fallen.
 
     Args:
         seconds: From now on, for the steps and their validation.
+        most: Epochs, at most; never fewer than are planned.
         say: Told in a sentence when the number of epochs changes.
     """
 
     KEY: Final = "keep_budget"
 
-    def __init__(self, seconds: float, *, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, seconds: float, *, most: int = 0, say: Callable[[str], None] = lambda text: None) -> None:
         self._end = time.monotonic() + seconds
+        self._most = most
         self._say = say
         self._left = TimeLeft()
         self._planned = 0
@@ -91,21 +95,22 @@ class KeepBudget(lightning.Callback):
             pl_module: Whose schedule is to end with the last of them.
             steps: Left of this epoch.
         """
-        this = trainer.current_epoch + 1
-        fitting = trainer.strategy.broadcast(this + self._more(trainer, most=self._planned - this, steps=steps))
-        if fitting == trainer.max_epochs:
+        this, before = trainer.current_epoch + 1, trainer.max_epochs
+        fitting = this + self._more(trainer, most=max(self._planned, before) - this, steps=steps)
+        if grows := steps == 0 and fitting == before and 2 * this <= before < self._most:
+            more = SURELY * self._more(trainer, most=2 * self._most, steps=0)
+            fitting = max(before, min(self._most, this + int(more)))
+        fitting = trainer.strategy.broadcast(fitting)
+        if fitting == before:
             return
         trainer.fit_loop.max_epochs = fitting
         total = fitting * trainer.num_training_batches
         if total > trainer.global_step:
             pl_module.schedule.end_at(total, now=trainer.global_step)
         ends = "ends with this epoch" if fitting == this else f"has {fitting} epochs"
-        self._say(
-            f"To keep the budget, the training {ends}; {self._planned} were planned. The learning rate falls to its "
-            "end by then."
-            if total > trainer.global_step
-            else f"To keep the budget, the training {ends}; {self._planned} were planned."
-        )
+        why = "As there is time for them" if grows else "To keep the budget"
+        falls = " The learning rate falls to its end by then." if total > trainer.global_step else ""
+        self._say(f"{why}, the training {ends}; {self._planned} were planned.{falls}")
 
     def _more(self, trainer: Any, *, most: int, steps: int) -> int:
         """Epochs after this one that fit."""
