@@ -55,8 +55,8 @@ HOUSE = """# The house
 
 Written by `make docs`; tests hold it to the code. A room imports only from rooms below it:
 
-    cli > commands > lab > autotrain > training > export | serving > inference > zoo > model | data | evaluation
-        > media | ops | recipes > core
+    cli > commands > lab > autotrain > training > export | live | serving > inference > zoo > model | data
+        | evaluation > media | ops | recipes > core
 
 ## Three walks
 
@@ -120,6 +120,9 @@ them (750).""",
     "serving": """The engine (queue, workers, turns, 600) knows no HTTP; the service around it (900) streams forms \
 by a parser of others, says each address, parameter and refusal once for reading and for the document. Uvicorn has \
 no time limit for the head of a request and no drain that a balancer sees: a subclass each.""",
+    "live": """A source as states (120), as frames on a grid without a known end (250), as windows (130), as actions \
+that begin and end (130), and what is made of them. Windows and their networks are those of `inference/`; a thread and \
+a bounded ring are all that is between reading and computing.""",
     "export": """PyTorch's exporters write the graphs and ONNX Runtime quantises them; ours is the proof of each file \
 on real videos before it has a name (250), and `export/portable/predict.py` (290), which reads videos as safely as \
 `open_video` does without this package.""",

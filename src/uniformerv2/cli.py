@@ -33,6 +33,7 @@ __all__ = ["VERBS", "main", "parser_of"]
 VERBS: dict[str, tuple[str, str]] = {
     "predict": ("predict", "classify videos"),
     "timeline": ("timeline", "find what happens when in long videos"),
+    "watch": ("watch", "watch a camera, a stream or a file that grows; events while they happen"),
     "explain": ("explain", "show where in a video the model looked"),
     "features": ("features", "write features of videos, for localisation and retrieval"),
     "search": ("search", "find the videos that are most like another one"),

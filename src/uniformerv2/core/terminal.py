@@ -9,15 +9,22 @@ import os
 import re
 import sys
 from typing import Final
+from urllib.parse import unquote
 
-__all__ = ["harmless", "prepare_streams", "without_credentials"]
+__all__ = ["harmless", "harmless_address", "prepare_streams", "without_credentials"]
 
 OBEYED: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Control characters but tab and line feed, line separators, and marks that reverse the direction of what follows."""
 
-CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s@'\"]*@")
-QUERY: Final = re.compile(r"(https?://[^\s?'\")]*)\?[^\s'\")]*")
+CREDENTIALS: Final = re.compile(r"(?<=://)[^/\s'\"]*@")
+QUERY: Final = re.compile(r"([a-z]+://[^\s?'\")]*)\?[^\s'\")]*", re.IGNORECASE)
 """What follows ``?`` may be a signature, with which anybody can fetch the file."""
+SECRETS: Final = re.compile(
+    r"((?:user(?:name)?|login|pass(?:word|wd)?|pwd|token|\w*key|auth|secret|sig(?:nature)?)=)[^/;&,\s]*", re.IGNORECASE
+)
+"""Cameras take user and password in the path: ``/user=admin_password=1234_channel=1.sdp``; all of that goes."""
+ADDRESS: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#;]*)([^?#]*)([?#]?)(.*)", re.IGNORECASE | re.DOTALL)
+HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:@\[\]]*)(:\d+)?", re.IGNORECASE)
 
 
 def harmless(text: str) -> str:
@@ -39,6 +46,28 @@ def without_credentials(text: str) -> str:
     'https://a.org/x?... failed'
     """
     return QUERY.sub(r"\1?...", CREDENTIALS.sub("", text))
+
+
+def harmless_address(address: str) -> str:
+    """An address of a camera or a server as it may be shown: no user, no password, no token, nothing of a query.
+
+    What is written with percent signs is read first, as a server does. Where it is not clear what is the host and what
+    a password, neither is shown.
+
+    >>> harmless_address("rtsp://me:p@ss@10.0.0.7:554/ch1?token=abc")
+    'rtsp://10.0.0.7:554/ch1?...'
+    >>> harmless_address("rtsp://cam/user=me_password=x_channel=1.sdp"), harmless_address("rtsp://me:p/ss@cam/ch1")
+    ('rtsp://cam/user=...', 'rtsp://...')
+    """
+    found = ADDRESS.match(unquote(unquote(address)))
+    if found is None:
+        return harmless(address)
+    scheme, authority, path, more, query = found.groups()
+    host = authority.rpartition("@")[2]
+    if not HOST.fullmatch(host) or "@" in path + query:
+        return f"{scheme}://..."
+    shown = SECRETS.sub(r"\1...", path) + (f"{more}..." if more else "")
+    return harmless(f"{scheme}://{host}{shown}")
 
 
 class HarmlessFormatter(logging.Formatter):

@@ -1,7 +1,7 @@
 """A video file for PyAV: opened safely, its frames indexed.
 
 A file from a stranger must not reach another file or the network. It is opened here and FFmpeg sees only its bytes,
-containers that name other files (playlists) are not among ``_CONTAINERS``, and no protocol may be opened from inside
+containers that name other files (playlists) are not among ``CONTAINERS``, and no protocol may be opened from inside
 a container. Nor may it ask for more memory than ``core.limits`` allow: what its tables declare is added up before
 FFmpeg sees them, and FFmpeg decodes no frame above ``pixels_per_frame``.
 """
@@ -37,11 +37,11 @@ from uniformerv2.media.video_error import (
     why_not_opened,
 )
 
-__all__ = ["VideoFile", "open_regular"]
+__all__ = ["CONTAINERS", "VideoFile", "decoder_of", "first_video_stream", "open_regular"]
 
 # Containers that hold their media themselves, video first; the sound formats are named so that a sound file is told
 # from noise. Playlists (hls, dash, concat, ...) and image patterns stay out: they open other files.
-_CONTAINERS = (
+CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,mxf,nut,rm,dv,ivf,obu,av1,h263,h264,hevc,m4v,mpegvideo,vc1,"
     "yuv4mpegpipe,mp3,wav,flac,aac,ac3,amr,aiff"
 )
@@ -98,7 +98,7 @@ class VideoFile:
             container, stream = self._open(for_decoder)
         self._check_size(stream)
         self._container, self.stream = container, stream
-        self._decoder = _decoder(stream)
+        self._decoder = decoder_of(stream)
         self._decoder.options = for_decoder
         self._decoder.thread_count = self._num_threads
         self._decoder.thread_type = "AUTO" if self._num_threads > 1 else "SLICE"
@@ -106,7 +106,7 @@ class VideoFile:
 
     def _open(self, for_decoder: dict[str, str]) -> tuple[InputContainer, VideoStream]:
         self._file.seek(0)
-        for_container = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+        for_container = {"format_whitelist": CONTAINERS, "protocol_whitelist": ""}
         try:
             container = av.open(
                 self._file, "r", metadata_errors="replace", options=for_decoder, container_options=for_container
@@ -117,7 +117,7 @@ class VideoFile:
             raise VideoError(self.path, "unreadable", str(error.strerror)) from error
         # A timestamp that FFmpeg makes up where the file has none does not identify a frame.
         container.flags &= ~cast("int", Flags.gen_pts.value)
-        return container, _first_video_stream(container, self.path)
+        return container, first_video_stream(container, self.path)
 
     def close(self) -> None:
         """Free the decoder with its threads, and the file."""
@@ -308,7 +308,12 @@ def open_regular(path: Path, *, folder: Path | None = None) -> BinaryIO:
         raise VideoError(subject, "unreadable", f"{f'{it}: ' if folder else ''}{error.strerror}") from error
 
 
-def _first_video_stream(container: InputContainer, path: Path) -> VideoStream:
+def first_video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is no cover picture; of the others nothing is read.
+
+    Raises:
+        VideoError: There is none, or it cannot be decoded.
+    """
     streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams:
         found = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
@@ -324,7 +329,7 @@ def _first_video_stream(container: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
-def _decoder(stream: VideoStream) -> VideoCodecContext:
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
     """What decodes the stream: of VP8 the reference decoder, where there is one.
 
     FFmpeg's own leaves what damage makes unreadable as it was in the memory that it takes for the picture, and says
