@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Final, Self
 
-from uniformerv2.core.terminal import without_credentials
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.windows import WindowScorer
 from uniformerv2.live.events import ActionEvent, StateEvent, WatchEvent
@@ -254,7 +253,7 @@ class _Reading:
                     return
         except SourceError as error:
             self.error = error
-        except Exception as error:
-            self.error = SourceError(f"{type(error).__name__}: {without_credentials(str(error))}", is_final=True)
+        except Exception as error:  # its words might hold the address
+            self.error = SourceError(f"{type(error).__name__} while it was read", is_final=True)
         finally:
             self.is_over = True

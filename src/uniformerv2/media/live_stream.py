@@ -89,7 +89,7 @@ class LiveStream:
             self._decoder = decoder_of(self._stream)
             self._decoder.options = {"max_pixels": str(get_limits().pixels_per_frame)}
             self._decoder.thread_count, self._decoder.thread_type = 1, "SLICE"
-        except (OSError, ValueError, RuntimeError) as error:  # FFmpeg's names the address
+        except (av.FFmpegError, OSError, ValueError) as error:  # FFmpeg's names the address
             self.close()
             raise self._error(error) from None
         except VideoError as error:
@@ -139,13 +139,13 @@ class LiveStream:
         while not self._is_cancelled():
             try:
                 packet = next(packets, None)
-            except (OSError, ValueError, RuntimeError) as error:
+            except (av.FFmpegError, OSError, ValueError) as error:
                 raise self._error(error) from None
             if packet is None:
                 return
             try:
                 frames = self._decoder.decode(packet)
-            except (OSError, ValueError, RuntimeError):
+            except av.FFmpegError:
                 continue
             for frame in frames:
                 yield (None if frame.pts is None else frame.pts * tick), frame
