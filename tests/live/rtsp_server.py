@@ -19,9 +19,14 @@ gi.require_version("GstRtspServer", "1.0")
 from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 PIPELINE = (
-    "( videotestsrc is-live=true pattern={pattern} ! capsfilter name=size caps=video/x-raw,format=I420,width={width},height={height},"
-    "framerate=20/1 ! valve name=valve drop={silent} ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+    "( videotestsrc is-live=true pattern=ball ! capsfilter name=size "
+    "caps=video/x-raw,format=I420,width={width},height={height},framerate=20/1 ! valve name=valve drop={silent} ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
 )
+
+
+def say(word):
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
 
 
 class Camera(GstRtspServer.RTSPMediaFactory):
@@ -34,7 +39,7 @@ class Camera(GstRtspServer.RTSPMediaFactory):
 
     def do_create_element(self, url):
         width, height = self.size
-        text = PIPELINE.format(pattern="ball", width=width, height=height, silent=str(self.silent).lower())
+        text = PIPELINE.format(width=width, height=height, silent=str(self.silent).lower())
         pipeline = Gst.parse_launch(text)
         self.pipelines.append(pipeline)
         return pipeline
@@ -51,7 +56,7 @@ class Camera(GstRtspServer.RTSPMediaFactory):
                 pipeline.get_by_name("size").set_property("caps", caps)
         elif word == "cut":
             server.client_filter(lambda *_: GstRtspServer.RTSPFilterResult.REMOVE)
-        print(f"did {word}", flush=True)
+        say(f"did {word}")
 
 
 def main():
@@ -80,11 +85,11 @@ def main():
         for line in sys.stdin:
             if line.strip() == "quit":
                 break
-            GLib.idle_add(lambda word=line.strip(): camera.told(word, server) and False)
+            GLib.idle_add(camera.told, line.strip(), server)
         loop.quit()
 
     threading.Thread(target=listen, daemon=True).start()
-    print("ready", flush=True)
+    say("ready")
     loop.run()
 
 

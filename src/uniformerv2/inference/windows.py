@@ -198,6 +198,18 @@ class WindowFeed:
         if len(self._waiting) >= self._frames_at_once:
             yield from self._through_backbone()
 
+    def now(self) -> Iterator[Window]:
+        """What is whole with the frames so far, without waiting for others to compute with them.
+
+        Yields:
+            Windows.
+
+        Raises:
+            VideoError: The scores are no numbers.
+        """
+        yield from self._through_backbone()
+        yield from self._computed(least=1)
+
     def end(self) -> Iterator[Window]:
         """There are no more frames: what is left, and a last window that ends where they do.
 

@@ -44,8 +44,6 @@ DEFAULT_FPS: Final = 25.0
 """Where a source does not tell its rate, and none is given."""
 LONGEST_STILL: Final = 600.0
 """Seconds that a frame of a file may stay on the screen; after more the clock has jumped."""
-WITHOUT_END: Final = 2**62
-"""Steps of a grid that goes on."""
 AHEAD: Final = 64
 """Frames of a file that are asked for at once."""
 
@@ -113,14 +111,9 @@ class StepMaker:
     def grid(self, start_seconds: float, fps: float) -> WindowGrid:
         """A grid from here on, without end."""
         window, stride = self.scorer.lengths(fps or self.fps or DEFAULT_FPS)
-        grid = WindowGrid.over(
-            start_seconds,
-            start_seconds + window,
-            num_frames=self.preprocessing.num_frames,
-            window_seconds=window,
-            stride_seconds=stride,
-        )
-        return replace(grid, end_seconds=math.inf, num_steps=WITHOUT_END)
+        num_frames = self.preprocessing.num_frames
+        grid = WindowGrid.without_end(num_frames=num_frames, window_seconds=window, stride_seconds=stride)
+        return replace(grid, start_seconds=start_seconds)
 
     def step(
         self, grid: WindowGrid, first: int, repeats: int, frame: Tensor, *, arrived_at: float, wall_offset: float | None

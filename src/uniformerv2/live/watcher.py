@@ -26,6 +26,7 @@ from uniformerv2.live.tracker import Action, EventTracker
 from uniformerv2.live.windows import SeenWindow, SlidingWindows
 from uniformerv2.media.live_source import LiveSource
 from uniformerv2.media.live_stream import SourceError
+from uniformerv2.media.video_error import VideoError
 
 __all__ = ["Watcher"]
 
@@ -73,7 +74,7 @@ class Watcher:
         num_frames = self._predictor.preprocessing.num_frames
         self._ring: FrameRing[Item] = FrameRing(WINDOWS_IN_RING * num_frames, drops=self.source.is_live)
         self._at_once = num_frames * max(1, self._predictor.views_per_batch // self._predictor.preprocessing.num_crops)
-        self._windows = SlidingWindows(scorer)
+        self._windows = SlidingWindows(scorer, name=self.source.shown)
         self._tracker = EventTracker(
             len(self._predictor.class_names), self._rules, is_multi_label=self._predictor.is_multi_label
         )
@@ -141,7 +142,7 @@ class Watcher:
                         yield from self._seen(window)
                         if self._is_stopping:
                             break
-                except SourceError as error:
+                except VideoError as error:
                     yield from self._changed(self._link.fail(error.reason))
             if self.state not in FINAL:
                 yield from self._changed(self._link.stop())

@@ -1,26 +1,22 @@
-"""SlidingWindows: from the steps of a grid without a known end to windows, each as soon as its last frame is there.
+"""SlidingWindows: from the steps of a source to windows, each as soon as its last frame is there.
 
-Letters of this file: T frames of a window, V crops of a frame, C channels, H x W pixels of a picture.
+Letters of this file: T frames of a window, H x W pixels of a picture.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from uniformerv2.inference.prediction import NOT_FINITE
+from uniformerv2.inference.window_frames import GridFrame
 from uniformerv2.inference.window_grid import WindowGrid
-from uniformerv2.inference.window_networks import NETWORKS, WindowNetwork
-from uniformerv2.inference.windows import WindowScorer
+from uniformerv2.inference.window_scores import Window
+from uniformerv2.inference.windows import WindowFeed, WindowScorer
 from uniformerv2.live.steps import Item, Step, StretchEnd
-from uniformerv2.media.live_stream import SourceError
 
 __all__ = ["SeenWindow", "SlidingWindows"]
 
@@ -49,99 +45,82 @@ class SeenWindow:
     pictures: tuple[tuple[float, NDArray[np.uint8]], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Due:
-    """A window whose frames are there: its first step, what the network keeps of them, and its last frame."""
-
-    first: int
-    frames: list[Any]
-    last: Step
-    end_seconds: float | None
-
-
 class SlidingWindows:
     """Computes windows as steps come.
 
     Args:
         scorer: Network and preprocessing.
+        name: What errors call the source.
     """
 
-    def __init__(self, scorer: WindowScorer) -> None:
-        predictor = scorer.predictor
-        self._predictor = predictor
-        self._network: WindowNetwork = NETWORKS[scorer.way](predictor)
-        self._at_once = max(1, predictor.views_per_batch // predictor.preprocessing.num_crops)
-        self._ring: deque[Any] = deque(maxlen=predictor.preprocessing.num_frames)
-        self._pictures: deque[tuple[float, NDArray[np.uint8]]] = deque()
+    def __init__(self, scorer: WindowScorer, *, name: str) -> None:
+        self._scorer, self._name = scorer, name
         self._grid: WindowGrid | None = None
-        self._next = 0
-        self._newest = -1
+        self._feed: WindowFeed | None = None
+        self._next = self._number = 0
+        self._arrivals: deque[tuple[int, float, float | None]] = deque()
+        self._pictures: deque[tuple[float, NDArray[np.uint8]]] = deque()
         self._told_until = 0.0
-        self._last: Step | None = None
 
     def push(self, items: Sequence[Item]) -> Iterator[SeenWindow]:
         """The windows that are whole with these items.
 
         Raises:
-            SourceError: The network says no finite number.
+            VideoError: The network says no finite number.
         """
-        due: list[_Due] = []
-        for _, group in groupby(items, key=lambda item: (id(item.grid), type(item))):
-            same = list(group)
-            due.extend(self._taken([item for item in same if isinstance(item, Step)]))
-            due.extend(self._closed([item for item in same if isinstance(item, StretchEnd)]))
-        for begin in range(0, len(due), self._at_once):
-            yield from self._computed(due[begin : begin + self._at_once])
+        for item in items:
+            if isinstance(item, StretchEnd):
+                yield from self._end(item)
+            else:
+                yield from self._take(item)
+        if self._feed is not None:
+            yield from self._seen(self._feed.now())
 
-    def _taken(self, steps: list[Step]) -> Iterator[_Due]:
-        kept = self._network.take(torch.stack([step.crops for step in steps])) if steps else ()
-        for step, frame in zip(steps, kept, strict=True):
-            if step.grid is not self._grid:
-                self._grid, self._newest, self._told_until = step.grid, -1, step.grid.start_seconds
-                self._ring.clear()
-            elif step.first != self._next:  # what lies between was dropped
-                self._ring.clear()
-            if step.picture is not None:
-                self._pictures.append((step.grid.time(step.first), step.picture))
-            self._last, self._next = step, step.first + step.repeats
-            for number in range(step.first, self._next):
-                self._ring.append(frame)
-                first = number + 1 - step.grid.num_frames
-                is_whole = len(self._ring) == step.grid.num_frames
-                if is_whole and (first % step.grid.stride_steps == 0 or number + 1 == step.grid.num_steps):
-                    yield self._due(first, step, None)
+    def _take(self, step: Step) -> Iterator[SeenWindow]:
+        if step.grid is not self._grid or step.first != self._next:  # cut off, or what lies between was dropped
+            if self._feed is not None:
+                yield from self._seen(self._feed.now())
+            self._begin(step)
+        assert self._feed is not None
+        self._next = step.first + step.repeats
+        self._number += 1
+        self._arrivals.append((self._number, step.arrived_at, step.wall_offset))
+        if step.picture is not None:
+            self._pictures.append((step.grid.time(step.first), step.picture))
+        yield from self._seen(self._feed.take(GridFrame(self._number, step.repeats, step.crops)))
 
-    def _closed(self, ends: list[StretchEnd]) -> Iterator[_Due]:
+    def _begin(self, step: Step) -> None:
+        """Windows on a grid from this step on."""
+        grid = self._grid = step.grid
+        start = grid.start_seconds + step.first * grid.step_seconds
+        rest = replace(grid, start_seconds=start, num_steps=grid.num_steps - step.first)
+        self._feed = WindowFeed(self._scorer, rest, video=self._name)
+        self._told_until = max(self._told_until, start)
+
+    def _end(self, end: StretchEnd) -> Iterator[SeenWindow]:
         """The last window ends with the stretch, also where that is no whole stride after the one before."""
-        for end in ends:
-            if end.grid is not self._grid or self._last is None:
-                continue
-            first = self._next - end.grid.num_frames
-            if len(self._ring) == end.grid.num_frames and first > self._newest:
-                yield self._due(first, self._last, end.end_seconds)
-            self._grid = self._last = None
-            self._ring.clear()
+        if self._feed is not None and end.grid is self._grid:
+            *others, last = [*self._feed.end()] or [None]
+            yield from self._seen(window for window in others if window is not None)
+            if last is not None:
+                yield from self._seen(
+                    [replace(last, end_seconds=max(end.end_seconds, last.start_seconds))], is_end=True
+                )
+        self._grid = self._feed = None
 
-    def _due(self, first: int, step: Step, end_seconds: float | None) -> _Due:
-        self._newest = first
-        return _Due(first, list(self._ring), step, end_seconds)
-
-    def _computed(self, due: Sequence[_Due]) -> Iterator[SeenWindow]:
-        logits, _ = self._network.compute([window.frames for window in due])
-        if not logits.isfinite().all():
-            raise SourceError(NOT_FINITE, is_final=True)
-        is_multi_label = self._predictor.is_multi_label
-        scores = (logits.sigmoid() if is_multi_label else logits.softmax(dim=-1)).mean(dim=1).numpy()
-        for window, row in zip(due, scores, strict=True):
-            grid = window.last.grid
-            start, end = grid.bounds(window.first)
-            is_last = window.end_seconds is not None or window.first + grid.num_frames >= grid.num_steps
-            end = end if window.end_seconds is None else max(window.end_seconds, start)
-            until = end if is_last else min((start + end + grid.stride_seconds) / 2, end)
+    def _seen(self, windows: Iterable[Window], *, is_end: bool = False) -> Iterator[SeenWindow]:
+        for window in windows:
+            start, end = window.start_seconds, window.end_seconds
+            assert self._grid is not None
+            is_last = is_end or end >= self._grid.end_seconds
+            until = end if is_last else min((start + end + self._grid.stride_seconds) / 2, end)
             stretch = min(self._told_until, until), until
             self._told_until = until
+            while self._arrivals[0][0] < window.frame_indices[-1]:
+                self._arrivals.popleft()
+            _, arrived_at, wall_offset = self._arrivals[0]
             pictures = tuple(self._until(until))
-            yield SeenWindow(start, end, row, stretch, window.last.arrived_at, window.last.wall_offset, pictures)
+            yield SeenWindow(start, end, window.scores, stretch, arrived_at, wall_offset, pictures)
 
     def _until(self, seconds: float) -> Iterator[tuple[float, NDArray[np.uint8]]]:
         while self._pictures and self._pictures[0][0] < seconds:
