@@ -20,7 +20,8 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 PIPELINE = (
     "( videotestsrc is-live=true pattern=ball ! capsfilter name=size "
-    "caps=video/x-raw,format=I420,width={width},height={height},framerate=20/1 ! valve name=valve drop={silent} ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
+    "caps=video/x-raw,format=I420,width={width},height={height},framerate=20/1 ! valve name=valve "
+    "drop={silent} ! jpegenc ! rtpjpegpay name=pay0 pt=26 )"
 )
 
 

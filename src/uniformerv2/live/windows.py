@@ -100,12 +100,11 @@ class SlidingWindows:
     def _end(self, end: StretchEnd) -> Iterator[SeenWindow]:
         """The last window ends with the stretch, also where that is no whole stride after the one before."""
         if self._feed is not None and end.grid is self._grid:
-            *others, last = [*self._feed.end()] or [None]
-            yield from self._seen(window for window in others if window is not None)
-            if last is not None:
-                yield from self._seen(
-                    [replace(last, end_seconds=max(end.end_seconds, last.start_seconds))], is_end=True
-                )
+            windows = list(self._feed.end())
+            yield from self._seen(windows[:-1])
+            for last in windows[-1:]:
+                bounded = replace(last, end_seconds=max(end.end_seconds, last.start_seconds))
+                yield from self._seen([bounded], is_end=True)
         self._grid = self._feed = None
 
     def _seen(self, windows: Iterable[Window], *, is_end: bool = False) -> Iterator[SeenWindow]:
