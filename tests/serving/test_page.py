@@ -6,9 +6,13 @@ After every test: no error in the browser's console, no request to anywhere else
 from __future__ import annotations
 
 import json
+import re
+import struct
+import time
 from contextlib import contextmanager
 
 import pytest
+import torch
 
 from tests.evaluation.test_report import CHROMIUM, needs_chromium
 from tests.media import write_video
@@ -33,6 +37,8 @@ def folder(tmp_path_factory):
     for name, config in (("scene", TINY), ("motion", MOTION)):
         model = make(config)
         model.info = CheckpointInfo(class_names=NAMES)
+        with torch.no_grad():
+            model.head.weight.mul_(40)  # it is sure of something
         save_model(model, folder / name)
     for place in range(3):
         write_video(folder / f"{place}.mp4", num_frames=40, fps=10, seed=place)
@@ -108,9 +114,16 @@ def bars(page):
     return {name: float(text.removesuffix("\u00a0%")) for name, text in rows}
 
 
+def answer(service, address, path):
+    """Of a service that may still be at work for the page, and takes one request at a time."""
+    while (found := service.post(address, path.read_bytes())).status == 429:
+        time.sleep(0.1)
+    return found.json
+
+
 def served(service, path, model="scene"):
     """Class -> score in percent, as the service says it."""
-    top = service.post(f"/v1/predict?model={model}", path.read_bytes()).json["top"]
+    top = answer(service, f"/v1/predict?model={model}", path)["top"]
     return {one["name"]: pytest.approx(100 * one["score"], abs=0.06) for one in top}
 
 
@@ -156,10 +169,11 @@ def test_a_broken_file_is_said_in_the_words_of_the_service(chromium, service, fo
         for name in ("text.mp4", "broken.mp4"):
             choose(page, folder / name)
             page.wait_for_selector("#problem b")
-            problem = service.post("/v1/predict", (folder / name).read_bytes()).json
+            problem = answer(service, "/v1/predict", folder / name)
             assert page.inner_text("#problem").split("\n") == [problem["title"], problem["detail"]]
-            page.wait_for_selector("#no-player:not([hidden])")
+            until(page, "document.querySelector('#screen').hidden")
             assert page.is_hidden("#answer")
+            assert page.is_hidden("#no-player")
             page.click("#remove")
         choose(page, folder / "0.mp4")
         assert set(bars(page)) == set(NAMES)
@@ -237,6 +251,154 @@ def test_the_token_is_asked_for_and_stands_in_no_address(chromium, folder):
             assert page.is_hidden("#entrance")
             page.reload()
             page.wait_for_selector("#add:not([hidden])")
+
+
+def test_what_happens_when_stands_below_the_player(page, service, folder):
+    choose(page, folder / "0.mp4")
+    wanted = answer(service, "/v1/timeline?model=scene", folder / "0.mp4")
+    assert wanted["segments"]
+    page.wait_for_selector(".segment")
+    names = page.eval_on_selector_all(".segment", "found => found.map(one => one.getAttribute('aria-label'))")
+    assert sorted(name.split(",")[0] for name in names) == sorted(one["label"] for one in wanted["segments"])
+    assert page.locator(".lane polygon").count() >= 1
+    now = "document.querySelector('#player').currentTime"
+    strip = page.get_by_role("slider", name="Time in the video")
+    strip.focus()
+    for key, seconds in (("ArrowRight", 0.5), ("ArrowRight", 1.0), ("ArrowLeft", 0.5), ("Home", 0)):
+        page.keyboard.press(key)
+        until(page, f"Math.abs({now} - {seconds}) < 0.01")
+    box = strip.bounding_box()
+    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2)
+    until(page, f"Math.abs({now} - 0.75 * {wanted['duration_seconds']}) < 0.05")
+    assert float(strip.get_attribute("aria-valuenow")) == pytest.approx(0.75 * wanted["duration_seconds"], abs=0.1)
+    assert strip.get_attribute("aria-valuetext").startswith("0:0")
+    page.click(".segment >> nth=0")
+    starts = [one["start_seconds"] for one in wanted["segments"]]
+    until(page, f"{starts}.some(start => Math.abs({now} - start) < 0.05)")
+    page.evaluate("document.querySelector('#player').play()")
+    until(page, f"{now} > 0.3 && parseFloat(document.querySelector('.needle').style.left) > 0")
+
+
+PAINTED = """() => {
+    const map = document.querySelector("#map");
+    const pixels = map.getContext("2d").getImageData(0, 0, map.width, map.height).data;
+    return !map.hidden && new Set(pixels).size > 3;
+}"""
+
+
+def test_where_the_model_looked_lies_on_the_player(page, folder):
+    choose(page, folder / "0.mp4")
+    best = max(bars(page).items(), key=lambda pair: pair[1])[0]
+    page.get_by_role("switch", name="Show where the model looks").check()
+    page.get_by_text(f"Light is what spoke for \u201c{best}\u201d.").wait_for()
+    until(page, f"({PAINTED})()")
+    page.get_by_role("switch").uncheck()
+    until(page, "document.querySelector('#map').hidden")
+    assert page.text_content("#look-note") == ""
+
+
+def test_where_no_browser_plays_the_video_the_service_makes_one_of_the_look(page, folder):
+    choose(page, write_video(folder / "look.avi", num_frames=40, fps=10))
+    bars(page)
+    page.wait_for_selector("#no-player:not([hidden])")
+    page.get_by_role("switch").check()
+    until(page, "Math.abs(document.querySelector('#player').duration - 4) < 0.6")
+    assert page.is_visible("#screen")
+    page.get_by_role("switch").uncheck()
+    until(page, "document.querySelector('#screen').hidden")
+
+
+def test_a_network_that_cannot_be_explained_says_so(chromium, service, folder):
+    problem = {"type": "urn:x", "title": "No.", "status": 422, "detail": "It has no video token."}
+    with opened(chromium, service, expected=["status of 422", "status of 429"]) as page:
+        page.route("**/v1/explain*", lambda route: route.fulfill(status=422, body=json.dumps(problem)))
+        choose(page, folder / "0.mp4")
+        bars(page)
+        page.get_by_role("switch").check()
+        page.get_by_text("It has no video token.").wait_for()
+
+
+def test_a_busy_service_is_asked_again_and_a_lost_one_can_be(chromium, service, folder):
+    answers = ["busy", "lost", "through", "through"]
+
+    def reply(route):
+        kind = answers.pop(0)
+        if kind == "busy":
+            route.fulfill(status=429, headers={"retry-after": "1"}, body="{}")
+        elif kind == "lost":
+            route.abort()
+        else:
+            route.continue_()
+
+    with opened(chromium, service, expected=["status of 429", "ERR_FAILED"]) as page:
+        page.route("**/v1/predict*", reply)
+        choose(page, folder / "0.mp4")
+        page.get_by_text("The service is busy; it is asked again in 1").first.wait_for()
+        page.get_by_text("The service does not answer.").first.wait_for()
+        page.click("#again")
+        assert set(bars(page)) == set(NAMES)
+
+
+def test_an_upload_tells_how_far_it_is(page, folder):
+    hole = 3_000_000
+    large = folder / "large.mp4"
+    large.write_bytes((folder / "0.mp4").read_bytes() + struct.pack(">I4s", hole + 8, b"free") + bytes(hole))
+    network = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2_000_000}
+    network.send("Network.emulateNetworkConditions", slow)
+    choose(page, large)
+    until(page, "/Sending: [1-9]/.test(document.querySelector('#progress-words').textContent)")
+    assert 0 < page.evaluate("document.querySelector('#progress').value") < 1
+    assert set(bars(page)) == set(NAMES)
+
+
+SMALL = """() => [...document.querySelectorAll("button, select, summary, label.action, label.switch, .strip, #list li")]
+    .filter(one => one.checkVisibility() && !one.matches(".segment") && one.getBoundingClientRect().height < 44)
+    .map(one => one.outerHTML.slice(0, 80))"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_everything_is_there_and_large_enough(chromium, service, folder, scheme):
+    phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    with opened(chromium, service, **phone) as page:
+        page.wait_for_selector("#examples li")
+        assert page.evaluate(SMALL) == []
+        choose(page, folder / "0.mp4", folder / "1.mp4")
+        page.wait_for_selector(".segment")
+        assert page.evaluate(SMALL) == []
+        colours = page.evaluate(
+            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        )
+        ink, paper = (sum(map(int, re.findall("[0-9]+", colour))) for colour in colours)
+        assert (ink < paper) == (scheme == "light")
+
+
+COUNT_ADDRESSES = """
+    window.held = 0;
+    const { createObjectURL: make, revokeObjectURL: free } = URL;
+    URL.createObjectURL = (file) => { window.held += 1; return make.call(URL, file); };
+    URL.revokeObjectURL = (address) => { window.held -= 1; free.call(URL, address); };
+"""
+
+
+@pytest.mark.slow
+def test_fifty_files_in_a_row(chromium, service, folder):
+    paths = [write_video(folder / f"row {place:02}.mp4", num_frames=30, fps=10, seed=place) for place in range(50)]
+    with opened(chromium, service) as page:
+        page.add_init_script(COUNT_ADDRESSES)
+        page.reload()
+        page.wait_for_selector("#examples li")
+        before = page.evaluate("window.held")
+        choose(page, *paths)
+        page.get_by_text("50 of 50 done").wait_for(timeout=240_000)
+        page.focus("#list")
+        for place in range(1, 50):
+            page.keyboard.press("ArrowDown")
+            page.get_by_text(f"row {place:02}.mp4, ").wait_for()
+        assert bars(page) == served(service, paths[-1])
+        assert page.evaluate("window.held") == before + 1
+        page.click("#clear")
+        until(page, f"window.held === {before}")
 
 
 def test_the_files_of_the_page_are_asked_for_again_only_where_they_changed(service):

@@ -87,6 +87,7 @@ function showCounts() {
   find("counted").textContent = `${count("done")} of ${videos.length} done${count("failed") ? `, ${count("failed")} failed` : ""}`;
 }
 
+const mayGoWell = (status) => status === 0 || status === 408 || status === 429 || status >= 500; // it may go well the next time
 const isOnItsWay = ({ state }) => state !== "done" && state !== "failed";
 
 /* A part of the result is drawn anew only where it is another one. */
@@ -105,8 +106,9 @@ function showSelected(result) {
   if (state === "sending") find("progress").value = classes.part;
   else find("progress").removeAttribute("value");
   tellProblem(find("problem"), problem);
-  find("again").hidden = state !== "failed";
-  find("answer").hidden = !answer;
+  find("again").hidden = !problem || !mayGoWell(problem.status);
+  find("answer").hidden = find("more").hidden = !answer;
+  find("no-player").hidden = !answer || !cannotPlay();
   if (isNew("bars", answer) && answer) {
     showBars(answer, offered.models.get(model));
     showTimes(result.times);

@@ -2,7 +2,7 @@
 
 import { find } from "./dom.js";
 
-const player = find("player"), screen = find("screen"), note = find("no-player");
+const player = find("player"), screen = find("screen");
 let address = null, original = null, isLost = false;
 
 function load(file) {
@@ -19,7 +19,6 @@ function load(file) {
 export function play(file) {
   original = file;
   isLost = false;
-  note.hidden = true;
   load(file);
 }
 
@@ -53,7 +52,6 @@ export function onLoss(tell) {
   const lose = () => {
     if (!address || isLost) return;
     isLost = true;
-    note.hidden = false;
     load(null);
     tell(original);
   };

@@ -7,7 +7,7 @@ const MOST_LANES = 8;
 const FINE = 0.5, COARSE = 5; // seconds of the arrow keys, and of Page Up and Page Down
 
 /* {name, segments, points} of the classes that are seen longest; points are [seconds, score]. */
-function lanesOf({ segments, curve }) {
+function lanesOf({ segments, curve, rules }) {
   const lanes = new Map();
   const lane = (name) => lanes.get(name) ?? lanes.set(name, { name, segments: [], points: [] }).get(name);
   for (const one of segments) lane(one.label).segments.push(one);
@@ -16,7 +16,8 @@ function lanesOf({ segments, curve }) {
   }
   const seconds = ({ segments: own }) => own.reduce((sum, one) => sum + one.end_seconds - one.start_seconds, 0);
   const best = ({ points }) => Math.max(0, ...points.map(([, score]) => score));
-  return [...lanes.values()].sort((a, b) => seconds(b) - seconds(a) || best(b) - best(a)).slice(0, MOST_LANES);
+  const isSeen = (one) => one.segments.length > 0 || best(one) >= rules.off; // others would be lines along the floor
+  return [...lanes.values()].filter(isSeen).sort((a, b) => seconds(b) - seconds(a) || best(b) - best(a)).slice(0, MOST_LANES);
 }
 
 /* The area below a curve; it goes on evenly to both ends. */
