@@ -333,8 +333,8 @@ def test_a_busy_service_is_asked_again_and_a_lost_one_can_be(chromium, service, 
     with opened(chromium, service, expected=["status of 429", "ERR_FAILED"]) as page:
         page.route("**/v1/predict*", reply)
         choose(page, folder / "0.mp4")
-        page.get_by_text("The service is busy; it is asked again in 1").first.wait_for()
-        page.get_by_text("The service does not answer.").first.wait_for()
+        page.locator("#progress-words", has_text="The service is busy; it is asked again in 1").wait_for()
+        page.locator("#problem", has_text="The service does not answer.").wait_for()
         page.click("#again")
         assert set(bars(page)) == set(NAMES)
 
