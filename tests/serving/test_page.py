@@ -49,7 +49,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def service(folder):
-    with serving(folder, f"scene={folder / 'scene'}", f"motion={folder / 'motion'}", "--queue-size", "1") as service:
+    with serving(
+        folder, f"scene={folder / 'scene'}", f"motion={folder / 'motion'}", "--queue-size", "1", "--max-upload-mb", "8"
+    ) as service:
         yield service
 
 
@@ -158,6 +160,20 @@ def test_a_video_is_dropped_anywhere(page, service, folder):
     assert page.is_hidden("#curtain")
 
 
+def test_a_folder_is_dropped_with_what_lies_below_it(page, service, folder):
+    for place, name in enumerate(("b.mp4", "below/a.mp4", "notes.txt", ".hidden.mp4")):
+        file = folder / "dropped" / name
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_bytes((folder / f"{place % 3}.mp4").read_bytes())
+    page.wait_for_selector("#add:not([hidden])")
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder / "dropped")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 200, "data": data})
+    page.get_by_text("2 of 2 done").wait_for()
+    assert page.locator("#list .file").all_text_contents() == ["a.mp4", "b.mp4"]
+
+
 def test_an_example_is_one_click_away(page):
     page.click("#examples button >> nth=0")
     assert set(bars(page)) == set(NAMES)
@@ -178,6 +194,10 @@ def test_a_broken_file_is_said_in_the_words_of_the_service(chromium, service, fo
         choose(page, folder / "0.mp4")
         assert set(bars(page)) == set(NAMES)
         assert page.is_hidden("#problem")
+        with (folder / "huge.mp4").open("wb") as file:
+            file.truncate(9 * 2**20)
+        choose(page, folder / "huge.mp4")
+        page.locator("#problem", has_text="An upload has at most 8 megabytes").wait_for()
 
 
 def test_a_video_that_no_browser_plays_is_classified_anyway(page, service, folder):

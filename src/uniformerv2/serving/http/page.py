@@ -37,7 +37,6 @@ POLICY: Final = "; ".join(
 HEADERS: Final = {
     "content-security-policy": POLICY,
     "permissions-policy": "camera=(self), microphone=(), geolocation=(), display-capture=()",
-    "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-cache",
 }
 

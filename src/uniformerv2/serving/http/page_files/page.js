@@ -2,6 +2,7 @@
 
 import { listenToCamera } from "./camera.js";
 import { find, inBytes, make, save } from "./dom.js";
+import { dropped } from "./dropped.js";
 import { Look } from "./look.js";
 import { cannotPlay, onLoss, onTime, play, playInstead, seek } from "./player.js";
 import { example, exampleNames, hasToken, keepToken, whatThereIs } from "./service.js";
@@ -186,7 +187,7 @@ async function begin() {
     offered = await whatThereIs();
   } catch (problem) {
     if (problem.status === 401) askForToken();
-    else tellProblem(find("trouble"), problem);
+    else tellProblem(find("trouble"), { title: problem.title, detail: `${problem.detail} Reload this page to try again.` });
     return;
   }
   find("entrance").hidden = true;
@@ -273,10 +274,10 @@ function listenForDrops() {
   addEventListener("dragenter", (event) => { if (isFiles(event)) show(1); });
   addEventListener("dragleave", (event) => { if (isFiles(event)) show(-1); });
   addEventListener("dragover", (event) => event.preventDefault());
-  addEventListener("drop", (event) => {
+  addEventListener("drop", async (event) => {
     event.preventDefault();
     show(0);
-    if (isFiles(event)) add(event.dataTransfer.files);
+    if (isFiles(event)) add(await dropped(event.dataTransfer));
   });
 }
 
