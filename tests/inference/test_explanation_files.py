@@ -14,9 +14,10 @@ from tests.media import write_video
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader
 from uniformerv2.data.transforms import Preprocessing
-from uniformerv2.inference.explanations.explanation import Explanation, ViewPlace
+from uniformerv2.inference.explanations.explanation import Explanation
 from uniformerv2.inference.explanations.files import check_explanation_folder, write_explanation
 from uniformerv2.inference.explanations.pictures import HOLD, draw_overlays
+from uniformerv2.inference.explanations.view import ViewPlace
 from uniformerv2.inference.prediction import ClassScore
 from uniformerv2.inference.strips import pictures_of
 from uniformerv2.media.decoding import VideoError

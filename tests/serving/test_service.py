@@ -367,18 +367,21 @@ def commands_of_the_page():
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_commands_of_the_page(plain):
-    """Those that ask the service on this machine, from the folder of the clone."""
+def test_the_commands_of_the_page(plain, tmp_path):
+    """Those that ask the service on this machine, from a folder with what the clone has."""
+    for name in ("examples", "README.md"):
+        (tmp_path / name).symlink_to(PAGE.parents[1] / name)
     asked = [command for command in commands_of_the_page() if "127.0.0.1:8000" in command]
-    assert len(asked) == 6
+    assert len(asked) == 9
     for command in asked:
         words = shlex.split(command.replace("127.0.0.1:8000", f"127.0.0.1:{plain.port}"))
-        done = subprocess.run(
-            [*words, "--silent", "--show-error"], cwd=PAGE.parents[1], capture_output=True, check=True
-        )
+        done = subprocess.run([*words, "--silent", "--show-error"], cwd=tmp_path, capture_output=True, check=True)
         if "README" in command:
             assert json.loads(done.stdout)["type"] == "urn:uniformerv2:not-a-video"
-        elif "predict" in command:
+        elif "--output" in command:
+            written = (tmp_path / words[-1]).read_bytes()
+            assert written[4:8] == b"ftyp" or written.startswith(b"\x93NUMPY")
+        elif "/v1/" in command:
             assert json.loads(done.stdout)["video"] == "upload"
         else:
             assert b"problem" not in done.stdout

@@ -59,6 +59,7 @@ Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
 _START_SECONDS: Final = 120.0
+_LOOK_SECONDS: Final = 0.2
 _READY: Final = "ready"
 _SLOW_IMPORT: Final = "uniformerv2.media.decoding"
 """Brings torch and av. Imported once by the process that forks the workers, so that a new one costs milliseconds."""
@@ -142,7 +143,12 @@ def _wait_for_parent() -> None:
 
 
 def run_isolated(
-    function: Callable[[Task], Answer], tasks: Iterable[Task], *, num_workers: int, timeout_seconds: float
+    function: Callable[[Task], Answer],
+    tasks: Iterable[Task],
+    *,
+    num_workers: int,
+    timeout_seconds: float,
+    is_dropped: Callable[[Task], bool] | None = None,
 ) -> Iterator[tuple[Task, Answer | Lost]]:
     """Call ``function`` on each task in worker processes.
 
@@ -153,6 +159,7 @@ def run_isolated(
         tasks: Taken one by one, as workers come free.
         num_workers: Processes; never more are started than there are tasks.
         timeout_seconds: Time limit per task.
+        is_dropped: Asked now and then whether nobody wants a task's answer any more; its worker is killed then.
 
     Yields:
         Each task with its answer, in the order in which they finish.
@@ -175,14 +182,19 @@ def run_isolated(
         for _, task in zip(range(num_workers), waiting, strict=False):
             start(task)
         while workers:
-            soonest = min(worker.deadline for worker in workers)
-            wait([worker.pipe for worker in workers], max(0.0, soonest - time.monotonic()))
+            pause = min(worker.deadline for worker in workers) - time.monotonic()
+            wait(
+                [worker.pipe for worker in workers],
+                max(0.0, pause if is_dropped is None else min(pause, _LOOK_SECONDS)),
+            )
             for worker in list(workers):
                 task = worker.task
                 if worker.pipe.poll():  # asked now: the consumer may have taken its time since the wait
                     answer = worker.receive()
                 elif time.monotonic() >= worker.deadline:
                     answer = worker.expire()
+                elif is_dropped is not None and is_dropped(task):
+                    answer = worker.drop()
                 else:
                     continue
                 if answer is _NOTHING:
@@ -258,6 +270,12 @@ class _Worker(Generic[Task, Answer]):
         if not self._is_ready:
             raise ChildProcessError(f"A worker process did not start within {_START_SECONDS:.0f} seconds.")
         return Lost("timeout", f"not done in {self._timeout_seconds:g} seconds")
+
+    def drop(self) -> Lost:
+        """Kill the process, nobody waits for it."""
+        self.is_alive = False
+        self._process.kill()
+        return Lost("timeout", "nobody wants the answer any more")
 
     def stop(self) -> None:
         """End the process. One that hangs in the kernel (a dead network disk) is left to it."""

@@ -292,8 +292,19 @@ class ClipReader:
             self._hung.add(path)
             raise VideoError(path, "timeout", f"it took more than {seconds:g} s") from error
 
-    def crops(self, reader: VideoReader, numbers: Iterable[int]) -> Iterator[tuple[list[int], Tensor, float]]:
+    def crops(
+        self,
+        reader: VideoReader,
+        numbers: Iterable[int],
+        *,
+        look: Callable[[list[int], Tensor], object] | None = None,
+    ) -> Iterator[tuple[list[int], Tensor, float]]:
         """Frames of an open video, each made small as it comes.
+
+        Args:
+            reader: The video.
+            numbers: Of its frames.
+            look: Called with each frame at its full size [1, C, H, W], and where in ``numbers`` it is wanted.
 
         Yields:
             Where in ``numbers`` the frame is wanted, its crops [crops, 1, C, h, w], and the seconds that they took.
@@ -307,6 +318,8 @@ class ClipReader:
         for places, frame in reader.stream(numbers):
             begin = perf_counter()
             crops = self.preprocessing.resize_and_crop(frame)
+            if look is not None:
+                look(places, frame)
             del frame  # before the next is decoded
             yield places, crops, perf_counter() - begin
 

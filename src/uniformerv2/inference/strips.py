@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader
@@ -24,7 +25,7 @@ from uniformerv2.media.decoding import VideoError, VideoReader, open_video
 
 __all__ = [
     *("frame_strip", "inline_picture", "path_below", "pictures_of"),
-    *("strips_below", "strips_of", "thumbnails"),
+    *("small_picture", "strips_below", "strips_of", "thumbnails"),
 ]
 
 
@@ -154,12 +155,17 @@ def pictures_of(video: VideoRecord, numbers: Sequence[int], *, side: int, reader
 
     def read(opened: VideoReader, _start: int, _stop: int) -> None:
         for places, frame in opened.stream(numbers):
-            picture = Image.fromarray(np.ascontiguousarray(frame[0].permute(1, 2, 0).numpy()))
-            picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2)
-            found.update(dict.fromkeys(places, picture))
+            found.update(dict.fromkeys(places, small_picture(frame, side=side)))
 
     reader.visit(video, read)
     return [found[place] for place in range(len(numbers))]
+
+
+def small_picture(frame: Tensor, *, side: int) -> Image.Image:
+    """A frame of a reader, uint8 RGB [1, 3, H, W], reduced where its longer side has more pixels than ``side``."""
+    picture = Image.fromarray(np.ascontiguousarray(frame[0].permute(1, 2, 0).numpy()))
+    picture.thumbnail((side, side), Image.Resampling.BICUBIC, reducing_gap=2)
+    return picture
 
 
 def inline_picture(picture: Image.Image) -> str:

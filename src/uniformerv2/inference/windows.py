@@ -133,6 +133,11 @@ class WindowScorer:
             broken=broken,
         )
 
+    @property
+    def has_own_length(self) -> bool:
+        """The length of a window was given, and is the same for every video."""
+        return self._lengths["window_seconds"] is not None
+
     def source(self, record: VideoRecord) -> WindowFrames:
         """What reads the frames of a video for its windows."""
         return WindowFrames(record=record, reader=self.predictor.reader, fps=self._fps, **self._lengths)

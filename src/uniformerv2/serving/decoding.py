@@ -1,15 +1,17 @@
 """Uploads are decoded in worker processes: a file that crashes or hangs its decoder costs that process alone.
 
-Letters: V views, T frames, h x w of the network's input.
+What travels between the processes are arrays: tensors would travel by shared memory, and outlive a killed worker.
+
+Letters: V views, T frames, F frames of a piece, h x w of the network's input, H x W pixels of a picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
-from threading import Event, Thread
-from typing import Any, Final, Protocol, TypeVar
+from time import perf_counter
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +19,17 @@ import torchvision.transforms.v2  # noqa: F401  # seconds, once: workers are for
 from numpy.typing import NDArray
 
 from uniformerv2.core.limits import get_limits, set_limits
-from uniformerv2.core.workers import Lost, run_isolated
 from uniformerv2.data.annotations import VideoRecord
 from uniformerv2.data.clips import ClipReader, FileOf, VideoSample
 from uniformerv2.data.transforms import Preprocessing
+from uniformerv2.inference.explanations.view import ViewPlace, read_view
+from uniformerv2.inference.window_frames import GridFrame, WindowFrames, WindowPlan
 from uniformerv2.media.decoding import VideoError, VideoReader
 
-__all__ = ["PRELOAD", "DecodeLane", "DecodeTask", "Turns", "UploadReader", "decode_upload", "views_bytes"]
+__all__ = [
+    *("PRELOAD", "FramesTask", "Piece", "SeenTask", "SeenUpload", "UploadReader", "UploadTask", "Views", "ViewsTask"),
+    *("decode_upload", "views_bytes"),
+]
 
 Result = TypeVar("Result")
 PRELOAD: Final = __name__
@@ -63,24 +69,49 @@ class UploadReader(ClipReader):
             raise VideoError(reader.path, "too large", detail)
 
 
-@dataclass(frozen=True)
-class DecodeTask:
-    """One upload for a worker: where it lies, how it becomes views, and how large its frames may be."""
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What a worker sends back.
+
+    Attributes:
+        decode_seconds: Time to open the video and to decode.
+        preprocess_seconds: Time to resize and to crop, where it is told apart.
+    """
+
+    decode_seconds: float
+    preprocess_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadTask:
+    """One upload for a worker.
+
+    Attributes:
+        path: Where it lies.
+        reader: How it becomes views.
+        max_pixels: Of its frames.
+    """
 
     path: str
     reader: UploadReader
     max_pixels: int
 
+    @abstractmethod
+    def read(self) -> Decoded:
+        """What the worker does.
 
-@dataclass(frozen=True)
-class Views:
-    """What a worker sends back: a ``VideoSample`` without tensors, which would travel by shared memory."""
+        Raises:
+            VideoError: The video cannot be read.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views(Decoded):
+    """All views of an upload, a ``VideoSample`` without tensors."""
 
     pixels: NDArray[Any]
     frame_indices: tuple[tuple[int, ...], ...]
     duration_seconds: float | None
-    decode_seconds: float
-    preprocess_seconds: float
 
     def sample(self) -> VideoSample:
         """For the network."""
@@ -95,22 +126,133 @@ class Views:
         )
 
 
-def decode_upload(task: DecodeTask | None) -> Views | VideoError | None:
+class ViewsTask(UploadTask):
+    """An upload as views."""
+
+    def read(self) -> Views:
+        """See ``UploadTask``."""
+        found = self.reader.read(self.path)
+        return Views(
+            pixels=found.video.numpy(),
+            frame_indices=found.frame_indices,
+            duration_seconds=found.duration_seconds,
+            decode_seconds=found.decode_seconds,
+            preprocess_seconds=found.preprocess_seconds,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece(Decoded):
+    """Some frames of the windows of an upload.
+
+    Attributes:
+        crops: [F, crops, 3, h, w].
+        plan: Of all windows, with the first piece.
+        broken: What ended the piece before its last frame.
+    """
+
+    crops: NDArray[Any]
+    plan: WindowPlan | None = None
+    broken: VideoError | None = None
+
+    def frames(self, plan: WindowPlan, start: int) -> list[GridFrame]:
+        """For the network; ``start`` is the place of the first frame in the plan."""
+        numbers, repeats = plan.numbers[start:].tolist(), plan.repeats[start:].tolist()
+        return [GridFrame(*frame) for frame in zip(numbers, repeats, torch.from_numpy(self.crops), strict=False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesTask(UploadTask):
+    """Some frames of the windows of an upload: it is opened anew for each piece, by whichever worker is free.
+
+    Attributes:
+        source: Reads them.
+        size: Frames of a piece.
+        numbers: Which; None: the first ones, and the plan.
+    """
+
+    source: WindowFrames
+    size: int
+    numbers: tuple[int, ...] | None = None
+
+    def read(self) -> Piece:
+        """See ``UploadTask``.
+
+        Raises:
+            VideoError: Not one of the frames can be read.
+        """
+        begin = perf_counter()
+        crops: list[NDArray[Any]] = []
+        broken, plan, numbers = None, None, self.numbers
+        with self.source.opened() as video:
+            self.reader.check_duration(video)
+            if numbers is None:
+                plan = self._plan(video)
+                numbers = tuple(plan.numbers[: self.size].tolist())
+            try:
+                crops.extend(one.numpy() for one in self.source.crops(video, numbers))
+            except VideoError as error:
+                if not crops:
+                    raise
+                broken = error
+        return Piece(crops=np.stack(crops), plan=plan, broken=broken, decode_seconds=perf_counter() - begin)
+
+    def _plan(self, video: VideoReader) -> WindowPlan:
+        try:
+            return self.source.plan(video)
+        except ValueError as error:  # lengths that only this video's rate makes wrong
+            raise VideoError(video.path, "unsupported", str(error).rstrip(".")) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenUpload(Decoded):
+    """One view of an upload, and its frames as they are shown.
+
+    Attributes:
+        pixels: Of the view [T, 3, h, w].
+        place: Where it lies.
+        pictures: The T frames, not cropped, [T, H, W, 3]; none where none were asked for.
+        duration_seconds: Of the upload.
+    """
+
+    pixels: NDArray[Any]
+    place: ViewPlace
+    pictures: NDArray[np.uint8] | None
+    duration_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenTask(UploadTask):
+    """The view of an upload that is explained.
+
+    Attributes:
+        side: Pixels of the longer side of its frames as pictures, at most; None: no pictures.
+    """
+
+    side: int | None
+
+    def read(self) -> SeenUpload:
+        """See ``UploadTask``."""
+        begin = perf_counter()
+        seen = read_view(self.reader, VideoRecord(self.path), 0, picture_side=self.side)
+        return SeenUpload(
+            pixels=seen.pixels.numpy(),
+            place=seen.place,
+            pictures=np.stack([np.asarray(one) for one in seen.pictures]) if seen.pictures else None,
+            duration_seconds=seen.duration_seconds,
+            decode_seconds=perf_counter() - begin,
+        )
+
+
+def decode_upload(task: UploadTask | None) -> Decoded | VideoError | None:
     """What a worker does; nothing for None, which makes it start."""
     if task is None:
         return None
     try:
         with set_limits(pixels_per_frame=min(task.max_pixels, get_limits().pixels_per_frame)):
-            found = task.reader.read(task.path)
+            return task.read()
     except VideoError as error:
         return error
-    return Views(
-        found.video.numpy(),
-        found.frame_indices,
-        found.duration_seconds,
-        found.decode_seconds,
-        found.preprocess_seconds,
-    )
 
 
 def views_bytes(preprocessing: Preprocessing) -> int:
@@ -123,108 +265,3 @@ def views_bytes(preprocessing: Preprocessing) -> int:
     size = np.dtype(np.float32 if preprocessing.resize == "bilinear_float" else np.uint8).itemsize
     views = preprocessing.num_clips * preprocessing.num_crops
     return 2 * views * preprocessing.num_frames * 3 * height * width * size
-
-
-class Turns(Protocol):
-    """Who may use the cores: on a machine with few of them decoding and computing take turns."""
-
-    def acquire(self, blocking: bool = ..., timeout: float = ...) -> bool:
-        """Wait for the turn."""
-
-    def release(self) -> None:
-        """Give it up."""
-
-
-class Job(Protocol):
-    """What a lane takes from its queue."""
-
-    @property
-    def task(self) -> DecodeTask | None:
-        """What is to be decoded."""
-
-    @property
-    def is_dropped(self) -> bool:
-        """Nobody waits for it any more."""
-
-
-AnyJob = TypeVar("AnyJob", bound=Job)
-
-
-class DecodeLane(Thread):
-    """A thread with one worker process, which takes jobs from a queue until it finds None there.
-
-    A worker that crashes is replaced, and the job is tried once more: the first may have been ended by the system, for
-    want of memory, or by an operator.
-
-    Args:
-        jobs: Shared by the lanes.
-        done: Called with each job and what came of it; ``Lost`` where its worker was.
-        timeout_seconds: The most that a job may take; its worker is ended then.
-        turns: Held while the worker decodes; None: nobody waits for it.
-    """
-
-    def __init__(
-        self,
-        jobs: SimpleQueue[Any],
-        done: Callable[[Any, Views | VideoError | Lost | None], None],
-        *,
-        timeout_seconds: float,
-        turns: Turns | None = None,
-    ) -> None:
-        super().__init__(name="decode lane", daemon=True)
-        self._jobs = jobs
-        self._done = done
-        self._timeout_seconds = timeout_seconds
-        self._turns = turns
-        self._has_turn = False
-        self._job: Any = None
-        self._again = False
-        self._end = Event()
-
-    def run(self) -> None:
-        """Until there is None in the queue."""
-        while not self._end.is_set():
-            try:
-                self._run()
-            except ChildProcessError as error:  # no worker starts
-                self._give_turn()
-                self._again = False
-                if self._job is not None:
-                    job, self._job = self._job, None
-                    self._done(job, Lost("crashed", str(error)))
-                self._end.wait(1.0)
-
-    def _run(self) -> None:
-        lane = run_isolated(decode_upload, self._tasks(), num_workers=1, timeout_seconds=self._timeout_seconds)
-        for _, answer in lane:
-            self._give_turn()
-            is_crash = isinstance(answer, Lost) and answer.reason == "crashed"
-            if is_crash and not self._again:
-                self._again = True
-                continue
-            self._again = False
-            job, self._job = self._job, None
-            self._done(job, answer)
-
-    def _tasks(self) -> Iterator[DecodeTask | None]:
-        while True:
-            if not self._again:
-                self._job = self._jobs.get()
-            if self._job is None:
-                self._end.set()
-                return
-            if self._job.is_dropped:
-                job, self._job, self._again = self._job, None, False
-                self._done(job, None)
-                continue
-            self._take_turn()
-            yield self._job.task
-
-    def _take_turn(self) -> None:
-        if self._turns is not None:
-            self._has_turn = self._turns.acquire(timeout=self._timeout_seconds)
-
-    def _give_turn(self) -> None:
-        if self._turns is not None and self._has_turn:
-            self._turns.release()
-            self._has_turn = False

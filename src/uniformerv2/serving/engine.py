@@ -3,11 +3,13 @@
 ::
 
     predict()   -> jobs -> decode lanes -> ready -> compute thread -> future
-    (event loop)           a worker each            one batch after the other
+    run()           ^      a worker each            one batch after the other, and a step of each longer work
+    (event loop)    |__________ the next piece of a long video _________|
 
 At most ``queue_size`` requests are anywhere between the first arrow and the last. Few decoded videos wait: a lane hands
 one over before it takes the next. On a GPU the views of all videos that wait share batches; on a CPU each video is
-computed alone, as more at once gain nothing there. Whoever is late or gone is dropped before it costs anything more.
+computed alone, as more at once gain nothing there. A long video is read in pieces and computed in steps, between which
+others have their turn. Whoever is late or gone is dropped before it costs anything more.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from queue import Empty, Full, Queue, SimpleQueue
-from threading import Lock, Thread
+from queue import Full, Queue, SimpleQueue
+from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,30 +30,25 @@ import torch
 from uniformerv2.core.files import in_words
 from uniformerv2.core.messages import did_you_mean
 from uniformerv2.core.workers import Lost, available_cores, worker_context
-from uniformerv2.data.clips import VideoSample
 from uniformerv2.inference.prediction import Prediction
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.inference.reading_ahead import FEW_CORES
 from uniformerv2.media.decoding import VideoError
-from uniformerv2.serving.decoding import PRELOAD, DecodeLane, DecodeTask, UploadReader, Views, views_bytes
-from uniformerv2.serving.jobs import Job, Observer, failed, lost
+from uniformerv2.serving.computing import Computer, Ready
+from uniformerv2.serving.decoding import PRELOAD, Decoded, UploadReader, ViewsTask, views_bytes
+from uniformerv2.serving.jobs import Job, Observer, lost, too_late
+from uniformerv2.serving.lanes import DecodeLane, Turns
 from uniformerv2.serving.options import ServeOptions
 from uniformerv2.serving.problems import ServiceError, problem_of
+from uniformerv2.serving.works import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    pass
 
-__all__ = ["UPLOAD", "Engine"]
+__all__ = ["Engine"]
 
-UPLOAD: Final = "upload"
-"""What answers call a video: its own name is the client's, the name of the file on disk the server's."""
 MOST_WORKERS: Final = 8
-GREEDY_SECONDS: Final = 1.0
-"""How long the network waits for its turn while a video is decoded."""
 logger = logging.getLogger(__name__)
-
-
-_Decoded = tuple[Job, VideoSample]
 
 
 class Engine:
@@ -79,22 +76,27 @@ class Engine:
         self.is_ready = False
         self._lock = Lock()
         self._num_jobs = 0
-        self._seconds_each = 1.0
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         first = next(iter(self.predictors.values()))
         is_cpu, cores = first.device.type == "cpu", available_cores()
-        self._turns = Lock() if is_cpu and cores <= FEW_CORES else None
+        self._turns = Turns() if is_cpu and cores <= FEW_CORES else None
         self.num_workers = self.options.num_workers or min(MOST_WORKERS, max(1, cores // 2 if is_cpu else cores))
-        self._ready: Queue[_Decoded | None] = Queue(
+        self._ready: Queue[Ready | None] = Queue(
             maxsize=max(predictor.views_per_batch for predictor in self.predictors.values())
         )
-        self._held: _Decoded | None = None
         seconds = self.options.decode_seconds
         self._lanes = [
             DecodeLane(self._jobs, self._decoded, timeout_seconds=seconds, turns=self._turns)
             for _ in range(self.num_workers)
         ]
-        self._computer = Thread(target=self._compute, name="compute", daemon=True)
+        self._computer = Computer(
+            self.predictors,
+            self._ready,
+            read=self._jobs.put,
+            leave=self._leave,
+            observer=self.observer,
+            turns=self._turns,
+        )
 
     @property
     def num_jobs(self) -> int:
@@ -165,7 +167,7 @@ class Engine:
             raise ServiceError("not-ready", "The service has just been started: try again.", retry_after=2)
 
     def _full(self) -> ServiceError:
-        seconds = min(60, max(1, round(self._seconds_each * self._num_jobs)))
+        seconds = min(60, max(1, round(self._computer.seconds_each * self._num_jobs)))
         detail = f"{self.options.queue_size} requests wait already: try again in {seconds} s."
         return ServiceError("queue-full", detail, retry_after=seconds)
 
@@ -227,17 +229,31 @@ class Engine:
         Raises:
             ServiceError: There is no room, the video cannot be read, or the answer takes too long.
         """
+        task = ViewsTask(path=str(path), reader=reader, max_pixels=self.options.max_pixels)
+        found: Prediction = await self._answer(Job(task, model), self.options.request_seconds)
+        return found
+
+    async def run(self, work: Work, *, seconds: float) -> Any:
+        """The result of a work.
+
+        Args:
+            work: Which.
+            seconds: The most that it may take.
+
+        Raises:
+            ServiceError: There is no room, the video cannot be read, or the answer takes too long.
+        """
+        return await self._answer(Job(work.task, work.model, work=work), seconds)
+
+    async def _answer(self, job: Job, seconds: float) -> Any:
         self.check_room()
-        seconds = self.options.request_seconds
-        task = DecodeTask(str(path), reader, self.options.max_pixels)
-        job = Job(task, model, monotonic() + seconds)
+        job.deadline = monotonic() + seconds
         self._enter(job)
         try:
             async with asyncio.timeout(seconds):
-                found: Prediction = await asyncio.wrap_future(job.future)
+                return await asyncio.wrap_future(job.future)
         except TimeoutError as error:
             raise ServiceError("too-slow", f"The answer was not there after {seconds:g} seconds.") from error
-        return found
 
     def _enter(self, job: Job) -> None:
         with self._lock:
@@ -246,78 +262,20 @@ class Engine:
 
     def _leave(self, job: Job, result: Any) -> None:
         with self._lock:
-            self._num_jobs -= 1
+            self._num_jobs -= not job.has_left
+            job.has_left = True
         job.finish(result)
 
-    def _decoded(self, job: Job, answer: Views | VideoError | Lost | None) -> None:
+    def _decoded(self, job: Job, answer: Decoded | VideoError | Lost | None) -> None:
         """What a lane calls; waits while the network has enough to do."""
-        if isinstance(answer, Views) and not job.is_dropped:
+        if isinstance(answer, Decoded) and not job.is_dropped:
             self.observer.stage("decode", answer.decode_seconds)
             self.observer.stage("preprocess", answer.preprocess_seconds)
-            self._ready.put((job, answer.sample()))
+            self._ready.put((job, answer))
         elif isinstance(answer, Lost):
-            self.observer.worker_lost(answer.reason)
+            self.observer.worker_lost("dropped" if job.is_dropped else answer.reason)
             self._leave(job, lost(answer, self.options.decode_seconds))
+        elif isinstance(answer, VideoError):
+            self._leave(job, problem_of(answer))
         else:
-            self._leave(job, problem_of(answer) if isinstance(answer, VideoError) else None)
-
-    def _compute(self) -> None:
-        while (first := self._next()) is not None:
-            group = [first]
-            predictor = self.predictors[first[0].model]
-            if predictor.views_per_batch > 1:
-                self._take_more(group)
-            waiting = [(job, sample) for job, sample in group if not job.is_dropped]
-            for job, _ in group:
-                if job.is_dropped:
-                    self._leave(job, None)
-            if waiting:
-                self._compute_group(predictor, waiting)
-
-    def _next(self) -> _Decoded | None:
-        held, self._held = self._held, None
-        return held or self._ready.get()
-
-    def _take_more(self, group: list[_Decoded]) -> None:
-        """Those videos of the same model that wait, up to one batch of views."""
-        predictor = self.predictors[group[0][0].model]
-        while sum(len(sample.video) for _, sample in group) < predictor.views_per_batch:
-            try:
-                following = self._ready.get_nowait()
-            except Empty:
-                return
-            if following is None:
-                self._ready.put(None)  # the lanes have ended: nobody else puts anything there
-                return
-            if following[0].model != group[0][0].model:
-                self._held = following
-                return
-            group.append(following)
-
-    def _compute_group(self, predictor: Predictor, group: list[_Decoded]) -> None:
-        begin = monotonic()
-        for job, _ in group:
-            self.observer.stage("queue", begin - job.begin)
-        self.observer.batch(len(group))
-        try:
-            with self._turn():
-                results = list(predictor.of_samples((UPLOAD, sample) for _, sample in group))
-        except Exception as error:  # whatever it is, the next request is served
-            for job, _ in group:
-                self._leave(job, failed(error))
-            return
-        seconds = monotonic() - begin
-        self._seconds_each += 0.1 * (seconds / len(group) - self._seconds_each)
-        for (job, _), result in zip(group, results, strict=True):
-            self.observer.stage("compute", seconds / len(group))
-            self._leave(job, problem_of(result) if isinstance(result, VideoError) else result)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Beside few cores: not while a video is decoded, but for one that takes long."""
-        has_turn = self._turns is not None and self._turns.acquire(timeout=GREEDY_SECONDS)
-        try:
-            yield
-        finally:
-            if has_turn and self._turns is not None:
-                self._turns.release()
+            self._leave(job, None if job.task is None else too_late())

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from uniformerv2.core.devices import is_out_of_memory
 from uniformerv2.core.workers import Lost
-from uniformerv2.serving.decoding import DecodeTask
-from uniformerv2.serving.problems import ServiceError
+from uniformerv2.media.decoding import VideoError
+from uniformerv2.serving.decoding import Decoded, UploadTask
+from uniformerv2.serving.problems import ServiceError, problem_of
 
-__all__ = ["Job", "Observer", "failed", "lost"]
+if TYPE_CHECKING:
+    from uniformerv2.serving.works import Work
+
+__all__ = ["UPLOAD", "Job", "Observer", "failed", "lost", "too_late"]
+
+UPLOAD: Final = "upload"
+"""What answers call a video: its own name is the client's, the name of the file on disk the server's."""
 
 
 class Observer:
@@ -26,7 +35,7 @@ class Observer:
         """So many videos were computed together."""
 
     def worker_lost(self, reason: str) -> None:
-        """A worker process was ended ("timeout") or died ("crashed")."""
+        """A worker process was ended ("timeout", "dropped") or died ("crashed")."""
 
 
 @dataclass(eq=False)
@@ -34,23 +43,31 @@ class Job:
     """One request on its way through the engine.
 
     Attributes:
-        task: What a worker does first; None: nothing.
+        task: What a worker does next; None: nothing.
         model: Which computes.
         deadline: When nobody wants the answer any more, by ``monotonic``.
+        work: What becomes of what workers read; None: a prediction.
         begin: When it came.
         future: Of the answer.
+        waiting: What workers have read and the network has not begun with.
+        steps: Of what the network is in.
+        has_left: It is counted no more.
     """
 
-    task: DecodeTask | None
+    task: UploadTask | None
     model: str = ""
     deadline: float = float("inf")
+    work: Work | None = None
     begin: float = field(default_factory=monotonic)
     future: Future[Any] = field(default_factory=Future)
+    waiting: deque[Decoded] = field(default_factory=deque)
+    steps: Iterator[None] | None = None
+    has_left: bool = False
 
     @property
     def is_dropped(self) -> bool:
-        """Nobody waits for it any more."""
-        return self.future.cancelled() or monotonic() > self.deadline
+        """Nobody waits for it any more, or it has failed."""
+        return self.future.done() or monotonic() > self.deadline
 
     def finish(self, result: Any) -> None:
         """Answer with a result or an error."""
@@ -73,8 +90,15 @@ def lost(answer: Lost, seconds: float) -> ServiceError:
     return ServiceError("unreadable-video", "The decoder crashed on this video.")
 
 
+def too_late() -> ServiceError:
+    """What is told, if there is still anybody, where an answer was given up as its time was over."""
+    return ServiceError("too-slow", "The answer was not there in time.")
+
+
 def failed(error: Exception) -> Exception:
     """What is told of an error while a network computes."""
+    if isinstance(error, VideoError):
+        return problem_of(error)
     if is_out_of_memory(error):
         return ServiceError("no-memory", "There is not enough memory now: try again.", retry_after=5)
     return error

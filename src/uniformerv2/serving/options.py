@@ -48,6 +48,7 @@ class ServeOptions:
         upload_seconds: From the head of a request to its last byte.
         decode_seconds: Time of a worker process for one video, or for the next frames of a long one.
         request_seconds: From the last byte of an upload to the answer.
+        timeline_seconds: The same where the whole of a video is looked at: timelines, and features of windows.
         drain_seconds: How long requests may go on after SIGTERM.
         num_workers: Processes that decode; None: half the cores (all of them beside a GPU), 1 to 8.
         temp_folder: Where uploads lie while they are read; None: the system's folder for temporary files.
@@ -71,6 +72,7 @@ class ServeOptions:
     upload_seconds: float = option("time of an upload", 60.0, metavar="S", least=0.1)
     decode_seconds: float = option("time to decode a video", 30.0, metavar="S", least=0.1)
     request_seconds: float = option("time from the upload to the answer", 60.0, metavar="S", least=0.1)
+    timeline_seconds: float = option("the same for timelines and features of windows", 600.0, metavar="S", least=0.1)
     drain_seconds: float = option("how long requests go on after SIGTERM", 30.0, metavar="S", least=0.1)
     num_workers: int | None = option(
         "processes that decode (default: by the cores)", metavar="N", flag="--workers", least=1

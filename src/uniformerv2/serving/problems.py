@@ -37,6 +37,7 @@ KINDS: Final[Mapping[str, ProblemKind]] = {
     "encoded-body": ProblemKind(415, "The body may not be compressed."),
     "wrong-host": ProblemKind(421, "The service is not called by this name."),
     "invalid-parameter": ProblemKind(422, "A parameter is not allowed."),
+    "unsupported-model": ProblemKind(422, "The model cannot do this."),
     "unreadable-video": ProblemKind(422, "The video cannot be read."),
     "request-too-large": ProblemKind(422, "The request asks for too much."),
     "queue-full": ProblemKind(429, "The queue is full."),

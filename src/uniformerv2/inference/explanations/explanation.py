@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
@@ -22,15 +22,15 @@ from torch import Tensor
 
 from uniformerv2.core.messages import did_you_mean
 from uniformerv2.data.annotations import VideoRecord
-from uniformerv2.data.clips import ClipReader
 from uniformerv2.inference.explanations.attention import Reading, read_by_definition
+from uniformerv2.inference.explanations.view import SeenView, ViewPlace, middle_view, read_view
 from uniformerv2.inference.prediction import NOT_FINITE, ClassScore
-from uniformerv2.media.decoding import VideoError, VideoReader
+from uniformerv2.media.decoding import VideoError
 
 if TYPE_CHECKING:
     from uniformerv2.inference.predictor import Predictor
 
-__all__ = ["FORMAT", "Explanation", "Method", "ViewPlace", "explain", "target_of"]
+__all__ = ["FORMAT", "Explanation", "Method", "check_explainable", "explain", "explain_view", "target_of"]
 
 FORMAT: Final = "uniformerv2-explanation-1"
 """Stands in the JSON; another number means other fields."""
@@ -39,38 +39,6 @@ TOP: Final = 5
 """Classes that are named beside the target."""
 
 Method = Literal["gradient", "attention"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewPlace:
-    """Which view of a video was explained, and where it lies.
-
-    Attributes:
-        clip: Number of the clip, from 0.
-        num_clips: Of how many.
-        crop: Number of the crop, from 0, in the order of the preprocessing.
-        num_crops: Of how many.
-        frame_indices: The T frames of the video.
-        frame_seconds: Their times from the first frame of the video; None where the frames have no times.
-        frame_height: Pixels of a frame as it is shown, rotation applied.
-        frame_width: Likewise.
-        box: The crop in a frame: top, left, height, width in its pixels.
-    """
-
-    clip: int
-    num_clips: int
-    crop: int
-    num_crops: int
-    frame_indices: tuple[int, ...]
-    frame_seconds: tuple[float, ...] | None
-    frame_height: int
-    frame_width: int
-    box: tuple[float, float, float, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        times = None if self.frame_seconds is None else [round(seconds, 3) for seconds in self.frame_seconds]
-        return {**asdict(self), "frame_seconds": times, "box": [round(side, 3) for side in self.box]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,22 +184,39 @@ def explain(
     """
     if method not in get_args(Method):
         raise ValueError(f"method is one of {', '.join(map(repr, get_args(Method)))}, got {method!r}.")
-    _check_network(predictor)
+    check_explainable(predictor)
     index = target_of(predictor.class_names, target)
     reader, number = predictor.reader, view or 0
     if view is None:
-        reader = replace(reader, preprocessing=replace(reader.preprocessing, num_clips=1, num_crops=1))
+        reader = middle_view(reader)
     if not 0 <= number < reader.num_views:
         raise ValueError(f"The predictor has the views 0 to {reader.num_views - 1}, got {view}.")
     name = video.path if isinstance(video, VideoRecord) else "array"
-    pixels, place = _pixels(reader, video, number)
-    reading = _read(predictor, pixels, index)
+    return explain_view(predictor, read_view(reader, video, number), video=name, target=index, method=method)
+
+
+def explain_view(
+    predictor: Predictor, seen: SeenView, *, video: str, target: int | None = None, method: Method = "gradient"
+) -> Explanation:
+    """Explain a view that is read already.
+
+    Args:
+        predictor: See ``check_explainable``.
+        seen: Of its preprocessing.
+        video: What to call the video.
+        target: Number of a class; None: the most probable one of this view.
+        method: What the map is made of.
+
+    Raises:
+        VideoError: The network says no finite number of it.
+    """
+    reading = _read(predictor, seen.pixels, target)
     if not reading.logits.isfinite().all():
-        raise VideoError(name, "no score", NOT_FINITE)
-    return _explanation(predictor, name, reading, place, method)
+        raise VideoError(video, "no score", NOT_FINITE)
+    return _explanation(predictor, video, reading, seen.place, method)
 
 
-def _check_network(predictor: Predictor) -> None:
+def check_explainable(predictor: Predictor) -> None:
     """Refuse networks whose score has parts that no global block weighs.
 
     Raises:
@@ -247,39 +232,6 @@ def _check_network(predictor: Predictor) -> None:
             "The head of this network reads statistics of all tokens, as a probe does: they weigh no token, so that "
             "its score has no places to show. What train --no-probe makes can be explained."
         )
-
-
-def _pixels(reader: ClipReader, video: VideoRecord | Tensor, number: int) -> tuple[Tensor, ViewPlace]:
-    """One view [T, C, h, w], 0 to 255, and where it lies."""
-    preprocessing = reader.preprocessing
-    clip, crop = divmod(number, preprocessing.num_crops)
-
-    def place(numbers: list[int], times: tuple[float, ...] | None, height: int, width: int) -> ViewPlace:
-        return ViewPlace(
-            clip=clip,
-            num_clips=preprocessing.num_clips,
-            crop=crop,
-            num_crops=preprocessing.num_crops,
-            frame_indices=tuple(numbers),
-            frame_seconds=times,
-            frame_height=height,
-            frame_width=width,
-            box=preprocessing.crop_boxes(height, width)[crop],
-        )
-
-    def read(opened: VideoReader, start: int, stop: int) -> tuple[Tensor, ViewPlace]:
-        numbers = preprocessing.indices(stop - start, start=start)[clip]
-        small: dict[int, Tensor] = {}
-        for places, crops, _ in reader.crops(opened, numbers):
-            small.update(dict.fromkeys(places, crops[crop, 0]))
-        times = tuple(opened.timestamps[frame] for frame in numbers) if opened.timestamps else None
-        found = place(numbers, times, opened.height, opened.width)
-        return torch.stack([small[where] for where in range(len(numbers))]), found
-
-    if isinstance(video, VideoRecord):
-        return reader.visit(video, read)
-    numbers = preprocessing.indices(len(video))[clip]
-    return preprocessing.resize_and_crop(video[numbers])[crop], place(numbers, None, *video.shape[2:])
 
 
 def _read(predictor: Predictor, pixels: Tensor, target: int | None) -> Reading:

@@ -5,8 +5,11 @@ Letters of this file: T frames, H x W patches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from uniformerv2.core.files import write_whole
-from uniformerv2.inference.explanations.explanation import Explanation, ViewPlace
+from uniformerv2.inference.explanations.explanation import Explanation
+from uniformerv2.inference.explanations.view import ViewPlace
 
-__all__ = ["COLOURS", "Overlay", "draw_overlays", "write_overlay_video"]
+__all__ = ["COLOURS", "Overlay", "draw_overlays", "overlay_sheet", "overlay_video", "write_overlay_video"]
 
 COLOURS: Final = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
 """Five colours of matplotlib's "magma", from nothing to the most: their lightness grows evenly."""
@@ -105,19 +109,60 @@ def write_overlay_video(path: Path, overlays: Sequence[Overlay]) -> None:
         path: The file, ``.mp4``.
         overlays: At least one.
     """
+    write_whole(path, lambda temporary: _encode(str(temporary), overlays, [HOLD] * len(overlays), rate=RATE))
+
+
+def overlay_video(overlays: Sequence[Overlay], *, seconds: Sequence[float] | None = None) -> bytes:
+    """What ``write_overlay_video`` writes, in memory.
+
+    Args:
+        overlays: At least one.
+        seconds: Of how long each is shown, so that the video keeps time with the one that was explained; None: each
+            equally long.
+    """
+    file = BytesIO()
+    if seconds is None:
+        _encode(file, overlays, [HOLD] * len(overlays), rate=RATE)
+    else:
+        _encode(file, overlays, [max(1, round(1000 * one)) for one in seconds], rate=1000, is_held=True)
+    return file.getvalue()
+
+
+def _encode(
+    file: str | BytesIO, overlays: Sequence[Overlay], ticks: Sequence[int], *, rate: int, is_held: bool = False
+) -> None:
+    """H.264 in MP4; a picture that is held is one frame that lasts its ticks, otherwise a frame for each tick."""
     width, height = (side - side % 2 or 2 for side in overlays[0].shown.size)
+    flags = {"movflags": "+faststart"} if isinstance(file, str) else {}  # which opens the file a second time, by name
+    with av.open(file, "w", format="mp4", options=flags) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1
+        if is_held:  # a player that seeks finds each picture by itself
+            stream.codec_context.gop_size = 1
+        clock, lasts, packets = 0, {}, []
+        for overlay, count in zip(overlays, ticks, strict=True):
+            shown = overlay.shown
+            picture = shown.resize((width, height)) if shown.size != (width, height) else shown
+            for tick in range(0, count, count if is_held else 1):
+                frame = av.VideoFrame.from_image(picture)
+                frame.pts, frame.time_base = clock + tick, Fraction(1, rate)
+                lasts[frame.pts] = count if is_held else 1
+                packets += stream.encode(frame)
+            clock += count
+        packets += stream.encode(None)
+        for packet in packets:
+            packet.duration = lasts[packet.pts]  # of the last one nothing else tells it
+            container.mux(packet)
 
-    def write(temporary: Path) -> None:
-        with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=RATE, options={"crf": "20", "preset": "veryfast"})
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            stream.codec_context.thread_count = 1
-            for overlay in overlays:
-                picture = (
-                    overlay.shown.resize((width, height)) if overlay.shown.size != (width, height) else overlay.shown
-                )
-                for _ in range(HOLD):
-                    container.mux(stream.encode(av.VideoFrame.from_image(picture)))
-            container.mux(stream.encode(None))
 
-    write_whole(path, write)
+def overlay_sheet(overlays: Sequence[Overlay]) -> Image.Image:
+    """All frames in one picture: rows from left to right, as many columns as rows or a few more."""
+    width, height = overlays[0].shown.size
+    columns = math.ceil(math.sqrt(len(overlays)))
+    rows = math.ceil(len(overlays) / columns)
+    sheet = Image.new("RGB", (columns * width, rows * height))
+    for place, overlay in enumerate(overlays):
+        row, column = divmod(place, columns)
+        sheet.paste(overlay.shown, (column * width, row * height))
+    return sheet

@@ -30,9 +30,10 @@ from uniformerv2.data.annotations import VideoRecord, records_digest
 from uniformerv2.data.annotations.record import fingerprint
 from uniformerv2.evaluation.journal import differences
 from uniformerv2.inference.features.clock import FeatureClock
-from uniformerv2.inference.features.extraction import FeatureExtractor, Features
+from uniformerv2.inference.features.extraction import FeatureExtractor
 from uniformerv2.inference.features.index import FORMAT, read_head, write_index
 from uniformerv2.inference.features.localization_lines import actionformer_lines, opentad_lines
+from uniformerv2.inference.features.vectors import Features
 from uniformerv2.media.decoding import VideoError
 
 __all__ = ["DenseRun", "WholeRun"]

@@ -28,6 +28,9 @@ __all__ = ["FORMAT", "Segment", "Timeline", "find_actions", "timeline_of"]
 
 FORMAT: Final = "uniformerv2-timeline-1"
 """Stands in the JSON; another number means other fields."""
+BEST: Final = 5
+MOST_SHOWN: Final = 20
+"""Classes whose scores a curve has: the best ones, and all of them."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,13 @@ class Timeline:
         grid = self.windows.grid
         return np.array([grid.time(step) for step in range(len(self.curve))])
 
-    def to_dict(self, *, windows: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, windows: bool = False, curve: bool = False) -> dict[str, Any]:
         """Plain values, for JSON.
 
         Args:
             windows: Also the scores of every window and the names of all classes.
+            curve: Also the scores of every window for some classes: those of the segments, and the five that score
+                best in the mean; at most twenty.
         """
         scores = self.windows
         content: dict[str, Any] = {
@@ -111,7 +116,29 @@ class Timeline:
                 {**_rounded(start, end), "scores": [round(float(score), 6) for score in row]}
                 for start, end, row in zip(scores.starts, scores.ends, scores.scores, strict=True)
             ]
+        if curve:
+            content["curve"] = {
+                "start_seconds": [round(float(seconds), 3) for seconds in scores.starts],
+                "end_seconds": [round(float(seconds), 3) for seconds in scores.ends],
+                "classes": [
+                    {
+                        "label": scores.class_names[index],
+                        "index": index,
+                        "scores": [round(float(score), 6) for score in scores.scores[:, index]],
+                    }
+                    for index in self.shown_classes()
+                ],
+            }
         return content
+
+    def shown_classes(self) -> tuple[int, ...]:
+        """The classes that a picture of all windows shows: those of the segments, longest first, and the best five."""
+        seconds: dict[int, float] = {}
+        for one in self.segments:
+            seconds[one.index] = seconds.get(one.index, 0.0) + one.end_seconds - one.start_seconds
+        found = sorted(seconds, key=lambda index: -seconds[index])
+        best = np.argsort(-self.windows.scores.mean(axis=0), kind="stable")[:BEST].tolist()
+        return tuple(dict.fromkeys([*found[: MOST_SHOWN - BEST], *best]))
 
     def to_json(self, *, windows: bool = False) -> str:
         """One line of JSON."""

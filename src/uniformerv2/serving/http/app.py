@@ -6,36 +6,26 @@ service = make_service(engine, folder=folder, metrics=metrics)   # an ASGI appli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from uniformerv2.inference.prediction import Prediction
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.serving.engine import Engine
 from uniformerv2.serving.http import openapi
 from uniformerv2.serving.http.guard import problem_response
 from uniformerv2.serving.http.metrics import CONTENT_TYPE, Metrics
 from uniformerv2.serving.http.page import add_page
-from uniformerv2.serving.http.parameters import MODEL, PREDICT, read_parameters
+from uniformerv2.serving.http.parameters import MODEL, read_parameters
 from uniformerv2.serving.http.tasks import labels, top_k_of, unpack_task
 from uniformerv2.serving.http.uploads import ClientLeftError, UploadDesk
+from uniformerv2.serving.http.videos import add_videos, predict_upload
 from uniformerv2.serving.problems import ServiceError
 
 __all__ = ["make_service"]
-
-Result = TypeVar("Result")
-EVERYWHERE: Final = ("unauthorized", "cross-site", "wrong-host", "internal")
-UPLOADS: Final = (
-    *("bad-request", "slow-upload", "upload-too-large", "video-too-large", "not-a-video", "encoded-body"),
-    *("invalid-parameter", "unreadable-video", "request-too-large", "queue-full", "draining", "not-ready"),
-    *("no-memory", "too-slow", "slow-decoding", "disk-full"),
-)
 
 
 def make_service(engine: Engine, *, folder: Path, metrics: Metrics) -> FastAPI:
@@ -56,7 +46,7 @@ def make_service(engine: Engine, *, folder: Path, metrics: Metrics) -> FastAPI:
     )
     desk = UploadDesk(folder, engine.options, tell=metrics.uploads)
     _add_problems(service)
-    _add_videos(service, engine, desk)
+    add_videos(service, engine, desk)
     _add_task(service, engine, desk)
     _add_state(service, engine, metrics)
     add_page(service)
@@ -89,70 +79,13 @@ FRAMEWORK: Final = {
 }
 
 
-def _add_videos(service: FastAPI, engine: Engine, desk: UploadDesk) -> None:
-    parameters = [each.document() for each in PREDICT]
-
-    @service.post(
-        "/v1/predict",
-        summary="Classify a video",
-        responses={
-            **openapi.answer(openapi.PREDICTION, "The classes, best first, and all scores."),
-            **openapi.problems(*UPLOADS, *EVERYWHERE),
-        },
-        openapi_extra={**openapi.VIDEO, "parameters": parameters},
-    )
-    async def predict(request: Request) -> Response:
-        engine.check_room()
-        asked = read_parameters(PREDICT, request.query_params.multi_items())
-        engine.predictor(asked.get("model"))
-        async with desk.receive(request) as upload:
-            asked = read_parameters(PREDICT, request.query_params.multi_items(), upload.fields)
-            request.state.num_bytes = upload.num_bytes
-            found = await _predict(request, engine, upload.path, asked)
-        return JSONResponse({**found.to_dict(top_k=asked.get("top_k", 5)), "model": request.state.model})
-
-
-async def _predict(request: Request, engine: Engine, path: Path, asked: dict[str, Any]) -> Prediction:
-    """Ask the engine, as long as the client waits."""
-    views = {"num_clips": asked.get("clips"), "num_crops": asked.get("crops")}
-    request.state.model, reader = engine.reader(asked.get("model"), **views)
-    found = await _while_client_waits(request, engine.predict(path, reader, model=request.state.model))
-    request.state.decode_seconds = round(found.timings.decode_seconds, 4)
-    request.state.compute_seconds = round(found.timings.compute_seconds, 4)
-    return found
-
-
-async def _while_client_waits(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """What comes of some work, which is cancelled when the client leaves.
-
-    Raises:
-        ClientLeftError: It left.
-    """
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientLeftError
-        return task.result()
-    finally:
-        for each in (task, leaving):
-            each.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await each
-
-
 def _add_task(service: FastAPI, engine: Engine, desk: UploadDesk) -> None:
     @service.post(
         "/",
         summary="Classify a video, as Hugging Face's task video-classification",
         responses={
             **openapi.answer(openapi.LABELS, "The classes, best first."),
-            **openapi.problems(*UPLOADS, *EVERYWHERE),
+            **openapi.problems(*openapi.UPLOADS, *openapi.EVERYWHERE),
         },
         openapi_extra=openapi.TASK,
     )
@@ -165,7 +98,7 @@ def _add_task(service: FastAPI, engine: Engine, desk: UploadDesk) -> None:
             read_parameters((), (), upload.fields)
             parameters = await asyncio.to_thread(unpack_task, upload.path) if is_json else {}
             top_k = top_k_of(parameters, engine.predictor(None)[1])
-            found = await _predict(request, engine, upload.path, {})
+            found = await predict_upload(request, engine, upload.path, {})
         return JSONResponse(labels(found, top_k))
 
 
@@ -188,14 +121,14 @@ def _add_state(service: FastAPI, engine: Engine, metrics: Metrics) -> None:
 
     models_responses = {
         **openapi.answer(openapi.MODELS, "Names; the first is asked where a request names none."),
-        **openapi.problems(*EVERYWHERE),
+        **openapi.problems(*openapi.EVERYWHERE),
     }
 
     @service.get("/v2/models", summary="Which models there are", responses=models_responses)
     async def models() -> Response:
         return JSONResponse({"models": list(engine.predictors)})
 
-    model_responses = {**openapi.answer(openapi.MODEL, "It."), **openapi.problems("not-found", *EVERYWHERE)}
+    model_responses = {**openapi.answer(openapi.MODEL, "It."), **openapi.problems("not-found", *openapi.EVERYWHERE)}
 
     @service.get(
         "/v2/models/{name}",
@@ -214,7 +147,9 @@ def _add_state(service: FastAPI, engine: Engine, metrics: Metrics) -> None:
     content = {"text/plain": {"schema": {"type": "string"}}}
     text: dict[int | str, dict[str, Any]] = {200: {"description": "As Prometheus reads them.", "content": content}}
 
-    @service.get("/metrics", summary="Numbers for Prometheus", responses={**text, **openapi.problems(*EVERYWHERE)})
+    @service.get(
+        "/metrics", summary="Numbers for Prometheus", responses={**text, **openapi.problems(*openapi.EVERYWHERE)}
+    )
     async def show_metrics() -> Response:
         return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 

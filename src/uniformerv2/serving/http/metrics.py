@@ -40,7 +40,10 @@ class Metrics(Observer):
             f"{prefix}batch_videos", "Videos computed together.", buckets=(1, 2, 4, 8, 16), registry=registry
         )
         self._lost = Counter(
-            f"{prefix}workers_lost", "Decoding processes that crashed or took too long.", ("reason",), registry=registry
+            f"{prefix}workers_lost",
+            "Decoding processes that crashed, took too long, or were in the way.",
+            ("reason",),
+            registry=registry,
         )
         self._queue = Gauge(f"{prefix}queue", "Requests that wait, are decoded or computed.", registry=registry)
         self._uploads = Gauge(f"{prefix}uploads", "Uploads that are being received.", registry=registry)

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from uniformerv2.core.messages import did_you_mean
+from uniformerv2.core.options import options_of
+from uniformerv2.inference.timelines.rules import SegmentRules
 from uniformerv2.serving.problems import ServiceError
 
-__all__ = ["MODEL", "PREDICT", "TOP_K", "Parameter", "read_parameters"]
+__all__ = [
+    *("EXPLAIN", "FEATURES", "MODEL", "PREDICT", "RULES", "TIMELINE", "TOP_K", "Parameter", "read_parameters"),
+]
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,90 @@ MODEL: Final = Parameter("model", {"type": "string"}, "Which model; the first wh
 TOP_K: Final = Parameter(
     "top_k", {"type": "integer", "minimum": 1, "maximum": 1000, "default": 5}, "Classes under `top`.", 3
 )
-PREDICT: Final = (
-    TOP_K,
-    Parameter("clips", {"type": "integer", "minimum": 1, "maximum": 60}, "Clips; the model's own number.", 1),
-    Parameter("crops", {"type": "integer", "enum": [1, 3]}, "Crops of a clip; the model's own number.", 1),
+CLIPS: Final = Parameter("clips", {"type": "integer", "minimum": 1, "maximum": 60}, "Clips; the model's own number.", 1)
+CROPS: Final = Parameter("crops", {"type": "integer", "enum": [1, 3]}, "Crops of a clip; the model's own number.", 1)
+WINDOWS: Final = (
+    Parameter(
+        "window_seconds",
+        {"type": "number", "minimum": 0.1, "maximum": 600},
+        "Length of a window; a clip of dense sampling, else 1.",
+        1.0,
+    ),
+    Parameter(
+        "stride_seconds",
+        {"type": "number", "minimum": 0.01, "maximum": 600},
+        "From window to window, at most its length; a quarter of it.",
+        0.25,
+    ),
+)
+MOST: Final = {"on": 1.0, "off": 1.0}
+"""Of the numbers in ``SegmentRules``; the others are seconds."""
+RULES: Final = tuple(
+    Parameter(
+        one.name,
+        {"type": "number", "minimum": 0, "maximum": MOST.get(one.name, 3600.0), "default": one.default},
+        f"{one.about[0].upper()}{one.about[1:]}.",
+        one.default,
+    )
+    for one in options_of(SegmentRules)
+)
+PREDICT: Final = (TOP_K, CLIPS, CROPS, MODEL)
+TIMELINE: Final = (
+    Parameter(
+        "scores",
+        {"type": "boolean", "default": False},
+        "Also `curve`: the scores of every window for the classes of the segments and the best five.",
+        True,
+    ),
+    *WINDOWS,
+    *RULES,
+    CROPS,
+    MODEL,
+)
+EXPLAIN: Final = (
+    Parameter("class", {"type": "string"}, "Name or number of a class; the most probable one.", "0"),
+    Parameter(
+        "format",
+        {"type": "string", "enum": ["mp4", "png", "json"], "default": "mp4"},
+        "The frames under the map as a video or as one picture; or the map as numbers.",
+        "json",
+    ),
+    Parameter(
+        "method",
+        {"type": "string", "enum": ["gradient", "attention"], "default": "gradient"},
+        "What speaks for the class, or what is read at all.",
+        "gradient",
+    ),
+    Parameter(
+        "pace",
+        {"type": "string", "enum": ["slides", "video"], "default": "slides"},
+        "Of the video: each frame for 0.6 seconds, or in time with the upload.",
+        "video",
+    ),
+    Parameter(
+        "side",
+        {"type": "integer", "minimum": 64, "maximum": 960, "default": 640},
+        "Pixels of the longer side of the frames, at most.",
+        320,
+    ),
+    MODEL,
+)
+FEATURES: Final = (
+    Parameter(
+        "per",
+        {"type": "string", "enum": ["video", "window"], "default": "video"},
+        "One feature of length 1 for all of it, or one for each window.",
+        "video",
+    ),
+    Parameter(
+        "format",
+        {"type": "string", "enum": ["json", "npy"], "default": "json"},
+        "Text, or NumPy's file; `Accept: application/octet-stream` asks for the file, too.",
+        "json",
+    ),
+    CLIPS,
+    CROPS,
+    *WINDOWS,
     MODEL,
 )
 
