@@ -55,13 +55,6 @@ def service(folder):
         yield service
 
 
-@pytest.fixture
-def offers(service):
-    """Skip where the service does not have an address yet."""
-    addresses = service.get("/openapi.json").json["paths"]
-    return lambda address: address in addresses or pytest.skip(f"the service has no {address}")
-
-
 @pytest.fixture(scope="module")
 def chromium():
     with playwright.sync_playwright() as driver:
@@ -280,8 +273,7 @@ def test_the_token_is_asked_for_and_stands_in_no_address(chromium, folder):
             page.wait_for_selector("#add:not([hidden])")
 
 
-def test_what_happens_when_stands_below_the_player(page, service, folder, offers):
-    offers("/v1/timeline")
+def test_what_happens_when_stands_below_the_player(page, service, folder):
     choose(page, folder / "0.mp4")
     wanted = answer(service, "/v1/timeline?model=scene", folder / "0.mp4")
     assert wanted["segments"]
@@ -314,8 +306,7 @@ PAINTED = """() => {
 }"""
 
 
-def test_where_the_model_looked_lies_on_the_player(page, folder, offers):
-    offers("/v1/explain")
+def test_where_the_model_looked_lies_on_the_player(page, folder):
     choose(page, folder / "0.mp4")
     best = max(bars(page).items(), key=lambda pair: pair[1])[0]
     page.get_by_role("switch", name="Show where the model looks").check()
@@ -326,8 +317,7 @@ def test_where_the_model_looked_lies_on_the_player(page, folder, offers):
     assert page.text_content("#look-note") == ""
 
 
-def test_where_no_browser_plays_the_video_the_service_makes_one_of_the_look(page, folder, offers):
-    offers("/v1/explain")
+def test_where_no_browser_plays_the_video_the_service_makes_one_of_the_look(page, folder):
     choose(page, write_video(folder / "look.avi", num_frames=40, fps=10))
     bars(page)
     page.wait_for_selector("#no-player:not([hidden])")
@@ -338,8 +328,7 @@ def test_where_no_browser_plays_the_video_the_service_makes_one_of_the_look(page
     until(page, "document.querySelector('#screen').hidden")
 
 
-def test_a_network_that_cannot_be_explained_says_so(chromium, service, folder, offers):
-    offers("/v1/explain")
+def test_a_network_that_cannot_be_explained_says_so(chromium, service, folder):
     problem = {"type": "urn:x", "title": "No.", "status": 422, "detail": "It has no video token."}
     with opened(chromium, service, expected=["status of 422", "status of 429"]) as page:
         page.route("**/v1/explain*", lambda route: route.fulfill(status=422, body=json.dumps(problem)))
@@ -389,8 +378,7 @@ SMALL = """() => [...document.querySelectorAll("button, select, summary, label.a
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_everything_is_there_and_large_enough(chromium, service, folder, scheme, offers):
-    offers("/v1/timeline")
+def test_on_a_phone_everything_is_there_and_large_enough(chromium, service, folder, scheme):
     phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
     with opened(chromium, service, **phone) as page:
         page.wait_for_selector("#examples li")
