@@ -20,6 +20,7 @@ from uniformerv2 import ModelCard, UniFormerV2, UniFormerV2Config, list_models, 
 from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.core.limits import Limits
 from uniformerv2.core.options import options_of
+from uniformerv2.live.options import EventRules, LinkRules
 from uniformerv2.model.summary import count_macs
 from uniformerv2.serving.options import ServeOptions
 from uniformerv2.serving.problems import KINDS
@@ -27,6 +28,7 @@ from uniformerv2.serving.problems import KINDS
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "uniformerv2"
 SERVE_PAGE = ROOT / "docs" / "serve.md"
+WATCH_PAGE = ROOT / "docs" / "watch.md"
 LIMITS_PAGE = ROOT / "docs" / "limits_and_safety.md"
 
 HEAD = """# Model zoo
@@ -313,12 +315,12 @@ def limits_table() -> str:
     return "\n".join(lines)
 
 
-def serve_options() -> str:
-    """The fields of ``ServeOptions`` as a table."""
+def options_table(*kinds: type) -> str:
+    """The fields of dataclasses of options as a table."""
     rows = ["| option | default | what |", "| --- | ---: | --- |"]
-    for one in options_of(ServeOptions):
+    for one in (one for kind in kinds for one in options_of(kind)):
         value = f" {one.metavar}" if one.metavar else ""
-        default = "" if one.default in {None, False} else f"`{one.default}`"
+        default = "" if one.default is None or one.default is False else f"`{one.default}`"
         rows.append(f"| `{one.flag}{value}` | {default} | {one.about} |")
     return "\n".join(rows)
 
@@ -347,7 +349,10 @@ def pages() -> dict[Path, str]:
         ROOT / "docs" / "model_zoo.md": "\n".join([*parts, *notes()]) + "\n",
         ROOT / "docs" / "house.md": f"{HOUSE}{size()}{MODULES}\n```text\n{tree(modules=True)}\n```\n",
         ROOT / "docs" / "train_options.md": train_options(),
-        SERVE_PAGE: between(SERVE_PAGE, "problems", problems(), before=between(SERVE_PAGE, "options", serve_options())),
+        SERVE_PAGE: between(
+            SERVE_PAGE, "problems", problems(), before=between(SERVE_PAGE, "options", options_table(ServeOptions))
+        ),
+        WATCH_PAGE: between(WATCH_PAGE, "options", options_table(EventRules, LinkRules)),
         LIMITS_PAGE: between(LIMITS_PAGE, "limits", limits_table()),
         ROOT / "README.md": before + start.partition("src")[0] + tree(modules=False) + "\n" + end + after,
     }

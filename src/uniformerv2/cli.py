@@ -25,7 +25,7 @@ from uniformerv2.commands.options import example
 from uniformerv2.core.devices import is_out_of_memory
 from uniformerv2.core.limits import Limits, get_limits, parse_limits, set_limits
 from uniformerv2.core.messages import UsageError, did_you_mean, usage_errors
-from uniformerv2.core.terminal import harmless, prepare_streams
+from uniformerv2.core.terminal import harmless, prepare_streams, without_credentials
 from uniformerv2.core.workers import nothing_from_here
 
 __all__ = ["VERBS", "main", "parser_of"]
@@ -153,7 +153,9 @@ class Parser(argparse.ArgumentParser):
         given = [word.partition("=")[0] for word in self.given if word.startswith("--")]
         hints = [(word, did_you_mean(word, options)) for word in given if word not in options]
         meant = "".join(f" For {word}, did{hint.strip()[3:].replace(chr(39), '')}" for word, hint in hints if hint)
-        sys.stderr.write(f"{self.prog}: {harmless(message + '.' + meant)}\nSee {self.prog} --help.\n")
+        sys.stderr.write(
+            f"{self.prog}: {harmless(without_credentials(f'{message}.{meant}'))}\nSee {self.prog} --help.\n"
+        )
         raise SystemExit(2)
 
 
@@ -212,7 +214,7 @@ def _tell(verb: str, words: Sequence[str], message: str) -> None:
     """Say on stderr why a run ends; where it was asked for, also where the error came from."""
     if "--debug" in words or os.environ.get(DEBUG, "0") not in {"", "0"}:
         sys.stderr.write(harmless(traceback.format_exc()))
-    sys.stderr.write(f"uniformerv2 {verb}: {harmless(message)}\n")
+    sys.stderr.write(f"uniformerv2 {verb}: {harmless(without_credentials(message))}\n")
 
 
 def in_options(message: str, parser: Parser) -> str:

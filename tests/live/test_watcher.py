@@ -9,34 +9,12 @@ import numpy as np
 import pytest
 
 from tests.inference.test_windows import NETWORKS, WHOLE, scorer_of
+from tests.live.watched import EASY, assert_windows_of_timeline, states, wait_until, watched
 from tests.media import write_video
 from tests.media.made_videos import make_video
-from uniformerv2.live.events import ActionEvent, StateEvent
-from uniformerv2.live.options import EventRules
+from uniformerv2.live.events import ActionEvent
 from uniformerv2.live.watcher import Watcher
 from uniformerv2.media.live_source import LiveSource
-
-EASY = EventRules(on=0.01, off=0.01, min_seconds=0, merge_seconds=0)
-"""Every class of the tiny networks is on."""
-
-
-def watched(scorer, source, **options):
-    """The windows and the events of a source, watched to its end."""
-    windows = []
-    with Watcher(scorer, source, tell=windows.append, rules=EASY, **options) as watcher:
-        events = list(watcher)
-    return windows, events
-
-
-def states(events):
-    return [event.state for event in events if isinstance(event, StateEvent)]
-
-
-def assert_windows_of_timeline(scorer, video, windows):
-    wanted = scorer(video)
-    np.testing.assert_allclose([window.start_seconds for window in windows], wanted.starts, atol=1e-6)
-    np.testing.assert_allclose([window.end_seconds for window in windows], wanted.ends, atol=1e-6)
-    np.testing.assert_allclose([window.scores for window in windows], wanted.scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["scene", "motion", "tubelets"])
@@ -87,13 +65,6 @@ def test_it_stops_in_the_middle_of_a_file(tmp_path):
 
 def reading_threads():
     return [thread for thread in threading.enumerate() if thread.name == "watch"]
-
-
-def wait_until(is_so, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_what_is_no_video_fails_with_the_reason(tmp_path):

@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from uniformerv2.commands.options import (
     add_json,
@@ -15,23 +16,23 @@ from uniformerv2.commands.options import (
     add_model_overrides,
     add_views,
     check_model,
+    check_output,
     given,
     model_overrides,
 )
 from uniformerv2.core.messages import usage_errors
 from uniformerv2.core.options import options_of
+from uniformerv2.core.terminal import harmless
 from uniformerv2.live.options import EventRules, LinkRules
+from uniformerv2.live.webhook import check_webhook
 from uniformerv2.media.live_source import LiveSource
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from uniformerv2.live.events import WatchEvent
 
 __all__ = ["add_arguments", "check", "run"]
 
 EXAMPLE: Final = "uniformerv2 watch rtsp://camera/stream --model models/demo --json"
 LOADS: Final = "uniformerv2.live.watcher"
+PICTURE_HEIGHT: Final = 480
+"""Of the video that --out writes, at most."""
 EXIT_CODES: Final = (
     "The exit code is 0 where the source ended or was stopped (Ctrl-C), 1 where it failed, and 2 for a wrong call."
 )
@@ -52,7 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about = "the file is still written, and ends when it has not grown for so long"
     source.add_argument("--end-after", dest="end_after_seconds", type=float, metavar="S", help=about)
     _add(source, LinkRules)
-    add_json(parser.add_argument_group("output"), "print one line of JSON per event")
+    outputs = parser.add_argument_group("output")
+    add_json(outputs, "print one line of JSON per event")
+    outputs.add_argument("--out", type=Path, metavar="FILE", help="write a video with the classes burnt in: .mp4")
+    outputs.add_argument("--webhook", metavar="URL", help="post each event as JSON to this address")
     add_views(add_model(parser), clips=False)
     add_model_overrides(parser)
     parser.epilog = f"{EXIT_CODES}\n{parser.epilog}"
@@ -75,34 +79,49 @@ def check(options: argparse.Namespace) -> None:
         options.source = LiveSource.of(options.source, end_after_seconds=options.end_after_seconds)
         options.rules = EventRules(**given(options, EventRules))
         options.link = LinkRules(**given(options, LinkRules))
+        if options.webhook is not None:
+            check_webhook(options.webhook)
+    inputs = [Path(options.source.address)] if options.source.kind in {"file", "growing file"} else []
+    check_output(options.out, option="--out", suffixes=(".mp4",), inputs=inputs)
     check_model(options.model)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Watch until the source ends or somebody stops it; 1 where it failed.
+    """Watch until the source ends or somebody stops it; 1 where it failed, or the video could not be written.
 
     Raises:
         UsageError: The model cannot be used as the options ask.
     """
-    from uniformerv2.core.console import make_console, write_line
+    from uniformerv2.core.console import make_console
     from uniformerv2.inference.engines import load_network
     from uniformerv2.inference.predictor import Predictor
     from uniformerv2.inference.windows import WindowScorer
+    from uniformerv2.live.outputs import WatchOutputs
     from uniformerv2.live.watcher import Watcher
 
     with usage_errors():
         model = load_network(options.model, **model_overrides(options))
         predictor = Predictor(**{**given(options, Predictor), "model": model})
         scorer = WindowScorer(**{**given(options, WindowScorer), "predictor": predictor})
-    console = make_console()
-    with Watcher(scorer, options.source, rules=options.rules, link=options.link, fps=options.fps) as watcher:
-        with _stopped_by_signals(watcher.stop):
-            for event in watcher:
-                if options.json:
-                    write_line(event.to_json())
-                else:
-                    _show(console, event)
-        return 1 if watcher.state == "failed" else 0
+    outputs = WatchOutputs(
+        predictor.class_names,
+        console=None if options.json else make_console(),
+        video=options.out,
+        webhook=options.webhook,
+        drops=options.source.is_live,
+        tell=_say,
+    )
+    height = None if options.out is None else PICTURE_HEIGHT
+    settings = {"rules": options.rules, "link": options.link, "fps": options.fps, "picture_height": height}
+    watching = Watcher(scorer, options.source, tell=outputs.window, **settings)
+    with outputs, watching as watcher, _stopped_by_signals(watcher.stop):
+        for event in watcher:
+            outputs.event(event)
+    return 1 if watcher.state == "failed" or outputs.has_failed else 0
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{harmless(sentence)}\n")
 
 
 @contextmanager
@@ -122,19 +141,3 @@ def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
-
-
-def _show(console: Console, event: WatchEvent) -> None:
-    from rich.markup import escape
-
-    from uniformerv2.live.events import StateEvent
-
-    if isinstance(event, StateEvent):
-        reason = f": {event.reason}" if event.reason else ""
-        wait = "" if event.wait_seconds is None else f", next try in {event.wait_seconds:.1f} s"
-        sys.stdout.flush()
-        console.print(f"[dim]{escape(event.source)} {event.state}{escape(reason)}{wait}[/]")
-        return
-    words = {"new": "begins", "update": "goes on", "end": "ended"}
-    times = f"{event.start_seconds:.1f} to {event.end_seconds:.1f} s"
-    console.print(f"{escape(event.label)} {words[event.kind]}, {times}, {event.score:.2f}")

@@ -26,15 +26,13 @@ class FrameRing(Generic[Item]):
 
     Args:
         size: Frames that it holds.
-        drops: Live: where it is full the oldest frame goes. Otherwise the reader waits.
 
     Attributes:
         num_dropped: Frames that went, since the beginning.
     """
 
-    def __init__(self, size: int, *, drops: bool) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
-        self._drops = drops
         self._items: deque[Item] = deque()
         self._num_frames = 0
         self._condition = Condition()
@@ -43,11 +41,12 @@ class FrameRing(Generic[Item]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def put(self, item: Item, *, timeout: float) -> bool:
+    def put(self, item: Item, *, drops: bool, timeout: float) -> bool:
         """Hand an item over.
 
         Args:
             item: A frame, or what is said between frames, which never goes.
+            drops: Live: where it is full the oldest frame goes. Otherwise this waits for room.
             timeout: Seconds to wait for room.
 
         Returns:
@@ -55,7 +54,7 @@ class FrameRing(Generic[Item]):
         """
         with self._condition:
             if self._num_frames + item.num_frames > self._size and item.num_frames:
-                if self._drops:
+                if drops:
                     self._drop_oldest()
                 elif not self._condition.wait_for(lambda: self._num_frames < self._size, timeout):
                     return False

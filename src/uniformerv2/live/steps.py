@@ -218,7 +218,8 @@ class StepReader:
     def _of_stream(self) -> Iterator[Item]:
         with LiveStream(self._source, is_cancelled=self._is_cancelled, **self._seconds) as stream:
             self.has_end = stream.has_end
-            sampler = _Sampler(self._maker, stream.fps, self._source)
+            is_live = self._source.is_live and not stream.has_end
+            sampler = _Sampler(self._maker, stream.fps, is_live=is_live, path=Path(self._source.shown))
             for seconds, frame in stream.frames():
                 now = self._came()
                 assert self.first_frame_at is not None
@@ -229,8 +230,8 @@ class StepReader:
 class _Sampler:
     """Which frame stands for each step of a grid without end; keeps one frame, until the next one comes."""
 
-    def __init__(self, maker: StepMaker, fps: float, source: LiveSource) -> None:
-        self._maker, self._fps, self._is_live, self._path = maker, fps, source.is_live, Path(source.shown)
+    def __init__(self, maker: StepMaker, fps: float, *, is_live: bool, path: Path) -> None:
+        self._maker, self._fps, self._is_live, self._path = maker, fps, is_live, path
         self._frame_seconds = 1 / (fps or maker.fps or DEFAULT_FPS)
         self._pixels: FramePixels | None = None
         self._size = (0, 0)

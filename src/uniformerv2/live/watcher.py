@@ -72,7 +72,7 @@ class Watcher:
         self._maker = StepMaker(scorer=scorer, fps=fps, picture_height=picture_height)
         self._tell = tell
         num_frames = self._predictor.preprocessing.num_frames
-        self._ring: FrameRing[Item] = FrameRing(WINDOWS_IN_RING * num_frames, drops=self.source.is_live)
+        self._ring: FrameRing[Item] = FrameRing(WINDOWS_IN_RING * num_frames)
         self._at_once = num_frames * max(1, self._predictor.views_per_batch // self._predictor.preprocessing.num_crops)
         self._windows = SlidingWindows(scorer, name=self.source.shown)
         self._tracker = EventTracker(
@@ -206,7 +206,7 @@ class _Reading:
     ) -> None:
         self._is_cancelled = self._waits_for_room = self.is_over = False
         self.error: SourceError | None = None
-        self._ring = ring
+        self._ring, self._is_live = ring, source.is_live
         self._reader = StepReader(
             source,
             maker,
@@ -247,7 +247,8 @@ class _Reading:
     def _run(self) -> None:
         try:
             for item in self._reader.items():
-                while not self._is_cancelled and not self._ring.put(item, timeout=LOOK_SECONDS):
+                drops = self._is_live and not self._reader.has_end
+                while not self._is_cancelled and not self._ring.put(item, drops=drops, timeout=LOOK_SECONDS):
                     self._waits_for_room = True
                 self._waits_for_room = False
                 if self._is_cancelled:

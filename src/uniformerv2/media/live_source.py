@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,8 @@ class LiveSource:
             kind = "pipe"
         else:
             kind = _kind_of_file(Path(word), is_growing=end_after_seconds is not None)
+        if end_after_seconds is not None and not 0 < end_after_seconds < math.inf:
+            raise ValueError(f"end_after_seconds must be above 0, got {end_after_seconds}.")
         if end_after_seconds is not None and kind != "growing file":
             raise ValueError(f"end_after_seconds is for a file that grows, and {harmless_address(word)} is a {kind}.")
         shown = "stdin" if kind == "pipe" else harmless_address(word)

@@ -21,6 +21,7 @@ from PIL import Image
 from uniformerv2.core.files import write_whole
 from uniformerv2.inference.explanations.explanation import Explanation
 from uniformerv2.inference.explanations.view import ViewPlace
+from uniformerv2.media.encoding import add_h264
 
 __all__ = ["COLOURS", "Overlay", "draw_overlays", "overlay_sheet", "overlay_video", "write_overlay_video"]
 
@@ -135,9 +136,7 @@ def _encode(
     width, height = (side - side % 2 or 2 for side in overlays[0].shown.size)
     flags = {"movflags": "+faststart"} if isinstance(file, str) else {}  # which opens the file a second time, by name
     with av.open(file, "w", format="mp4", options=flags) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.codec_context.thread_count = 1
+        stream = add_h264(container, width=width, height=height, rate=rate)
         if is_held:  # a player that seeks finds each picture by itself
             stream.codec_context.gop_size = 1
         clock, lasts, packets = 0, {}, []
