@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,12 @@ from torch.nn import functional as F
 from uniformerv2 import UniFormerV2, arm
 from uniformerv2.autotrain.choose import default_batch_size, default_dropout, default_rates
 from uniformerv2.autotrain.linear import fit_heads
-from uniformerv2.autotrain.plan import Preset
+from uniformerv2.autotrain.plan import Preset, Rates
 from uniformerv2.autotrain.probe import ROWS, ClipStatistics, Probe
 from uniformerv2.autotrain.probing import FittedProbe, probe_network, start_at_probe
-from uniformerv2.data.annotations import class_names, read_records
+from uniformerv2.autotrain.run import augmentation_of
+from uniformerv2.autotrain.start import beside_probe
+from uniformerv2.data.annotations import VideoRecord, class_names, read_records
 from uniformerv2.data.annotations.held_out import source_of
 from uniformerv2.data.dataset import VideoDataset
 from uniformerv2.data.loader import VideoLoader
@@ -61,6 +65,8 @@ class Clips:
         source: The source of each clip.
         fold: In which each clip is held out.
         names: Names of the classes.
+        augmented: Cropped views [V, M, ...] of which an epoch shows one, as a training with cached features does.
+        tested: Views [V, M, ...] that a final test takes the mean of.
     """
 
     inputs: Tensor
@@ -68,19 +74,33 @@ class Clips:
     source: tuple[str, ...]
     fold: np.ndarray[Any, Any]
     names: tuple[str, ...]
+    augmented: Tensor | None = None
+    tested: Tensor | None = None
+
+
+def views_of(records: Sequence[VideoRecord], num_views: int = 1, *, is_augmented: bool = False) -> Tensor:
+    """Pixels [V, M, T, 3, h, w]: clips evenly spread over each video, or random crops as a training shows them."""
+    preprocessing = Preprocessing(
+        num_frames=FRAMES, image_size=SIDE, num_clips=num_views, num_crops=1, resize="bicubic_antialias"
+    )
+    augmentation = augmentation_of("light", image_size=SIDE, flip=0.5) if is_augmented else None
+    unlabelled = [replace(record, label=0) for record in records]
+    dataset = VideoDataset(unlabelled, preprocessing, augmentation=augmentation)
+    views: list[dict[int, Tensor]] = []
+    with closing(VideoLoader(dataset, batch_size=8, num_workers=0, drop_last=False)) as loader:
+        loader.sampler.shuffle = False
+        for epoch in range(num_views if is_augmented else 1):
+            loader.set_epoch(epoch)
+            views.append({})
+            for batch in loader:
+                views[-1] |= dict(zip(batch.index.tolist(), batch.video, strict=True))
+    stacked = torch.stack([torch.stack([view[number] for number in range(len(records))]) for view in views])
+    return stacked if is_augmented else stacked[0].transpose(0, 1)
 
 
 def read_clips(folder: Path, *, blocks_of_ten: bool) -> Clips:
     """Pixels of the middle of every video of a folder, grouped by sources, or by blocks of ten consecutive numbers."""
     records = read_records(folder, val_fraction=0.0)
-    preprocessing = Preprocessing(
-        num_frames=FRAMES, image_size=SIDE, num_clips=1, num_crops=1, resize="bicubic_antialias"
-    )
-    dataset = VideoDataset([replace(record, label=0) for record in records], preprocessing, num_classes=None)
-    found: dict[int, Tensor] = {}
-    with closing(VideoLoader(dataset, batch_size=8, num_workers=0, drop_last=False)) as loader:
-        for batch in loader:
-            found |= dict(zip(batch.index.tolist(), batch.video[:, 0], strict=True))
     label = np.array([record.label for record in records])
     if blocks_of_ten:
         numbers = [int(re.sub(r"\D", "", Path(record.path).stem)) - 1 for record in records]
@@ -93,7 +113,7 @@ def read_clips(folder: Path, *, blocks_of_ten: bool) -> Clips:
             place |= {one: rank % 5 for rank, one in enumerate(own)}
         fold = np.array([place[one] for one in source])
     return Clips(
-        inputs=torch.stack([found[number] for number in range(len(records))]),
+        inputs=views_of(records)[0],
         label=torch.tensor(label),
         source=source,
         fold=fold,
@@ -105,25 +125,37 @@ def read_clips(folder: Path, *, blocks_of_ten: bool) -> Clips:
 def tokens_of(clips: Clips, weights: Path) -> Clips:
     """Tokens of the frozen image ViT's last block in the place of pixels, in half precision."""
     network = armed(clips, weights, is_frozen=True)
+    return replace(clips, inputs=encoded(network, clips.inputs))
+
+
+@torch.no_grad()
+def encoded(network: UniFormerV2, pixels: Tensor) -> Tensor:
+    """[M, T, 3, h, w] -> [M, T, N, C] in half precision."""
     found = []
-    for start in range(0, len(clips.label), 8):
+    for part in pixels.split(8):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=gains_from_bf16(network, CPU)):
-            found.append(network.read_tokens(normalized(network, clips.inputs[start : start + 8]))[-1].half())
-    return replace(clips, inputs=torch.cat(found))
+            found.append(network.read_tokens(normalized(network, part))[-1].half())
+    return torch.cat(found)
 
 
-def pooled(clips: Clips, side: int) -> Clips:
-    """Tokens of which neighbour patches are averaged, so that ``side`` x ``side`` are left."""
-    prefix, patches = clips.inputs[:, :, :1], clips.inputs[:, :, 1:].float()
+def pooled(tokens: Tensor, side: int) -> Tensor:
+    """Neighbour patches averaged, so that ``side`` x ``side`` are left: [M, T, N, C] -> [M, T, N', C]."""
+    prefix, patches = tokens[:, :, :1], tokens[:, :, 1:].float()
     old = round(patches.shape[2] ** 0.5)
     maps = patches.unflatten(2, (side, old // side, side, old // side)).mean(dim=(3, 5)).flatten(2, 3)
-    return replace(clips, inputs=torch.cat([prefix, maps.half()], dim=2))
+    return torch.cat([prefix, maps.half()], dim=2)
 
 
 def both_ways(clips: Clips) -> Clips:
     """Each clip twice, once backwards; both are in one fold."""
+
+    def doubled(views: Tensor | None) -> Tensor | None:
+        return None if views is None else torch.cat([views, views.flip(2)], dim=1)
+
     return Clips(
         inputs=torch.cat([clips.inputs, clips.inputs.flip(1)]),
+        augmented=doubled(clips.augmented),
+        tested=doubled(clips.tested),
         label=torch.arange(2).repeat_interleave(len(clips.label)),
         source=clips.source * 2,
         fold=np.tile(clips.fold, 2),
@@ -131,12 +163,12 @@ def both_ways(clips: Clips) -> Clips:
     )
 
 
-def armed(clips: Clips, weights: Path, *, is_frozen: bool) -> UniFormerV2:
-    """As ``uniformerv2 train`` arms DINOv2 for few clips: frozen with one global UniBlock, else with preset motion."""
+def armed(clips: Clips, weights: Path, *, is_frozen: bool, has_local_steps: bool = True) -> UniFormerV2:
+    """As ``uniformerv2 train`` arms DINOv2 for few clips: one global UniBlock, or preset motion where all learns."""
     rate = default_dropout(freeze_backbone=is_frozen, num_train=len(clips.label))
     dropout: dict[str, Any] = {} if rate is None else {"global_dropout": (rate,), "classifier_dropout": rate}
     size: dict[str, Any] = {"image_size": SIDE, "num_frames": FRAMES}
-    size |= {"num_stages": 1} if is_frozen else {"preset": "motion"}
+    size |= {"preset": "motion"} if has_local_steps and not is_frozen else {"num_stages": 1}
     return arm("vit_small_patch14_dinov2", num_classes=len(clips.names), weights=weights, **size, **dropout)
 
 
@@ -157,50 +189,92 @@ def logits(network: UniFormerV2, inputs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def scores(network: UniFormerV2, inputs: Tensor) -> Tensor:
-    """Logits in eval mode, [M, K]."""
+    """Logarithms of probabilities in eval mode, [M, K]."""
     network.eval()
-    return torch.cat([logits(network, inputs[start : start + 16]) for start in range(0, len(inputs), 16)])
+    return torch.cat([logits(network, part).log_softmax(dim=1) for part in inputs.split(16)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a network is trained where that is not as ``uniformerv2 train`` does by itself.
+
+    Attributes:
+        epochs: Passes over the training clips.
+        is_frozen: The backbone does not learn.
+        has_local_steps: Where it does, with preset motion.
+        rate: Of the video blocks and the head; None: as ``train`` has it for this batch.
+        backbone_rate: Of the backbone; None the same.
+        pull: Decay towards the weights of the start, in the place of decay towards zero; None: as ``train``.
+    """
+
+    epochs: int
+    is_frozen: bool = True
+    has_local_steps: bool = True
+    rate: float | None = None
+    backbone_rate: float | None = None
+    pull: float | None = None
+
+    def rates(self, batch: int) -> Rates:
+        """For AdamW."""
+        preset: Preset = "scene" if self.is_frozen or not self.has_local_steps else "motion"
+        found = default_rates(batch, preset=preset, freeze_backbone=self.is_frozen, is_armed_anew=True)
+        if self.rate is None:
+            return found
+        if self.is_frozen:
+            return Rates(self.rate)
+        assert self.backbone_rate is not None
+        return Rates(self.backbone_rate, video_blocks_scale=self.rate / self.backbone_rate)
 
 
 def learn(
     network: UniFormerV2,
     clips: Clips,
     chosen: np.ndarray[Any, Any],
+    way: Way,
     *,
-    is_frozen: bool,
-    epochs: int,
     seed: int,
-    rate_scale: float = 1.0,
     each_epoch: Callable[[float], None] = lambda loss: None,
     each_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train on the chosen clips with the rates and the batch of ``uniformerv2 train``, without augmentation."""
-    if is_frozen:
+    """Train on the chosen clips with the batch of ``uniformerv2 train``."""
+    if way.is_frozen:
         network.freeze_backbone()
     batch = default_batch_size(len(chosen), largest=16)
-    preset: Preset = "scene" if is_frozen else "motion"
-    rates = default_rates(batch, preset=preset, freeze_backbone=is_frozen, is_armed_anew=True)
-    optimization = rates.optimization(epochs=epochs)
+    optimization = way.rates(batch).optimization(epochs=way.epochs)
+    if way.pull is not None:
+        optimization = replace(optimization, weight_decay=0.0)
     optimizer = torch.optim.AdamW(parameter_groups(network, optimization), betas=optimization.betas)
     highest = [group["lr"] for group in optimizer.param_groups]
+    first = [[weight.detach().clone() for weight in group["params"]] for group in optimizer.param_groups]
     steps = len(chosen) // batch
     order = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    for epoch in range(epochs):
+    for epoch in range(way.epochs):
         drawn, losses = torch.as_tensor(chosen)[torch.randperm(len(chosen), generator=order)], []
+        inputs = clips.inputs if clips.augmented is None else clips.augmented[epoch % len(clips.augmented)]
         for step in range(steps):
             own = drawn[step * batch : (step + 1) * batch]
-            factor = optimization.rate(epoch + step / steps, epochs) / optimization.learning_rate
+            factor = optimization.rate(epoch + step / steps, way.epochs) / optimization.learning_rate
             for group, rate in zip(optimizer.param_groups, highest, strict=True):
-                group["lr"] = rate * factor * rate_scale
+                group["lr"] = rate * factor
             network.train()
-            loss = F.cross_entropy(logits(network, clips.inputs[own]), clips.label[own], label_smoothing=SMOOTHING)
+            loss = F.cross_entropy(logits(network, inputs[own]), clips.label[own], label_smoothing=SMOOTHING)
             optimizer.zero_grad()
             loss.backward()
             each_step()
             optimizer.step()
+            if way.pull is not None:
+                _pull(optimizer, first, way.pull)
             losses.append(loss.item())
         each_epoch(float(np.mean(losses)))
+
+
+@torch.no_grad()
+def _pull(optimizer: torch.optim.Optimizer, first: list[list[Tensor]], strength: float) -> None:
+    """A step of decay towards the first weights."""
+    for group, starts in zip(optimizer.param_groups, first, strict=True):
+        for weight, start in zip(group["params"], starts, strict=True):
+            weight.lerp_(start, min(1.0, group["lr"] * strength))
 
 
 def statistics_of(tokens: Tensor) -> np.ndarray[Any, Any]:
@@ -223,10 +297,10 @@ def fitted(network: UniFormerV2, tokens: Clips, chosen: np.ndarray[Any, Any]) ->
     return FittedProbe(result=result, network=probe_network(network, result.best, tokens.names))
 
 
-def started(start: str, clips: Clips, weights: Path, probe: FittedProbe, *, is_frozen: bool, seed: int) -> UniFormerV2:
+def started(start: str, clips: Clips, weights: Path, probe: FittedProbe, way: Way, *, seed: int) -> UniFormerV2:
     """A network before its first step."""
     torch.manual_seed(seed)
-    network = armed(clips, weights, is_frozen=is_frozen)
+    network = armed(clips, weights, is_frozen=way.is_frozen, has_local_steps=way.has_local_steps)
     if start == "probe":
         return start_at_probe(network, probe)
     if start == "zero head":
@@ -236,54 +310,87 @@ def started(start: str, clips: Clips, weights: Path, probe: FittedProbe, *, is_f
 
 def experiment(clips: Clips, tokens: Clips, weights: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Every fold, start and seed: which held-out clips are right before the first step and after each epoch."""
-    is_frozen, data = not options.all_learns, clips if options.all_learns else tokens
-    right: dict[str, Any] = {start: np.full((len(options.seeds), len(data.label)), np.nan) for start in options.starts}
+    way = Way(
+        epochs=options.epochs,
+        is_frozen=not options.all_learns,
+        has_local_steps=not options.no_local_steps,
+        rate=options.rate,
+        backbone_rate=options.backbone_rate,
+        pull=options.pull,
+    )
+    data = clips if options.all_learns else tokens
+    names = [*options.starts, *(["probe, halfway"] if "probe" in options.starts else [])]
+    right: dict[str, Any] = {name: np.full((len(options.seeds), len(data.label)), np.nan) for name in names}
     right["the probe itself"], curves = np.full((1, len(data.label)), np.nan), []
     for fold in np.unique(data.fold) if options.folds is None else options.folds:
         chosen, held = np.flatnonzero(data.fold != fold), np.flatnonzero(data.fold == fold)
         probe = fitted(armed(tokens, weights, is_frozen=True), tokens, chosen)
         right["the probe itself"][0, held] = is_right(probe.network, tokens, held)
         for place, (start, seed) in enumerate((start, seed) for start in options.starts for seed in options.seeds):
-            network = started(start, data, weights, probe, is_frozen=is_frozen, seed=seed)
+            network = started(start, data, weights, probe, way, seed=seed)
             curve = {"fold": int(fold), "start": start, "seed": seed, "row": probe.result.best.name, "loss": []}
-            curve["right"] = [float(is_right(network, data, held).mean())]
+            curve |= {"right": [], "held": []}
+            _note(curve, network, data, held)
 
             def note(loss: float, network: UniFormerV2 = network, curve: Any = curve, held: Any = held) -> None:
                 curve["loss"].append(loss)
-                curve["right"].append(float(is_right(network, data, held).mean()))
+                _note(curve, network, data, held)
 
-            how: dict[str, Any] = {"is_frozen": is_frozen, "epochs": options.epochs, "rate_scale": options.rate_scale}
-            learn(network, data, chosen, seed=seed, each_epoch=note, **how)
-            right[start][place % len(options.seeds), held] = is_right(network, data, held)
+            learn(network, data, chosen, way, seed=seed, each_epoch=note)
+            index = place % len(options.seeds)
+            right[start][index, held] = curve.pop("last")
+            if start == "probe":
+                beside_probe(network, probe.network)
+                right["probe, halfway"][index, held] = is_right(network, data, held)
             curves.append(curve)
             print(json.dumps(curve), flush=True)
+    others = {name: right[name] for name in ("the probe itself", "today") if name in right}
     return {
-        "rows": {name: row(values, right["the probe itself"], data.source) for name, values in right.items()},
+        "rows": {name: row(values, others, data) for name, values in right.items()},
         "curves": curves,
+        "way": asdict(way),
         "epochs": options.epochs,
         "seeds": options.seeds,
         "clips": len(data.label),
     }
 
 
+def held_out_scores(network: UniFormerV2, clips: Clips, held: np.ndarray[Any, Any]) -> Tensor:
+    """Logarithms of the mean probability of all views of each held-out clip, [M, K]."""
+    views = clips.inputs[None] if clips.tested is None else clips.tested
+    return torch.stack([scores(network, view[held]) for view in views]).logsumexp(dim=0) - math.log(len(views))
+
+
+def _note(curve: dict[str, Any], network: UniFormerV2, clips: Clips, held: np.ndarray[Any, Any]) -> None:
+    """Accuracy and cross entropy of the held-out clips, and which of them are right."""
+    found, label = held_out_scores(network, clips, held), clips.label[held]
+    curve["last"] = (found.argmax(dim=1) == label).numpy()
+    curve["right"].append(float(curve["last"].mean()))
+    curve["held"].append(float(F.nll_loss(found, label)))
+
+
 def is_right(network: UniFormerV2, clips: Clips, held: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Whether the network is right about each held-out clip."""
-    found: np.ndarray[Any, Any] = (scores(network, clips.inputs[held]).argmax(dim=1) == clips.label[held]).numpy()
+    found: np.ndarray[Any, Any] = (held_out_scores(network, clips, held).argmax(dim=1) == clips.label[held]).numpy()
     return found
 
 
-def row(right: np.ndarray[Any, Any], probe: np.ndarray[Any, Any], source: tuple[str, ...]) -> dict[str, list[float]]:
-    """Accuracy, and what it is above the probe, with 95 % intervals over sources, of the clips that were run."""
+def row(
+    right: np.ndarray[Any, Any], others: Mapping[str, np.ndarray[Any, Any]], clips: Clips
+) -> dict[str, list[float]]:
+    """Accuracy, and what it is above others, with 95 % intervals over sources, of the clips that were run."""
     run = ~np.isnan(right).any(axis=0)
-    own, above = right[:, run].mean(axis=0), right[:, run].mean(axis=0) - probe[0, run]
-    _, place = np.unique(np.asarray(source)[run], return_inverse=True)
+    means = {"accuracy": right[:, run].mean(axis=0)}
+    means |= {f"above {name}": means["accuracy"] - other[:, run].mean(axis=0) for name, other in others.items()}
+    _, place = np.unique(np.asarray(clips.source)[run], return_inverse=True)
     count = place.max() + 1
     weight = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=1000)[:, place]
-    drawn = [(weight @ value) / weight.sum(axis=1) for value in (own, above)]
-    return {
-        name: [float(value.mean()), *(float(end) for end in np.percentile(each, (2.5, 97.5)))]
-        for name, value, each in zip(("accuracy", "above_probe"), (own, above), drawn, strict=True)
-    }
+    found = {}
+    for name, mean in means.items():
+        drawn = (weight @ mean) / weight.sum(axis=1)
+        found[name] = [float(mean.mean()), *(float(end) for end in np.percentile(drawn, (2.5, 97.5)))]
+    by_fold = [float(means["accuracy"][clips.fold[run] == fold].mean()) for fold in np.unique(clips.fold[run])]
+    return {**found, "by_fold": by_fold}
 
 
 PARTS = {
@@ -303,7 +410,7 @@ def gradients(tokens: Clips, weights: Path, *, start: str, steps: int = 40) -> d
     """The norm of the gradient of each part in each of the first steps."""
     chosen = np.flatnonzero(tokens.fold != 0)
     probe = fitted(armed(tokens, weights, is_frozen=True), tokens, chosen)
-    network = started(start, tokens, weights, probe, is_frozen=True, seed=0)
+    network = started(start, tokens, weights, probe, Way(epochs=1), seed=0)
     found: dict[str, list[float]] = {part: [] for part in PARTS}
 
     def note() -> None:
@@ -312,7 +419,7 @@ def gradients(tokens: Clips, weights: Path, *, start: str, steps: int = 40) -> d
             found[part].append(float(sum(grad.square().sum() for grad in own if grad is not None)) ** 0.5)
 
     epochs = -(-steps // (len(chosen) // default_batch_size(len(chosen), largest=16)))
-    learn(network, tokens, chosen, is_frozen=True, epochs=epochs, seed=0, each_step=note)
+    learn(network, tokens, chosen, Way(epochs=epochs), seed=0, each_step=note)
     return {part: norms[:steps] for part, norms in found.items()}
 
 
@@ -393,9 +500,9 @@ def overfitting(arrow: Clips, weights: Path, *, epochs: int = 60) -> dict[str, l
     probe = fitted(armed(arrow, weights, is_frozen=True), arrow, np.flatnonzero(arrow.fold != 0))
     found: dict[str, list[float]] = {}
     for start in ("today", "probe"):
-        network = started(start, arrow, weights, probe, is_frozen=True, seed=0)
+        network = started(start, arrow, weights, probe, Way(epochs=epochs), seed=0)
         found[start] = []
-        learn(network, arrow, chosen, is_frozen=True, epochs=epochs, seed=0, each_epoch=found[start].append)
+        learn(network, arrow, chosen, Way(epochs=epochs), seed=0, each_epoch=found[start].append)
     return found
 
 
@@ -421,15 +528,15 @@ def order_of_time(arrow: Clips) -> dict[str, list[float]]:
     return found
 
 
-def cached(path: Path | None, make: Callable[[], Clips]) -> Clips:
-    """Clips from a file, which is written where it is not there."""
-    if path is None or not path.is_file():
-        clips = make()
-        if path is not None:
-            torch.save({**vars(clips), "fold": clips.fold.tolist()}, path)
-        return clips
-    content = torch.load(path, weights_only=True)
-    return Clips(**{**content, "fold": np.array(content["fold"])})
+def cached(path: Path | None, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Tensors and plain values from a file, which is written where it is not there."""
+    if path is not None and path.is_file():
+        found: dict[str, Any] = torch.load(path, weights_only=True)
+        return found
+    content = make()
+    if path is not None:
+        torch.save(content, path)
+    return content
 
 
 def tokens_and_pixels(options: argparse.Namespace, name: str, *, with_pixels: bool) -> tuple[Clips, Clips]:
@@ -439,18 +546,61 @@ def tokens_and_pixels(options: argparse.Namespace, name: str, *, with_pixels: bo
     def read() -> Clips:
         return read_clips(folder, blocks_of_ten=name == "fights")
 
-    place = None if options.cache is None else options.cache / f"{folder.name}.pt"
-    tokens = cached(place, lambda: tokens_of(read(), options.weights))
-    pixels = read() if with_pixels else tokens
-    if name == "arrow":
-        tokens, pixels = both_ways(tokens), both_ways(pixels)
-    return (pooled(tokens, options.patches) if options.patches else tokens), pixels
+    def read_tokens() -> dict[str, Any]:
+        clips = tokens_of(read(), options.weights)
+        return {**vars(clips), "fold": clips.fold.tolist()}
+
+    content = cached(_place(options, folder.name), read_tokens)
+    tokens = Clips(**{**content, "fold": np.array(content["fold"])})
+    records = read_records(folder, val_fraction=0.0)
+    pixels = tokens
+    if with_pixels:
+        augmented = views_of(records, options.views, is_augmented=True) if options.views else None
+        pixels = replace(read(), augmented=augmented)
+    else:
+        for part, number in (("augmented", options.views), ("tested", options.test_views)):
+            if number:
+                make = partial(_views, tokens, options, records, number, is_augmented=part == "augmented")
+                tokens = replace(tokens, **{part: cached(_place(options, f"{folder.name}_{part}"), make)["views"]})
+    if options.patches:
+        tokens = replace(tokens, inputs=pooled(tokens.inputs, options.patches))
+    tokens, pixels = every(tokens, options.every), every(pixels, options.every)
+    return (both_ways(tokens), both_ways(pixels)) if name == "arrow" else (tokens, pixels)
+
+
+def every(clips: Clips, step: int) -> Clips:
+    """A part of the clips, for a first look."""
+    if step == 1:
+        return clips
+    chosen = np.arange(0, len(clips.label), step)
+    return replace(
+        clips,
+        inputs=clips.inputs[chosen],
+        label=clips.label[chosen],
+        source=tuple(clips.source[number] for number in chosen),
+        fold=clips.fold[chosen],
+        augmented=None if clips.augmented is None else clips.augmented[:, chosen],
+        tested=None if clips.tested is None else clips.tested[:, chosen],
+    )
+
+
+def _place(options: argparse.Namespace, name: str) -> Path | None:
+    return None if options.cache is None else options.cache / f"{name}.pt"
+
+
+def _views(
+    clips: Clips, options: argparse.Namespace, records: Sequence[VideoRecord], number: int, *, is_augmented: bool
+) -> dict[str, Tensor]:
+    """Tokens of the views that a training with cached features shows, or of those that its final test reads."""
+    network = armed(clips, options.weights, is_frozen=True)
+    pixels = views_of(records, number, is_augmented=is_augmented)
+    return {"views": torch.stack([pooled(encoded(network, view), options.patches) for view in pixels])}
 
 
 def instruments(options: argparse.Namespace) -> dict[str, Any]:
     """What holds a network back, measured before and in its first steps."""
     fights, _ = tokens_and_pixels(options, "fights", with_pixels=False)
-    few = pooled(fights, 4)
+    few = replace(fights, inputs=pooled(fights.inputs, 4))
     options.patches = 4
     arrow, _ = tokens_and_pixels(options, "arrow", with_pixels=False)
     return {
@@ -472,7 +622,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folds", type=int, nargs="+", help="only these; nothing is written then")
-    parser.add_argument("--rate-scale", type=float, default=1.0, help="multiplies the rates of train")
+    parser.add_argument("--no-local-steps", action="store_true", help="where all learns: one global UniBlock alone")
+    parser.add_argument("--rate", type=float, help="of the video blocks and the head (default: as train)")
+    parser.add_argument("--backbone-rate", type=float, help="where all learns, with --rate")
+    parser.add_argument("--pull", type=float, help="decay towards the weights of the start (default: towards zero)")
+    parser.add_argument("--views", type=int, default=0, help="train on so many cached crops")
+    parser.add_argument("--test-views", type=int, default=0, help="test on so many clips a video (default: its middle)")
+    parser.add_argument("--every", type=int, default=1, help="only every so many clips, for a first look")
     parser.add_argument("--patches", type=int, default=0, help="average neighbour patches until so many are a side")
     parser.add_argument("--cache", type=Path, help="folder for tokens, which take minutes")
     options = parser.parse_args()
@@ -489,10 +645,12 @@ def main() -> None:
         name = options.what + ("_all_learns" if options.all_learns else "")
         found = experiment(clips, tokens, options.weights, options)
         for start, values in found["rows"].items():
-            print(
-                f"{start:<18}",
-                *(f"{what} {100 * v:.1f} ({100 * a:.0f} to {100 * b:.0f})" for what, (v, a, b) in values.items()),
+            words = (
+                f"{what} {100 * numbers[0]:.1f} ({100 * numbers[1]:.0f} to {100 * numbers[2]:.0f})"
+                for what, numbers in values.items()
+                if what != "by_fold"
             )
+            print(f"{start:<18}", *words, "by fold", *(f"{100 * value:.1f}" for value in values["by_fold"]))
     if options.folds is None:
         path = RESULTS / f"motion_{name}.json"
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -203,6 +203,8 @@ class TestRules:
 
     def test_epochs(self):
         assert [default_epochs(count) for count in (1, 529, 5000, 240_000)] == [50, 10, 5, 5]
+        assert [default_epochs(count, most=3) for count in (60, 529)] == [3, 3]
+        assert [default_epochs(count, most=20) for count in (60, 529)] == [20, 10]
 
     def test_rates_follow_the_root_of_the_batch(self):
         for preset in ("scene", "motion"):
@@ -211,6 +213,16 @@ class TestRules:
                 rates, fourth = default_rates(16, **made), default_rates(4, **made)
                 assert fourth.learning_rate == pytest.approx(rates.learning_rate / 2)
                 assert replace(fourth, learning_rate=rates.learning_rate) == rates
+
+    @pytest.mark.parametrize("preset", ["scene", "motion"])
+    def test_from_a_probe_everything_learns_slowly_unless_the_backbone_is_frozen(self, preset):
+        made = {"preset": preset, "is_armed_anew": True}
+        usual, slow = (default_rates(16, freeze_backbone=False, keeps_start=start, **made) for start in (False, True))
+        assert slow.learning_rate <= usual.learning_rate / 100
+        of_new_parts = [rates.learning_rate * rates.video_blocks_scale for rates in (slow, usual)]
+        assert of_new_parts[0] <= of_new_parts[1] / 20
+        frozen = [default_rates(16, freeze_backbone=True, keeps_start=start, **made) for start in (False, True)]
+        assert frozen[0] == frozen[1]
 
     def test_lower_blocks_learn_slower_unless_they_see_the_motion(self):
         made = {"freeze_backbone": False, "is_armed_anew": True}

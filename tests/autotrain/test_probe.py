@@ -25,6 +25,7 @@ from uniformerv2.autotrain.probing import (
     probe_network,
     start_at_probe,
 )
+from uniformerv2.autotrain.start import beside_probe
 from uniformerv2.core.messages import UsageError
 from uniformerv2.model.statistics import KINDS, TokenStatistics
 from uniformerv2.zoo.arming import rebuild
@@ -396,6 +397,19 @@ class TestStart:
             network.head.weight[:, : network.config.dim].normal_()
         assert not torch.allclose(network(videos), expected, atol=1e-2)
 
+    def test_beside_the_probe_it_says_the_mean_of_both(self, armed, probe):
+        plain = replace(armed.config, num_local_steps=0, tubelet_size=1, tubelet_kernel_size=1)
+        network = start_at_probe(rebuild(plain), probe)
+        network.blocks.load_state_dict(probe.network.blocks.state_dict())  # as it was frozen
+        videos = torch.randn(3, 4, 3, 32, 32)
+        with torch.no_grad():
+            for weight in (network.head.weight, network.head.bias, network.fusion.video_token):
+                weight.add_(torch.randn_like(weight))
+            trained, read = network(videos), probe.network(videos)
+            beside_probe(network, probe.network)
+            assert (trained - read).abs().max() > 0.1
+            assert torch.allclose(network(videos), (trained + read) / 2, atol=1e-5)
+
     def test_only_the_image_vit_that_it_read(self, armed, probe):
         assert can_start_at(probe, armed)
         for fields in ({"num_frames": 8}, {"backbone": None}):
@@ -412,7 +426,7 @@ class TestStart:
         noise = replace(guessed, chance=0.99)  # what is best may be so by chance
         assert not decide(noise, TrainOptions(data="v"), network=tiny_network()).starts_at_probe
 
-    def test_few_videos_leave_an_image_vit_frozen_unless_the_user_says_otherwise(self, armed):
+    def test_few_videos_leave_an_image_vit_frozen_and_without_local_steps_unless_the_user_says_otherwise(self, armed):
         moving = Probe(num_resamples=100)(made_clips(informative="motion"))
 
         def decided(num_train=60, **asked):
@@ -422,6 +436,9 @@ class TestStart:
 
         assert decided() == ("scene", True, True)
         assert decided(num_train=20_000) == ("motion", False, False)
-        assert decided(freeze_backbone=False) == ("motion", False, False)
+        assert decided(freeze_backbone=False) == ("scene", False, False)
+        assert decided(freeze_backbone=True) == ("scene", True, False)
+        assert decided(freeze_backbone=True, cache_features=True) == ("scene", True, True)
         assert decided(preset="motion") == ("motion", False, False)
+        assert decided(num_train=20_000, freeze_backbone=False) == ("motion", False, False)
         assert decided(model="somewhere") == ("motion", False, False)

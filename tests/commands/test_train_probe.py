@@ -264,6 +264,7 @@ def test_training_starts_at_the_probe_where_what_moves_is_best(order, tmp_path, 
     outcome = train(order, out=str(tmp_path / "run"), **options)
     assert outcome.contest.network == outcome.contest.probe > 0.8
     assert not outcome.contest.is_lost
+    assert outcome.chosen == "the only epoch; then its head and the probe's, at which it had started, were averaged"
     config = load_model(outcome.model).config
     assert (config.fusion, config.statistics[-1], config.num_local_steps) == ("sequential", "patch_ramp", 0)
     plan = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["plan"]
@@ -271,9 +272,15 @@ def test_training_starts_at_the_probe_where_what_moves_is_best(order, tmp_path, 
     assert "--no-freeze-backbone lets it learn" in plan["probed"]["told"][-2]
     assert (plan["freeze_backbone"], plan["cache_views"] > 0) == (True, True)
     fixed = {"data": str(order), "out": str(tmp_path / "other"), "num_workers": 0, "num_frames": 8, **start}
-    learning = prepare(TrainOptions(**fixed, freeze_backbone=False), progress=False).network
-    assert (learning.config.num_local_steps, learning.config.tubelet_size) == (2, 1)
-    assert learning.config.statistics == config.statistics
-    assert all(value.requires_grad for value in learning.parameters())
+    learning = prepare(TrainOptions(**fixed, freeze_backbone=False), progress=False)
+    assert (learning.network.config.num_local_steps, learning.network.config.tubelet_size) == (0, 1)
+    assert learning.network.config.statistics == config.statistics
+    assert all(value.requires_grad for value in learning.network.parameters())
     plain = prepare(TrainOptions(**fixed, probe=False), progress=False)
     assert plain.network.config.statistics == ()
+    frozen = prepare(TrainOptions(**fixed), progress=False).plan
+    assert (plain.plan.flip, frozen.flip, learning.plan.flip) == (0.5, 0.0, 0.0)  # it is the order that tells
+    assert (plain.plan.epochs, frozen.epochs, learning.plan.epochs) == (50, 10, 3)
+    assert all("the probe is not forgotten" in made.why["epochs"] for made in (frozen, learning.plan))
+    assert learning.plan.rates.learning_rate < plain.plan.rates.learning_rate / 10
+    assert "the probe is not forgotten" in learning.plan.why["learning_rate"]

@@ -34,6 +34,7 @@ from uniformerv2.core.workers import available_cores
 from uniformerv2.data.splits import Splits
 from uniformerv2.data.transforms import Preprocessing
 from uniformerv2.model.precision import gains_from_bf16
+from uniformerv2.model.statistics import KINDS
 from uniformerv2.model.uniformerv2 import UniFormerV2
 from uniformerv2.training.feature_key import check_cacheable
 
@@ -62,8 +63,15 @@ REFERENCE_BATCH: Final = 16
 IMBALANCED: Final = 4
 """A class with so many times the training videos of another is worth a word."""
 FROZEN_RATE: Final = 2e-4
+PROBE_RATES: Final = (1e-6, 2e-5)
+"""Of the image ViT, and of video blocks and head, where training starts at a probe of few videos and everything learns:
+with ten times as much the tokens are soon others than the probe was fitted to (docs/lab/motion.md)."""
+PROBE_EPOCHS: Final[Mapping[bool, int]] = {True: 10, False: 3}
+"""Whether the backbone is frozen -> epochs at most from that start; with more, what is seen is learnt by heart."""
 FEW_VIDEOS_DROPOUT: Final = 0.1
+ROOT_RULE: Final = "suits a batch of 16; grows with the square root of the batch"
 VIDEOS_SHOWN: Final = 5000
+MOST_EPOCHS: Final = 50
 MANY_SHOWN: Final = 100_000
 MANY: Final = 64
 """No larger batch is of use to a fine-tuning."""
@@ -119,8 +127,9 @@ def make_plan(
     start = _start(options, choices, preset=preset, has_gpu=has_gpu)
     is_armed_anew = start["model"] is None
     network = _network(options, splits, choices, preset=preset, has_gpu=has_gpu, fetch=fetch, **start)
+    keeps_start = False
     if start_at is not None and can_start_at(start_at, network):
-        network = start_at_probe(network, start_at)
+        network, keeps_start = start_at_probe(network, start_at), num_train < FEW_VIDEOS
     if options.freeze_backbone:
         network.freeze_backbone()
     if options.cache_features:
@@ -134,10 +143,14 @@ def make_plan(
         batch_size = _batch_size(options, choices, network, preprocessing, num_train, device, precision)
     is_frozen = bool(options.freeze_backbone)
     seen = max(1, min(batch_size, num_train))  # by a step
-    rates = default_rates(seen, preset=preset, freeze_backbone=is_frozen, is_armed_anew=is_armed_anew)
-    root = "suits a batch of 16; grows with the square root of the batch"
+    learning = {"freeze_backbone": is_frozen, "is_armed_anew": is_armed_anew, "keeps_start": keeps_start}
+    rates = default_rates(seen, preset=preset, **learning)
+    is_slow = keeps_start and not is_frozen
+    root = ("slow, so that the probe is not forgotten; " if is_slow else "") + ROOT_RULE
     highest = choices.take("learning_rate", options.learning_rate, rates.learning_rate, root)
-    epochs = choices.take("epochs", options.epochs, default_epochs(num_train), "5000 videos seen; 5 to 50")
+    most = PROBE_EPOCHS[is_frozen] if keeps_start else MOST_EPOCHS
+    shown = f"at most {most}, so that the probe is not forgotten" if keeps_start else "5000 videos seen; 5 to 50"
+    epochs = choices.take("epochs", options.epochs, default_epochs(num_train, most=most), shown)
     num_workers = max(1, min(available_cores() // options.devices, 8 if has_gpu else 2))
     plan = TrainingPlan(
         **{
@@ -162,7 +175,7 @@ def make_plan(
         },
         **_of_videos(splits),
         rates=replace(rates, learning_rate=highest),
-        flip=0.0 if preset == "motion" else 0.5,
+        flip=0.0 if preset == "motion" or _reads_order(network) else 0.5,  # left and right may be classes
         label_smoothing=0.1,
         why=choices.why,
         warnings=(*splits.warnings(), *_imbalance(options, splits)),
@@ -303,6 +316,11 @@ def _cache(options: TrainOptions, choices: _Choices, *, epochs: int) -> dict[str
     return {"cache_views": views, "cache_dtype": options.cache_dtype or "float16"}
 
 
+def _reads_order(network: UniFormerV2) -> bool:
+    """Whether the head of a network reads which way things change."""
+    return not set(KINDS["order"]).isdisjoint(network.config.statistics)
+
+
 def default_batch_size(num_train: int, *, largest: int) -> int:
     """A power of two with four steps or more an epoch, and two videos or more.
 
@@ -317,13 +335,17 @@ def default_batch_size(num_train: int, *, largest: int) -> int:
     return 1 << (max(1, wanted).bit_length() - 1)
 
 
-def default_epochs(num_train: int) -> int:
+def default_epochs(num_train: int, *, most: int = MOST_EPOCHS) -> int:
     """As many as show the network 5000 videos, from 5 (the published fine-tuning) to 50 (the published training).
+
+    Args:
+        num_train: Training videos.
+        most: In the place of 50; see ``PROBE_EPOCHS``.
 
     >>> default_epochs(24), default_epochs(529), default_epochs(240_000)
     (50, 10, 5)
     """
-    return min(50, max(5, math.ceil(VIDEOS_SHOWN / num_train)))
+    return min(most, max(5, math.ceil(VIDEOS_SHOWN / num_train)))
 
 
 def default_augmentation(num_train: int, epochs: int) -> AugmentationName:
@@ -358,7 +380,9 @@ def default_dropout(*, freeze_backbone: bool, num_train: int) -> float | None:
     return FEW_VIDEOS_DROPOUT if freeze_backbone and num_train < FEW_VIDEOS else None
 
 
-def default_rates(batch_size: int, *, preset: Preset, freeze_backbone: bool, is_armed_anew: bool) -> Rates:
+def default_rates(
+    batch_size: int, *, preset: Preset, freeze_backbone: bool, is_armed_anew: bool, keeps_start: bool = False
+) -> Rates:
     """How fast each part learns: rates found at a batch of 16, times the square root of batch / 16.
 
     The square root is the rule for Adam-like optimisers (Malladi et al., 2022, https://arxiv.org/abs/2205.10287). The
@@ -370,6 +394,7 @@ def default_rates(batch_size: int, *, preset: Preset, freeze_backbone: bool, is_
         preset: What tells the classes apart.
         freeze_backbone: Only the video blocks learn.
         is_armed_anew: The video blocks have random weights.
+        keeps_start: Training starts at a probe of few videos, which larger steps would forget.
 
     >>> default_rates(64, preset="scene", freeze_backbone=True, is_armed_anew=True)
     Rates(learning_rate=0.0004, video_blocks_scale=1.0, layer_decay=1.0)
@@ -377,6 +402,9 @@ def default_rates(batch_size: int, *, preset: Preset, freeze_backbone: bool, is_
     factor = math.sqrt(batch_size / REFERENCE_BATCH)
     if freeze_backbone:
         return Rates(FROZEN_RATE * factor)
+    if keeps_start:
+        backbone, video_blocks = PROBE_RATES
+        return Rates(backbone * factor, video_blocks_scale=video_blocks / backbone)
     if not is_armed_anew:
         return Rates(2e-5 * factor, video_blocks_scale=5.0)
     if preset == "motion":

@@ -232,37 +232,33 @@ def decide(result: ProbeResult, options: TrainOptions, *, network: UniFormerV2, 
     is_moving = moving.above_appearance.low > 0
     rows = dict.fromkeys((result["appearance"].name, moving.name, result.best.name))
     numbers = ", ".join(f"{name} {in_percent(asdict(result[name].score))}" for name in rows)
-    if options.preset is None:
-        if is_moving and options.cache_features:
-            told.append(
-                f"What moves tells the classes apart better than what is seen ({numbers}), but the preset is scene, as "
-                "--cache-features excludes motion."
-            )
-        else:
-            decided["preset"] = "motion" if is_moving else "scene"
-            why["preset"] = f"the probe, of videos held out: {numbers}"
     best = result.best
+    is_known = best.score.low > result.chance
+    starts = is_known and (best.name in {"motion", "order"} or (is_moving and best.name == "all"))
+    keeps_frames = starts and num_train < FEW_VIDEOS and options.model is None and network.config.backbone is not None
+    if options.preset is None and keeps_frames:
+        decided["preset"] = "scene"
+        why["preset"] = f"frames alone, as the probe reads them: {numbers}"
+        if options.freeze_backbone is None:
+            decided |= {"freeze_backbone": True, "cache_features": True}
+            told.append(FROZEN_AT_PROBE)
+    elif options.preset is None and is_moving and options.cache_features:
+        told.append(
+            f"What moves tells the classes apart better than what is seen ({numbers}), but the preset is scene, as "
+            "--cache-features excludes motion."
+        )
+    elif options.preset is None:
+        decided["preset"] = "motion" if is_moving else "scene"
+        why["preset"] = f"the probe, of videos held out: {numbers}"
     is_enough = result.measure == "top1" and best.score.low >= ENOUGH
     is_scene = decided.get("preset", options.preset) == "scene" and not network.config.num_local_steps
-    if options.freeze_backbone is None and is_enough and is_scene:
+    if options.freeze_backbone is None and not decided.get("freeze_backbone") and is_enough and is_scene:
         decided |= {"freeze_backbone": True, "cache_features": True}
         told.append(
             f"The backbone stays frozen, as that is enough: the probe has {in_percent(asdict(best.score))} of the "
             "held-out videos right. --no-freeze-backbone lets it learn."
         )
-    is_known = best.score.low > result.chance
-    starts = is_known and (best.name in {"motion", "order"} or (is_moving and best.name == "all"))
-    if starts and num_train < FEW_VIDEOS and _leaves_freezing_open(options, network):
-        decided |= {"preset": "scene", "freeze_backbone": True, "cache_features": True}
-        why["preset"] = f"frames alone, as the probe reads them: {numbers}"
-        told.append(FROZEN_AT_PROBE)
     return Decision(options=replace(options, **decided), why=why, told=tuple(told), starts_at_probe=starts)
-
-
-def _leaves_freezing_open(options: TrainOptions, network: UniFormerV2) -> bool:
-    """Whether the network is an image ViT that is armed anew, and the user has not said what learns."""
-    is_open = options.freeze_backbone is None and options.preset is None
-    return is_open and options.model is None and network.config.backbone is not None
 
 
 def probe_in_words(probed: Mapping[str, Any], *, with_scores: bool = False) -> list[str]:

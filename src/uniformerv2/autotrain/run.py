@@ -13,6 +13,7 @@ from uniformerv2.autotrain.fitting import device_of, fit, quiet_lightning
 from uniformerv2.autotrain.folder import RunFolder
 from uniformerv2.autotrain.plan import AugmentationName, TrainingPlan
 from uniformerv2.autotrain.processes import Seat, others_beside
+from uniformerv2.autotrain.start import beside_probe
 from uniformerv2.core.console import Progress
 from uniformerv2.core.optional import require
 from uniformerv2.data.augmentation import TrainAugmentation
@@ -23,7 +24,7 @@ from uniformerv2.training.datamodule import VideoDataModule
 from uniformerv2.training.feature_key import FeatureSettings
 from uniformerv2.training.frozen import CachedDataModule
 from uniformerv2.training.resume import SAVE_EVERY, WholeFileIO
-from uniformerv2.zoo.checkpoint import save_model
+from uniformerv2.zoo.checkpoint import load_model, save_model
 from uniformerv2.zoo.runs import fill
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ else:
 
 __all__ = ["TrainingResult", "augmentation_of", "data_module", "run_plan"]
 
+BESIDE_PROBE: Final = "then its head and the probe's, at which it had started, were averaged"
 LIGHT_AREA: Final = (0.4, 1.0)
 MAX_FAILED: Final = 0.1
 """Part of the training videos that may turn out unreadable; of few videos, one is more than the usual hundredth."""
@@ -114,6 +116,9 @@ def run_plan(
         with others_beside(_fit_beside, (network, splits, plan, options), plan.devices) as seat:
             choice = fit(network, data, plan, callbacks=callbacks, seat=seat, **options)
         assert choice is not None  # the first process
+        if plan.backbone is not None and network.statistics is not None and folder.has_probe:  # it started there
+            beside_probe(network, load_model(folder.probe))
+            choice = replace(choice, words=f"{choice.words}; {BESIDE_PROBE}")
         notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": choice.num_epochs}
         network.info = replace(network.info, metrics=notes)
         save_model(network.cpu(), folder.model)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
+from torch import nn
 
 from uniformerv2.autotrain.plan import Preset, is_video_network
 from uniformerv2.core.messages import UsageError, did_you_mean, usage_errors
@@ -21,7 +23,9 @@ from uniformerv2.zoo.checkpoint import create_model, load_model
 from uniformerv2.zoo.download import cached_path
 from uniformerv2.zoo.hub import TimmWeights, cached_from_hub
 
-__all__ = ["arm_image_vit", "check_backbone", "fetch_start", "load_video_network", "weights_to_fetch"]
+__all__ = [
+    *("arm_image_vit", "beside_probe", "check_backbone", "fetch_start", "load_video_network", "weights_to_fetch"),
+]
 
 BYTES = 4
 """Of a published weight."""
@@ -176,3 +180,23 @@ def load_video_network(
         raise ValueError(f"{model} takes a multiple of {tubelet} frames, got {changed.num_frames}.")
     network.info = replace(network.info, preprocessing=changed.to_dict(), class_names=tuple(class_names))
     return network
+
+
+@torch.no_grad()
+def beside_probe(network: UniFormerV2, probe: UniFormerV2) -> None:
+    """Make the head of a network the mean of its own and of the probe that it started at.
+
+    Where the backbone was frozen its logits are then the mean of both. Weights between those of a robust start and the
+    trained ones are often better than either: Wortsman et al., "Robust fine-tuning of zero-shot models" (2022),
+    https://arxiv.org/abs/2109.01903.
+
+    Args:
+        network: Trained; changed in place.
+        probe: With the same statistics.
+    """
+    head, start = network.head, probe.head
+    assert isinstance(head, nn.Linear)  # it was trained
+    assert isinstance(start, nn.Linear)
+    head.weight.mul_(0.5)
+    head.weight[:, network.config.dim :].add_(start.weight.to(head.weight.device), alpha=0.5)
+    head.bias.lerp_(start.bias.to(head.bias.device), 0.5)
