@@ -1,9 +1,11 @@
 """Tables and pictures of docs/lab/motion.md: what a network learns of motion from few clips, by where it starts.
 
     DATA="../shared/data --weights dinov2_vits14_hf_fp16.safetensors"
-    python benchmarks/motion.py $DATA fights --patches 4
-    python benchmarks/motion.py $DATA arrow --epochs 6 --patches 2
-    python benchmarks/motion.py $DATA fights --all-learns --epochs 2 --seeds 0 --folds 0
+    SLOW="--rate 1.4e-5 --backbone-rate 7e-7"
+    python benchmarks/motion.py $DATA fights --patches 4 --views 4 --starts probe today
+    python benchmarks/motion.py $DATA arrow --patches 2 --epochs 6 --starts today probe
+    python benchmarks/motion.py $DATA six --patches 4 --views 4 --epochs 10 --starts today probe
+    python benchmarks/motion.py $DATA fights --all-learns --no-local-steps --views 4 --epochs 3 --starts probe $SLOW
     python benchmarks/motion.py $DATA instruments
     python benchmarks/motion.py $DATA order
     python benchmarks/motion.py $DATA draw
@@ -658,6 +660,7 @@ def main() -> None:
 
 
 COLOURS = {"today": RED, "probe": BLUE, "the probe itself": MUTED}
+HALFWAY = "its head and the probe's, averaged"
 WORDS = {"today": "as before", "probe": "starts at the probe", "the probe itself": "the probe itself"}
 
 
@@ -690,7 +693,9 @@ def _draw_curves(axis: Any, found: dict[str, Any]) -> None:
         mean, spread = seeds.mean(axis=0), seeds.std(axis=0)
         axis.plot(mean, color=COLOURS[start], label=WORDS[start])
         axis.fill_between(range(len(mean)), mean - spread, mean + spread, color=COLOURS[start], alpha=0.2, linewidth=0)
-    itself = 100 * np.mean([curve["right"][0] for curve in found["curves"] if curve["start"] == "probe"])
+    rows, last = found["rows"], found["epochs"]
+    axis.plot(last, 100 * rows["probe, halfway"]["accuracy"][0], "*", color=GREEN, markersize=10, label=HALFWAY)
+    itself = 100 * rows["the probe itself"]["accuracy"][0]
     axis.axhline(itself, color=MUTED, linestyle="--", linewidth=1, label=WORDS["the probe itself"])
     axis.axhline(50, color="black", linestyle=":", linewidth=1)
     axis.set_xlabel("epochs")

@@ -69,7 +69,6 @@ with ten times as much the tokens are soon others than the probe was fitted to (
 PROBE_EPOCHS: Final[Mapping[bool, int]] = {True: 10, False: 3}
 """Whether the backbone is frozen -> epochs at most from that start; with more, what is seen is learnt by heart."""
 FEW_VIDEOS_DROPOUT: Final = 0.1
-ROOT_RULE: Final = "suits a batch of 16; grows with the square root of the batch"
 VIDEOS_SHOWN: Final = 5000
 MOST_EPOCHS: Final = 50
 MANY_SHOWN: Final = 100_000
@@ -143,14 +142,9 @@ def make_plan(
         batch_size = _batch_size(options, choices, network, preprocessing, num_train, device, precision)
     is_frozen = bool(options.freeze_backbone)
     seen = max(1, min(batch_size, num_train))  # by a step
-    learning = {"freeze_backbone": is_frozen, "is_armed_anew": is_armed_anew, "keeps_start": keeps_start}
-    rates = default_rates(seen, preset=preset, **learning)
-    is_slow = keeps_start and not is_frozen
-    root = ("slow, so that the probe is not forgotten; " if is_slow else "") + ROOT_RULE
-    highest = choices.take("learning_rate", options.learning_rate, rates.learning_rate, root)
-    most = PROBE_EPOCHS[is_frozen] if keeps_start else MOST_EPOCHS
-    shown = f"at most {most}, so that the probe is not forgotten" if keeps_start else "5000 videos seen; 5 to 50"
-    epochs = choices.take("epochs", options.epochs, default_epochs(num_train, most=most), shown)
+    start_of = {"freeze_backbone": is_frozen, "keeps_start": keeps_start}
+    rates = default_rates(seen, preset=preset, is_armed_anew=is_armed_anew, **start_of)
+    rates, epochs = _pace(options, choices, rates, num_train, **start_of)
     num_workers = max(1, min(available_cores() // options.devices, 8 if has_gpu else 2))
     plan = TrainingPlan(
         **{
@@ -166,7 +160,7 @@ def make_plan(
             "batch_size": batch_size,
             "num_stages": len(network.config.fusion_stages),
             "dropout": network.config.classifier_dropout,
-            "learning_rate": highest,
+            "learning_rate": rates.learning_rate,
             "epochs": epochs,
             **_shown(options, choices, preset=preset, num_train=num_train, epochs=epochs),
             "precision": precision,
@@ -174,13 +168,33 @@ def make_plan(
             **_cache(options, choices, epochs=epochs),
         },
         **_of_videos(splits),
-        rates=replace(rates, learning_rate=highest),
+        rates=rates,
         flip=0.0 if preset == "motion" or _reads_order(network) else 0.5,  # left and right may be classes
         label_smoothing=0.1,
         why=choices.why,
         warnings=(*splits.warnings(), *_imbalance(options, splits)),
     )
     return plan, network
+
+
+def _pace(
+    options: TrainOptions,
+    choices: _Choices,
+    rates: Rates,
+    num_train: int,
+    *,
+    freeze_backbone: bool,
+    keeps_start: bool,
+) -> tuple[Rates, int]:
+    """Rates and epochs; ``rates`` are those of the videos and the start."""
+    kept = "so that the probe is not forgotten"
+    root = "suits a batch of 16; grows with the square root of the batch"
+    why = f"slow, {kept}; {root}" if keeps_start and not freeze_backbone else root
+    highest = choices.take("learning_rate", options.learning_rate, rates.learning_rate, why)
+    most = PROBE_EPOCHS[freeze_backbone] if keeps_start else MOST_EPOCHS
+    why = f"at most {most}, {kept}" if keeps_start else "5000 videos seen; 5 to 50"
+    epochs = choices.take("epochs", options.epochs, default_epochs(num_train, most=most), why)
+    return replace(rates, learning_rate=highest), epochs
 
 
 def _batch_size(
