@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniformerv2 import UniFormerV2, arm
-from uniformerv2.autotrain.choose import default_batch_size, default_dropout, default_rates
+from uniformerv2.autotrain.defaults import default_batch_size, default_dropout, default_rates
 from uniformerv2.autotrain.linear import fit_heads
 from uniformerv2.autotrain.plan import Preset, Rates
 from uniformerv2.autotrain.probe import ROWS, ClipStatistics, Probe

@@ -40,7 +40,6 @@ def modules():
 
 
 LONG_FILES = {
-    "autotrain/choose.py": "every choice of a plan stands beside the others that it depends on",
     "autotrain/measure.py": "one estimate, and what is timed for it",
     "autotrain/plan.py": "two dataclasses of many fields, each with its help",
     "autotrain/probe.py": "the probe, its folds, its intervals and its result",

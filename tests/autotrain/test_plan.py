@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from tests.media import write_video
 from tests.training.fake_clips import NUM_FRAMES, SIZE, tiny_network
 from uniformerv2 import Preprocessing, save_model
-from uniformerv2.autotrain.choose import (
+from uniformerv2.autotrain.choose import make_plan
+from uniformerv2.autotrain.defaults import (
     default_batch_size,
     default_dropout,
     default_epochs,
@@ -24,7 +25,6 @@ from uniformerv2.autotrain.choose import (
     default_rates,
     default_stages,
     default_views,
-    make_plan,
 )
 from uniformerv2.autotrain.fitting import _choose, _keep_best, make_trainer
 from uniformerv2.autotrain.folder import RunFolder

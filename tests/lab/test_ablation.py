@@ -15,7 +15,8 @@ import torch
 
 from tests.data.clips_on_disk import write_folder
 from tests.locks import held_elsewhere
-from uniformerv2.autotrain.choose import default_dropout, default_rates, make_plan
+from uniformerv2.autotrain.choose import make_plan
+from uniformerv2.autotrain.defaults import default_dropout, default_rates
 from uniformerv2.autotrain.plan import TrainOptions
 from uniformerv2.autotrain.run import run_plan
 from uniformerv2.core.files import DiskFullError, FolderInUseError

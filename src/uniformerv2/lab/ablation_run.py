@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor
 
-from uniformerv2.autotrain.choose import default_dropout, default_rates
+from uniformerv2.autotrain.defaults import default_dropout, default_rates
 from uniformerv2.autotrain.fitting import make_trainer
 from uniformerv2.autotrain.run import MAX_FAILED, augmentation_of
 from uniformerv2.core.console import Progress
