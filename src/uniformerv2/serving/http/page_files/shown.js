@@ -50,7 +50,7 @@ export function showTimes({ steps, total }) {
     part.style.flex = `${1000 * seconds} 0 0`;
     part.style.background = mark.style.background = colour;
     spent.append(part);
-    words.append(make("div", {}, mark, make("dt", { textContent: name }), make("dd", { textContent: inSeconds(seconds) })));
+    words.append(make("div", {}, make("dt", {}, mark, name), make("dd", { textContent: inSeconds(seconds) })));
   });
   words.append(make("div", {}, make("dt", { textContent: "In all" }), make("dd", { textContent: inSeconds(total) })));
   find("times").replaceChildren(spent, words);
