@@ -112,6 +112,14 @@ def test_a_playlist_that_ends_is_played_to_its_end(server, tmp_path):
     assert windows[-1].end_seconds == pytest.approx(6.0, abs=0.3)
 
 
+def test_a_playlist_that_does_not_go_on_stalls_and_is_opened_anew(server, tmp_path):
+    hls(server, make_video(tmp_path / "a.mp4", frames=60, fps=10, gop=10), tmp_path, ends=False)
+    live = Watched(f"{server.address}/list.m3u8")
+    live.wait_for("running", "stalled", "reconnecting", "connecting")
+    assert live.stop() < 2
+    assert live.windows
+
+
 def test_a_stream_without_end_is_taken_up_again(server, tmp_path):
     server.answers["/live"] = stream(make_video(tmp_path / "a.ts", frames=40, fps=20, gop=10).read_bytes(), seconds=1)
     live = Watched(f"{server.address}/live")
