@@ -181,7 +181,8 @@ def test_memory_is_flat_for_half_an_hour(camera, tmp_path):
     model = Path(__file__).parents[2] / "models" / "demo"
     words = [sys.executable, "-m", "uniformerv2", "watch", f"rtsp://{camera.address}", "--model", str(model), "--json"]
     words += ["--on", "0.2", "--off", "0.1", "--give-up-seconds", "5", "--max-wait", "1"]
-    with (tmp_path / "events.jsonl").open("w") as file:
+    told = log.with_suffix(".jsonl")  # a folder of pytest may be gone after half an hour of other tests
+    with told.open("w") as file:
         process = subprocess.Popen(words, stdout=file, env={**os.environ, "OMP_NUM_THREADS": "1"})
     found = []
     for minute in range(1, int(minutes) + 1):
@@ -193,7 +194,7 @@ def test_memory_is_flat_for_half_an_hour(camera, tmp_path):
             camera.tell(("cut", "size 96x64", "cut", "size 64x48")[minute // 5 % 4])
     process.terminate()
     assert process.wait(10) == 0
-    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    events = [json.loads(line) for line in told.read_text().splitlines()]
     with log.open("a") as file:
         file.write(f"{len(events)} events, {events[-1]}\n")
     assert events[-1]["state"] == "stopped"
