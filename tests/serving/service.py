@@ -40,12 +40,15 @@ class Answer:
 
 
 class Service:
-    """``uniformerv2 serve`` with these words."""
+    """``uniformerv2 serve`` with these words; ``largest_file``: bytes above which no file grows, as on a full disk."""
 
-    def __init__(self, folder: Path, *words: str):
+    def __init__(self, folder: Path, *words: str, largest_file: int | None = None):
         self.temp = folder / "uploads"
         self.log = folder / "log.txt"
         command = [sys.executable, "-m", "uniformerv2", "serve", *words]
+        if largest_file is not None:
+            limit = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({largest_file},) * 2)"
+            command = [sys.executable, "-c", f"{limit}; os.execv(sys.argv[1], sys.argv[1:])", *command]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", "0", "--temp-folder", str(self.temp)],
@@ -113,8 +116,8 @@ def children(pid):
 
 
 @contextmanager
-def serving(folder, *words):
-    service = Service(folder, *words)
+def serving(folder, *words, largest_file=None):
+    service = Service(folder, *words, largest_file=largest_file)
     try:
         yield service
     finally:

@@ -388,8 +388,9 @@ def test_the_commands_of_the_page(plain, tmp_path):
 
 
 def test_two_services_give_the_same_scores(service, plain, video):
-    found = [each.post("/v1/predict?crops=3", video).json["scores"] for each in (service, plain)]
-    assert found[0] == found[1]
+    for path, name in (("predict?crops=3", "scores"), ("timeline?scores=true", "curve"), ("features", "vectors")):
+        found = [each.post(f"/v1/{path}", video).json[name] for each in (service, plain, service, plain)]
+        assert found == found[:1] * 4
 
 
 def test_the_page_starts_services_that_are_allowed():
