@@ -26,6 +26,7 @@ from typing import Any
 from uniformerv2.core.devices import processor_name
 from uniformerv2.data.named_videos import named_files
 from uniformerv2.inference.predictor import Predictor
+from uniformerv2.inference.timelines.timeline import find_actions
 
 
 class Service:
@@ -42,11 +43,11 @@ class Service:
             time.sleep(0.1)
         self.port = int(found[1])
 
-    def predict(self, video: bytes) -> tuple[int, float]:
+    def predict(self, video: bytes, *, address: str = "/v1/predict") -> tuple[int, float]:
         """Status and seconds of one request."""
         begin = time.perf_counter()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        connection.request("POST", "/v1/predict", video)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
+        connection.request("POST", address, video)
         answer = connection.getresponse()
         answer.read()
         connection.close()
@@ -104,6 +105,22 @@ def throughput(service: Service, model: str, paths: list[Path], *, turns: int) -
     return {"videos": len(paths), "videos_per_second": rates, "ratios": ratios, "median_ratio": median(ratios)}
 
 
+def timelines(service: Service, model: str, video: Path, *, turns: int) -> dict[str, Any]:
+    """Seconds of ``find_actions`` here and of the service for one long video, in turns."""
+    predictor, content = Predictor(model), video.read_bytes()
+    seconds: dict[str, list[float]] = {"find_actions": [], "service": []}
+    for _ in range(turns):
+        begin = time.perf_counter()
+        find_actions(video, predictor)
+        seconds["find_actions"].append(time.perf_counter() - begin)
+        status, spent = service.predict(content, address="/v1/timeline")
+        if status != 200:
+            sys.exit(f"The timeline was refused: {status}")
+        seconds["service"].append(spent)
+    ratios = [here / there for here, there in zip(seconds["find_actions"], seconds["service"], strict=True)]
+    return {"video": video.name, "seconds": seconds, "ratios": ratios, "median_ratio": median(ratios)}
+
+
 def load(service: Service, video: bytes, *, clients: int, requests: int) -> dict[str, Any]:
     """What many clients at once get."""
     found = in_parallel(service, [video] * requests, clients=clients)
@@ -140,6 +157,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=40)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--requests", type=int, default=256)
+    parser.add_argument("--long", type=Path, metavar="VIDEO", help="also the timeline of this one")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -155,6 +173,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         service = Service(options.model, Path(folder), "--queue-size", "16")
         report["throughput"] = throughput(service, options.model, paths, turns=options.turns)
+        if options.long is not None:
+            report["timeline"] = timelines(service, options.model, options.long, turns=options.turns)
         report["load"] = load(service, paths[0].read_bytes(), clients=64, requests=options.requests)
         if options.minutes:
             videos = [path.read_bytes() for path in paths]
