@@ -537,6 +537,7 @@ def cached(path: Path | None, make: Callable[[], dict[str, Any]]) -> dict[str, A
         return found
     content = make()
     if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(content, path)
     return content
 
