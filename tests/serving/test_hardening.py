@@ -1,15 +1,20 @@
-"""What a machine does to a service: a disk that is full, SIGKILL; and a body of 10 GB that is really sent."""
+"""What a machine does to a service: a disk that is full, SIGKILL; a body of 10 GB that is really sent, and bombs."""
 
 from __future__ import annotations
 
+import gzip
 import os
 import threading
 import time
+import zipfile
+import zlib
+from io import BytesIO
 
 import pytest
 
 from tests.media import write_video
 from tests.media.made_videos import make_video
+from tests.media.test_limits import box, numbers, track
 from tests.model.test_uniformerv2 import TINY, make
 from tests.serving.service import serving
 from uniformerv2.model.config import CheckpointInfo
@@ -65,6 +70,7 @@ def test_a_full_disk_then_sigkill_then_the_next_start(folder):
         assert len([path for path in service.temp.iterdir() if path.is_dir()]) == 1
         assert service.post("/v1/predict", small).json["scores"] == before.json["scores"]  # as another replica
         _send_ten_gigabytes(service)
+        _send_bombs(service)
         assert service.post("/v1/predict", small).status == 200
         assert service.stop() == 0
         assert list(service.temp.iterdir()) == []
@@ -100,4 +106,23 @@ def _send_ten_gigabytes(service):
     assert b"upload-too-large" in answer
     assert largest <= 3 * 2**20
     assert sent < 200  # megabytes
+    until(lambda: service.uploads == [])
+
+
+def _send_bombs(service):
+    """What says, or unpacks to, far more than it is: an archive, and the table of an MP4."""
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("clip.mp4", bytes(100 * 2**20))
+    head, table = box(b"ftyp", b"qt  "), zlib.compress(bytes(2**20))
+    told = box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", numbers(2**31), table)))
+    many = box(b"moov", track(2**31))
+    for bomb, status in (
+        (archive.getvalue(), 415),
+        (gzip.compress(bytes(2**24)), 415),
+        (head + told, 413),
+        (many, 413),
+    ):
+        answer = service.post("/v1/predict", bomb)
+        assert answer.status == status, answer
     until(lambda: service.uploads == [])
