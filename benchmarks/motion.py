@@ -141,7 +141,9 @@ def encoded(network: UniFormerV2, pixels: Tensor) -> Tensor:
 
 
 def pooled(tokens: Tensor, side: int) -> Tensor:
-    """Neighbour patches averaged, so that ``side`` x ``side`` are left: [M, T, N, C] -> [M, T, N', C]."""
+    """Neighbour patches averaged, so that ``side`` x ``side`` are left (0: all): [M, T, N, C] -> [M, T, N', C]."""
+    if not side:
+        return tokens.half()
     prefix, patches = tokens[:, :, :1], tokens[:, :, 1:].float()
     old = round(patches.shape[2] ** 0.5)
     maps = patches.unflatten(2, (side, old // side, side, old // side)).mean(dim=(3, 5)).flatten(2, 3)
