@@ -413,13 +413,17 @@ def test_interrupt_then_resume(videos, words, tmp_path, capsys):
     assert load_model(result["model"]).info.class_names == CLASSES
 
 
+OF_OTHERS = {"--model", "--split", "--threshold", "--csv", "--rank", "--weights"}
+"""Options of predict, test and examples/lora.py that the page names."""
+
+
 def test_the_page_names_options_that_exist():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     page = (Path(__file__).parents[2] / "docs" / "fine_tune.md").read_text(encoding="utf-8")
     named = set(re.findall(r"--[a-z][a-z-]+", page))
     known = {option for action in parser._actions for option in action.option_strings}
-    assert named - {"--model", "--split", "--threshold", "--csv"} <= known  # of predict and of test
+    assert named - OF_OTHERS <= known
     assert known - named == {"--help", "-h"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import av
 import numpy as np
@@ -66,6 +67,11 @@ def test_damaged_copies(tmp_path, codec):
             continue
         num_damaged += 1
     assert num_damaged >= 5
+
+
+def test_a_keyframe_that_comes_after_its_group():
+    """H.264 whose frame 10 is damaged and given out behind frame 16; a seek to it leads past it."""
+    assert check(Path(__file__).with_name("late_keyframe.mkv"), [3, *range(10, 30, 3)])
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])

@@ -33,24 +33,22 @@ EXAMPLE: Final = "uniformerv2 watch rtsp://camera/stream --model models/demo --j
 LOADS: Final = "uniformerv2.live.watcher"
 PICTURE_HEIGHT: Final = 480
 """Of the video that --out writes, at most."""
-EXIT_CODES: Final = (
-    "The exit code is 0 where the source ended or was stopped (Ctrl-C), 1 where it failed, and 2 for a wrong call."
-)
+EXIT_CODES: Final = "The exit code is 0 at the end or at Ctrl-C, 1 where the source failed."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this verb."""
-    about = "file, - (stdin), /dev/video0, rtsp://..., http(s)://..."
+    about = "file, - (stdin), /dev/video0, rtsp://, http(s)://"
     parser.add_argument("source", metavar="SOURCE", help=about)
     windows = parser.add_argument_group("windows and events")
-    about = "length of a window (default: a clip of dense sampling, else 1)"
+    about = "length of a window (default: as timeline)"
     windows.add_argument("--window-seconds", type=float, metavar="S", help=about)
     about = "from window to window (default: a quarter of one)"
     windows.add_argument("--stride-seconds", type=float, metavar="S", help=about)
-    windows.add_argument("--fps", type=float, metavar="N", help="frames per second of a source that does not tell")
+    windows.add_argument("--fps", type=float, metavar="N", help="frames per second where the source does not tell")
     _add(windows, EventRules)
     source = parser.add_argument_group("source")
-    about = "the file is still written, and ends when it has not grown for so long"
+    about = "follow a file until it has not grown for so long"
     source.add_argument("--end-after", dest="end_after_seconds", type=float, metavar="S", help=about)
     _add(source, LinkRules)
     outputs = parser.add_argument_group("output")

@@ -28,8 +28,8 @@ class EventRules:
 
     on: float = option("score at which an action begins", 0.4, metavar="P")
     off: float = option("it lasts while its score is at least this", 0.2, metavar="P")
-    min_seconds: float = option("an action is told once it has lasted so long", 1.0, metavar="S", least=0)
-    merge_seconds: float = option("it has ended when it was not seen for so long", 1.0, metavar="S", least=0)
+    min_seconds: float = option("shorter actions are not told", 1.0, metavar="S", least=0)
+    merge_seconds: float = option("it ends when not seen for so long", 1.0, metavar="S", least=0)
     update_seconds: float = option("while it lasts it is told again so often", 5.0, metavar="S", least=0)
 
     def __post_init__(self) -> None:
@@ -54,13 +54,11 @@ class LinkRules:
         ValueError: A field outside its range.
     """
 
-    open_seconds: float = option("a server or device may take so long to answer", 10.0, metavar="S", least=0.1)
-    stall_seconds: float = option("a source is stalled when its last frame is older", 3.0, metavar="S", least=0.1)
-    give_up_seconds: float = option("and is opened anew when it is older than this", 10.0, metavar="S", least=0.1)
+    open_seconds: float = option("how long a source may take to answer", 10.0, metavar="S", least=0.1)
+    stall_seconds: float = option("stalled when the last frame is older", 3.0, metavar="S", least=0.1)
+    give_up_seconds: float = option("opened anew when it is older than this", 10.0, metavar="S", least=0.1)
     max_wait: float = option("seconds between two tries, at most", 30.0, metavar="S", least=0.1)
-    retries: int | None = option(
-        "so many tries may fail one after the other (default: any number)", metavar="N", least=0
-    )
+    retries: int | None = option("tries that may fail in a row (default: any number)", metavar="N", least=0)
 
     def __post_init__(self) -> None:
         _check_least(self)

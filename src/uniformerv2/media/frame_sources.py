@@ -97,7 +97,7 @@ class PyAVFrames:
             if self._current is not None and self._current[0] <= target:
                 return
         self.file.restart()
-        self._fresh_start = start
+        self._start = self._fresh_start = self.index.seek_points[0]
         self._decoded = self._keyed(self.file.decode())
         self._step()
 

@@ -67,12 +67,12 @@ class ServeOptions:
     max_upload_mb: int = option("megabytes of an upload", 256, metavar="N", least=1)
     max_video_seconds: float = option("duration of an uploaded video", 3600.0, metavar="S", least=1)
     max_pixels: int = option("width times height of its frames", 2**24, metavar="N", least=1)
-    max_memory_mb: int = option("megabytes that the views of a request take", 512, metavar="N", least=1)
+    max_memory_mb: int = option("megabytes that a request takes", 512, metavar="N", least=1)
     max_views: int = option("clips times crops of a request", 60, metavar="N", least=1)
     upload_seconds: float = option("time of an upload", 60.0, metavar="S", least=0.1)
     decode_seconds: float = option("time to decode a video", 30.0, metavar="S", least=0.1)
     request_seconds: float = option("time from the upload to the answer", 60.0, metavar="S", least=0.1)
-    timeline_seconds: float = option("the same for timelines and features of windows", 600.0, metavar="S", least=0.1)
+    timeline_seconds: float = option("the same for timelines and windows", 600.0, metavar="S", least=0.1)
     drain_seconds: float = option("how long requests go on after SIGTERM", 30.0, metavar="S", least=0.1)
     num_workers: int | None = option(
         "processes that decode (default: by the cores)", metavar="N", flag="--workers", least=1
