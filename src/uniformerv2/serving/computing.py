@@ -13,8 +13,8 @@ from typing import Any, Final
 from uniformerv2.data.clips import VideoSample
 from uniformerv2.inference.predictor import Predictor
 from uniformerv2.media.decoding import VideoError
-from uniformerv2.serving.decoding import Decoded, Views
-from uniformerv2.serving.jobs import UPLOAD, Job, Observer, failed, too_late
+from uniformerv2.serving.decoding import UPLOAD, Decoded, Views
+from uniformerv2.serving.jobs import Job, Observer, failed, too_late
 from uniformerv2.serving.lanes import Turns
 from uniformerv2.serving.problems import ServiceError, problem_of
 from uniformerv2.serving.works import Work

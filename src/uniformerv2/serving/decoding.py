@@ -27,11 +27,24 @@ from uniformerv2.inference.window_frames import GridFrame, WindowFrames, WindowP
 from uniformerv2.media.decoding import VideoError, VideoReader
 
 __all__ = [
-    *("PRELOAD", "FramesTask", "Piece", "SeenTask", "SeenUpload", "UploadReader", "UploadTask", "Views", "ViewsTask"),
+    *(
+        "PRELOAD",
+        "UPLOAD",
+        "FramesTask",
+        "Piece",
+        "SeenTask",
+        "SeenUpload",
+        "UploadReader",
+        "UploadTask",
+        "Views",
+        "ViewsTask",
+    ),
     *("decode_upload", "views_bytes"),
 ]
 
 Result = TypeVar("Result")
+UPLOAD: Final = "upload"
+"""What answers call a video: its own name is the client's, the name of the file on disk the server's."""
 PRELOAD: Final = __name__
 """What the process that forks workers imports."""
 

@@ -8,21 +8,16 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from uniformerv2.core.devices import is_out_of_memory
 from uniformerv2.core.workers import Lost
 from uniformerv2.media.decoding import VideoError
 from uniformerv2.serving.decoding import Decoded, UploadTask
 from uniformerv2.serving.problems import ServiceError, problem_of
+from uniformerv2.serving.works import Work
 
-if TYPE_CHECKING:
-    from uniformerv2.serving.works import Work
-
-__all__ = ["UPLOAD", "Job", "Observer", "failed", "lost", "too_late"]
-
-UPLOAD: Final = "upload"
-"""What answers call a video: its own name is the client's, the name of the file on disk the server's."""
+__all__ = ["Job", "Observer", "failed", "lost", "too_late"]
 
 
 class Observer:

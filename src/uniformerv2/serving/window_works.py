@@ -24,8 +24,7 @@ from uniformerv2.inference.window_frames import WindowPlan
 from uniformerv2.inference.window_scores import Window, WindowTable
 from uniformerv2.inference.windows import WindowFeed, WindowScorer
 from uniformerv2.media.decoding import VideoError
-from uniformerv2.serving.decoding import FramesTask, Piece, UploadTask
-from uniformerv2.serving.jobs import UPLOAD
+from uniformerv2.serving.decoding import UPLOAD, FramesTask, Piece, UploadTask
 from uniformerv2.serving.problems import ServiceError, problem_of
 from uniformerv2.serving.works import Work
 

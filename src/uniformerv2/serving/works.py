@@ -32,8 +32,7 @@ from uniformerv2.inference.features.vectors import (
     whole_features,
 )
 from uniformerv2.inference.predictor import Predictor
-from uniformerv2.serving.decoding import SeenTask, SeenUpload, UploadTask, Views
-from uniformerv2.serving.jobs import UPLOAD
+from uniformerv2.serving.decoding import UPLOAD, SeenTask, SeenUpload, UploadTask, Views
 
 __all__ = ["ExplainWork", "Form", "WholeWork", "Work"]
 
