@@ -19,6 +19,7 @@ pytest.importorskip("fastapi")
         (["--queue-size", "0"], "must be at least 1, got 0."),
         (["--clips", "0"], "--clips must be at least 1"),
         (["--token-file", "nothing.txt"], "There is no file or folder nothing.txt."),
+        (["--token-file", "{model}"], "is a folder: give a file"),
         (["x=nothing/here"], "There is no file or folder nothing/here"),
     ],
 )

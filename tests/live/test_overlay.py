@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import av
 import numpy as np
+import pytest
 from PIL import Image
 
+from uniformerv2.live.outputs import WatchOutputs
 from uniformerv2.live.overlay import OverlayVideo, draw_labels
 
 
@@ -51,3 +53,33 @@ def test_without_frames_there_is_no_file(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
     assert video.error is None
+
+
+def test_what_is_interrupted_leaves_nothing(tmp_path):
+    video = OverlayVideo(tmp_path / "out.mp4", drops=False)
+    for number in range(30):
+        video.add(number / 8, np.zeros((16, 16, 3), np.uint8), [("a", 0.5)])
+    video.abandon()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_a_second_ctrl_c_leaves_no_part_of_the_video(tmp_path, monkeypatch, moment):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    outputs = WatchOutputs(
+        ("a",), console=None, video=tmp_path / "out.mp4", webhook=None, drops=False, tell=lambda sentence: None
+    )
+    outputs._video.add(0.0, np.zeros((16, 16, 3), np.uint8), [("a", 0.5)])
+    if moment == "meanwhile":
+        monkeypatch.setattr(OverlayVideo, "close", interrupted)
+
+    def use():
+        with outputs:
+            if moment == "before":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        use()
+    assert list(tmp_path.iterdir()) == []

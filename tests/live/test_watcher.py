@@ -107,3 +107,20 @@ def test_a_file_that_grows_is_followed_to_its_end(tmp_path):
     assert states(events)[-1] == "ended"
     actions = [event for event in events if isinstance(event, ActionEvent)]
     assert actions[0].start_time is not None
+
+
+def test_a_file_that_does_not_grow_ends_once(tmp_path):
+    """FFmpeg reads at the end more than once: each of these is not another wait."""
+    whole = make_video(tmp_path / "whole.ts", frames=60, fps=10, gop=10)
+    scorer = scorer_of(window_seconds=1.0, stride_seconds=0.5)
+    start = time.monotonic()
+    windows, events = watched(scorer, LiveSource.of(str(whole), end_after_seconds=2.0))
+    assert time.monotonic() - start < 6
+    assert_windows_of_timeline(scorer, whole, windows)
+    assert states(events)[-1] == "ended"
+
+
+def test_a_file_in_which_nothing_comes(tmp_path):
+    (tmp_path / "empty.ts").touch()
+    _, events = watched(scorer_of(), LiveSource.of(str(tmp_path / "empty.ts"), end_after_seconds=0.3))
+    assert (events[-1].state, events[-1].reason) == ("failed", "not one byte came; --end-after may be longer")

@@ -74,6 +74,8 @@ def check(options: argparse.Namespace) -> None:
     check_at_least(1, options, "clips")
     if options.token_file is not None:
         check_exists(Path(options.token_file))
+        if Path(options.token_file).is_dir():
+            raise UsageError(f"--token-file {options.token_file} is a folder: give a file, one token per line.")
         with usage_errors():
             options.service.tokens()
     options.models = _named(options.models)
@@ -123,9 +125,11 @@ def run(options: argparse.Namespace) -> int:
     console = make_console(stderr=True)
     for name, predictor in predictors.items():
         console.print(f"{name}: {predictor!r}", markup=False, style="dim")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # an address that this machine can call
     where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    token = "" if service.token_file is None else " -H 'Authorization: Bearer TOKEN'"
     console.print(f"{where}/ is a page; Ctrl-C stops the service", markup=False)
-    console.print(f"curl -F file=@clip.mp4 {where}/v1/predict", markup=False)
+    console.print(f"curl{token} -F file=@clip.mp4 {where}/v1/predict", markup=False)
     with usage_errors():
         serve(predictors, options=service, address=address)
     return 0

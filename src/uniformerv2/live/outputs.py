@@ -76,9 +76,21 @@ class WatchOutputs:
             self._display.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """All that is still to be done; little of it where a second Ctrl-C came, before or meanwhile."""
         if self._display is not None:
             self._display.__exit__()
+        try:
+            if kind is None or issubclass(kind, Exception):
+                self._finish()
+        except BaseException as error:
+            kind = type(error)
+            raise
+        finally:
+            if kind is not None and not issubclass(kind, Exception) and self._video is not None:
+                self._video.abandon()
+
+    def _finish(self) -> None:
         if self._webhook is not None:
             self._webhook.close()
             if self._webhook.num_lost:

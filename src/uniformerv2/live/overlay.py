@@ -61,7 +61,7 @@ class OverlayVideo:
         self._path = path
         self._ring: FrameRing[_Shot] = FrameRing(WAITING)
         self._drops = drops
-        self._is_closed = False
+        self._is_closed = self._is_abandoned = False
         self.num_written = 0
         self.error: Exception | None = None
         self._thread = Thread(target=self._run, name="overlay", daemon=True)
@@ -84,6 +84,11 @@ class OverlayVideo:
         self._is_closed = True
         self._thread.join()
 
+    def abandon(self) -> None:
+        """End at once, without a file."""
+        self._is_closed = self._is_abandoned = True
+        self._thread.join()
+
     def __enter__(self) -> Self:
         return self
 
@@ -103,7 +108,12 @@ class OverlayVideo:
         while True:
             is_closed = self._is_closed
             found = self._ring.take(WAITING, timeout=LOOK_SECONDS)
-            yield from found
+            for shot in found:
+                if self._is_abandoned:
+                    raise InterruptedError("it was interrupted")
+                yield shot
+            if self._is_abandoned:
+                raise InterruptedError("it was interrupted")
             if is_closed and not found:
                 return
 

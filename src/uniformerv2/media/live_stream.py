@@ -170,7 +170,9 @@ class LiveStream:
             return SourceError(f"nothing came for {self._seconds[1]:g} s")
         reason = getattr(error, "strerror", None) or type(error).__name__
         hint = ""
-        if self._bytes is not None and isinstance(error, av.error.InvalidDataError):
+        if self._bytes is not None and not self._bytes.num_read:
+            reason = "not one byte came" + ("; --end-after may be longer" if self.source.end_after_seconds else "")
+        elif self._bytes is not None and isinstance(error, av.error.InvalidDataError):
             hint = "; a file or pipe is read from its beginning on: MPEG-TS, Matroska or MP4 in fragments"
         return SourceError(f"{reason}{hint}", is_final=not self.source.is_live)
 
@@ -181,6 +183,8 @@ class _WaitingBytes:
     def __init__(self, source: LiveSource, is_cancelled: Callable[[], bool]) -> None:
         self._end_after = source.end_after_seconds
         self._is_cancelled = is_cancelled
+        self._grew = time.monotonic()
+        self.num_read = 0
         is_pipe = source.kind == "pipe"
         try:
             self._number = os.dup(sys.stdin.fileno()) if is_pipe else os.open(source.address, os.O_RDONLY)
@@ -189,14 +193,14 @@ class _WaitingBytes:
 
     def read(self, size: int) -> bytes:
         """Some bytes; none at the end, or where the reading was cancelled."""
-        grew = time.monotonic()
         while not self._is_cancelled():
             if select.select([self._number], [], [], LOOK_SECONDS)[0]:
                 some = os.read(self._number, size)
-                if some or self._end_after is None:
+                self.num_read += len(some)
+                if some:
+                    self._grew = time.monotonic()
+                if some or self._end_after is None or time.monotonic() - self._grew >= self._end_after:
                     return some
-                if time.monotonic() - grew >= self._end_after:
-                    return b""
                 time.sleep(LOOK_SECONDS)
         return b""
 

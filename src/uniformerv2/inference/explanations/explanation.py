@@ -157,7 +157,7 @@ def target_of(names: Sequence[str], target: str | int | None) -> int | None:
         return int(word)
     raise ValueError(
         f"The network has no class {target!r}.{did_you_mean(word, names)} It has {len(names)}, by name or 0 to "
-        f"{len(names) - 1}; uniformerv2 models MODEL lists them."
+        f"{len(names) - 1}."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,7 +116,10 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128, reuse_port=False)
     except OSError as error:
-        raise ValueError(f"{host}, port {port}, cannot be listened at ({error.strerror}): give another one.") from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ValueError(
+            f"The service cannot listen at {host}, port {port} ({reason}): give another --host or --port."
+        ) from error
 
 
 def serve(
