@@ -126,7 +126,7 @@ def _left(seconds: float, plan: TrainingPlan, cost: Estimate, options: TrainOpti
 
 
 def _needed(total: float, plan: TrainingPlan, cost: Estimate, options: TrainOptions) -> float:
-    """Of which time an estimate is what ``_left`` leaves."""
+    """Seconds of which ``_left`` leaves so many for an estimate."""
     if options.probe is False:
         return SLOWER * total + REPORT_SECONDS
     return (SLOWER * (total + _contest_seconds(plan, cost)) + REPORT_SECONDS) / (1 - PROBE_SHARE)

@@ -105,7 +105,7 @@ class StepMaker:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Of the network."""
+        """The network's preprocessing."""
         return self.scorer.predictor.preprocessing
 
     def grid(self, start_seconds: float, fps: float) -> WindowGrid:

@@ -150,7 +150,7 @@ class TimelineWork(_WindowsWork):
         return self._table.count
 
     def bytes_needed(self) -> int:
-        """Of [W, K] three arrays of four bytes, of [G, K] three and two of one byte, and the features [W, C]."""
+        """Three arrays of four bytes [W, K], three of them and two of one byte [G, K], and the features [W, C]."""
         grid, predictor = self.plan.grid, self.scorer.predictor
         dim = 0 if predictor.is_exported else predictor.model.num_features
         return len(predictor.class_names) * (12 * grid.num_windows + 14 * grid.num_steps) + 2 * dim * grid.num_windows
@@ -187,7 +187,7 @@ class DenseWork(_WindowsWork):
         return self._count
 
     def bytes_needed(self) -> int:
-        """Of [W, C] numbers of four bytes, twice when they are sent; or as text."""
+        """Numbers [W, C] of four bytes, twice when they are sent; or as text."""
         each = JSON_BYTES if self._is_json else 8
         return self.plan.grid.num_windows * self.scorer.predictor.model.num_features * each
 
