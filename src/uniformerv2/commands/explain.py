@@ -17,8 +17,7 @@ from uniformerv2.commands.options import (
     check_exists,
     check_model,
     check_output_folder,
-    given,
-    model_overrides,
+    make_predictor,
 )
 from uniformerv2.core.messages import UsageError, usage_errors
 from uniformerv2.core.optional import check_installed
@@ -86,18 +85,15 @@ def run(options: argparse.Namespace) -> int:
     """
     from uniformerv2.core.console import Progress, make_console, write_line
     from uniformerv2.data.annotations import VideoRecord
-    from uniformerv2.inference.engines import load_network
     from uniformerv2.inference.explanations.explanation import explain
     from uniformerv2.inference.explanations.files import check_explanation_folder, write_explanation
-    from uniformerv2.inference.predictor import Predictor
     from uniformerv2.inference.strips import pictures_of
     from uniformerv2.media.decoding import VideoError
 
     record = VideoRecord(str(options.video), start_seconds=options.start_seconds, end_seconds=options.end_seconds)
     with usage_errors():
         check_explanation_folder(options.out)
-        model = load_network(options.model, **model_overrides(options))
-        predictor = Predictor(**{**given(options, Predictor), "model": model})
+        predictor = make_predictor(options)
     console = make_console()
     try:
         with Progress(f"{options.video.name}, explaining", None, has_bar=False, is_quiet=options.json):

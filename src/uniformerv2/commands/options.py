@@ -7,9 +7,12 @@ import inspect
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uniformerv2.core.messages import UsageError, usage_errors
+
+if TYPE_CHECKING:
+    from uniformerv2.inference.predictor import Predictor
 
 __all__ = [
     "DECODERS",
@@ -31,6 +34,7 @@ __all__ = [
     "check_test_outputs",
     "example",
     "given",
+    "make_predictor",
     "model_overrides",
     "refuse_input",
 ]
@@ -137,6 +141,23 @@ def model_overrides(options: argparse.Namespace) -> dict[str, Any]:
 def given(options: argparse.Namespace, function: Callable[..., Any]) -> dict[str, Any]:
     """The options that a function takes, by name; a verb's options are called as its function's parameters are."""
     return {name: getattr(options, name) for name in inspect.signature(function).parameters if hasattr(options, name)}
+
+
+def make_predictor(options: argparse.Namespace, model: str | None = None) -> Predictor:
+    """The predictor that the options ask for.
+
+    Args:
+        options: Of a verb with ``add_model`` and ``add_model_overrides``.
+        model: Where one verb has several; None: ``--model``.
+
+    Raises:
+        ValueError: The model cannot be used as the options ask.
+    """
+    from uniformerv2.inference.engines import load_network
+    from uniformerv2.inference.predictor import Predictor
+
+    network = load_network(model or options.model, **model_overrides(options))
+    return Predictor(**{**given(options, Predictor), "model": network})
 
 
 def check_at_least(minimum: int, options: argparse.Namespace, *names: str) -> None:

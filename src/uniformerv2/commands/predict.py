@@ -20,8 +20,7 @@ from uniformerv2.commands.options import (
     check_exists,
     check_model,
     check_output,
-    given,
-    model_overrides,
+    make_predictor,
 )
 from uniformerv2.core.files import telling_full_disk
 from uniformerv2.core.messages import UsageError, counted, usage_errors
@@ -79,14 +78,11 @@ def run(options: argparse.Namespace) -> int:
         UsageError: The model cannot be used as the options ask.
     """
     from uniformerv2.core.console import make_console, write_line
-    from uniformerv2.inference.engines import load_network
-    from uniformerv2.inference.predictor import Predictor
     from uniformerv2.media.decoding import VideoError
 
     start = perf_counter()
     with usage_errors():
-        model = load_network(options.model, **model_overrides(options))
-        predictor = Predictor(**{**given(options, Predictor), "model": model})
+        predictor = make_predictor(options)
     console = make_console()
     if not options.json:
         words = f"{options.model} loaded in {perf_counter() - start:.1f} s"

@@ -18,7 +18,7 @@ from uniformerv2.commands.options import (
     check_exists,
     check_model,
     given,
-    model_overrides,
+    make_predictor,
 )
 from uniformerv2.core.messages import UsageError, usage_errors
 from uniformerv2.core.optional import check_installed
@@ -110,17 +110,12 @@ def run(options: argparse.Namespace) -> int:
         UsageError: A model or the address cannot be used as the options ask.
     """
     from uniformerv2.core.console import make_console
-    from uniformerv2.inference.engines import load_network
-    from uniformerv2.inference.predictor import Predictor
     from uniformerv2.serving.http.server import listen, serve
 
     service: ServeOptions = options.service
     with usage_errors():
         address = listen(service.host, service.port)
-        predictors = {
-            name: Predictor(**{**given(options, Predictor), "model": load_network(word, **model_overrides(options))})
-            for name, word in options.models.items()
-        }
+        predictors = {name: make_predictor(options, word) for name, word in options.models.items()}
     host, port = address.getsockname()[:2]
     console = make_console(stderr=True)
     for name, predictor in predictors.items():

@@ -19,7 +19,7 @@ from uniformerv2.commands.options import (
     check_output,
     check_output_folder,
     given,
-    model_overrides,
+    make_predictor,
 )
 from uniformerv2.core.messages import UsageError, counted, first_few, usage_errors
 from uniformerv2.core.optional import check_installed
@@ -115,15 +115,12 @@ def run(options: argparse.Namespace) -> int:
         UsageError: The model cannot be used as the options ask.
     """
     from uniformerv2.core.console import make_console, telling, write_line
-    from uniformerv2.inference.engines import load_network
-    from uniformerv2.inference.predictor import Predictor
     from uniformerv2.inference.timelines.timeline import find_actions
     from uniformerv2.inference.windows import WindowScorer
     from uniformerv2.media.decoding import VideoError
 
     with usage_errors():
-        model = load_network(options.model, **model_overrides(options))
-        predictor = Predictor(**{**given(options, Predictor), "model": model})
+        predictor = make_predictor(options)
         scorer = WindowScorer(**{**given(options, WindowScorer), "predictor": predictor})
     console = make_console()
     for sentence in options.passed_over:

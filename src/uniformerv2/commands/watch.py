@@ -18,7 +18,7 @@ from uniformerv2.commands.options import (
     check_model,
     check_output,
     given,
-    model_overrides,
+    make_predictor,
 )
 from uniformerv2.core.messages import usage_errors
 from uniformerv2.core.options import options_of
@@ -91,15 +91,12 @@ def run(options: argparse.Namespace) -> int:
         UsageError: The model cannot be used as the options ask.
     """
     from uniformerv2.core.console import make_console
-    from uniformerv2.inference.engines import load_network
-    from uniformerv2.inference.predictor import Predictor
     from uniformerv2.inference.windows import WindowScorer
     from uniformerv2.live.outputs import WatchOutputs
     from uniformerv2.live.watcher import Watcher
 
     with usage_errors():
-        model = load_network(options.model, **model_overrides(options))
-        predictor = Predictor(**{**given(options, Predictor), "model": model})
+        predictor = make_predictor(options)
         scorer = WindowScorer(**{**given(options, WindowScorer), "predictor": predictor})
     outputs = WatchOutputs(
         predictor.class_names,
