@@ -206,8 +206,8 @@ class Way:
         epochs: Passes over the training clips.
         is_frozen: The backbone does not learn.
         has_local_steps: Where it does, with preset motion.
-        rate: Of the video blocks and the head; None: as ``train`` has it for this batch.
-        backbone_rate: Of the backbone; None the same.
+        rate: Learning rate of the video blocks and the head; None: as ``train`` has it for this batch.
+        backbone_rate: Learning rate of the backbone; None: the same.
         pull: Decay towards the weights of the start, in the place of decay towards zero; None: as ``train``.
     """
 

@@ -31,7 +31,7 @@ REPORT_SECONDS: Final = 20.0
 VIEWS: Final = (2, 1)
 """Augmented clips of a video in a cache, where the usual number takes too long."""
 ENOUGH_EPOCHS: Final = 0.5
-"""Of the usual number, from cached features: before there are fewer, views are given up, which take far longer."""
+"""A share of the usual number, from cached features: before there are fewer, views, which take longer, are given up."""
 
 
 @dataclass(frozen=True, kw_only=True)

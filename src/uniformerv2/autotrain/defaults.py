@@ -22,7 +22,7 @@ __all__ = [
 REFERENCE_BATCH: Final = 16
 FROZEN_RATE: Final = 2e-4
 PROBE_RATES: Final = (1e-6, 2e-5)
-"""Of the image ViT, and of video blocks and head, where training starts at a probe of few videos and everything learns:
+"""Rates of the image ViT, and of video blocks and head, where all learns from a probe of few videos on:
 with ten times as much the tokens are soon others than the probe was fitted to (docs/lab/motion.md)."""
 PROBE_EPOCHS: Final[Mapping[bool, int]] = {True: 10, False: 3}
 """Whether the backbone is frozen -> epochs at most from that start; with more, what is seen is learnt by heart."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uniformerv2.autotrain.fitting import device_of, fit, quiet_lightning
 from uniformerv2.autotrain.folder import RunFolder
-from uniformerv2.autotrain.plan import AugmentationName, TrainingPlan
+from uniformerv2.autotrain.plan import FEW_VIDEOS, AugmentationName, TrainingPlan
 from uniformerv2.autotrain.processes import Seat, others_beside
 from uniformerv2.autotrain.start import beside_probe
 from uniformerv2.core.console import Progress
@@ -116,7 +116,8 @@ def run_plan(
         with others_beside(_fit_beside, (network, splits, plan, options), plan.devices) as seat:
             choice = fit(network, data, plan, callbacks=callbacks, seat=seat, **options)
         assert choice is not None  # the first process
-        if plan.backbone is not None and network.statistics is not None and folder.has_probe:  # it started there
+        is_few = plan.num_train < FEW_VIDEOS
+        if is_few and plan.backbone is not None and network.statistics is not None and folder.has_probe:  # its start
             beside_probe(network, load_model(folder.probe))
             choice = replace(choice, words=f"{choice.words}; {BESIDE_PROBE}")
         notes = {plan.monitor: choice.score, "checkpoint": choice.words, "epochs": choice.num_epochs}

@@ -147,7 +147,7 @@ def make_predictor(options: argparse.Namespace, model: str | None = None) -> Pre
     """The predictor that the options ask for.
 
     Args:
-        options: Of a verb with ``add_model`` and ``add_model_overrides``.
+        options: Those of a verb with ``add_model`` and ``add_model_overrides``.
         model: Where one verb has several; None: ``--model``.
 
     Raises:

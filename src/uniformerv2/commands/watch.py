@@ -32,7 +32,7 @@ __all__ = ["add_arguments", "check", "run"]
 EXAMPLE: Final = "uniformerv2 watch rtsp://camera/stream --model models/demo --json"
 LOADS: Final = "uniformerv2.live.watcher"
 PICTURE_HEIGHT: Final = 480
-"""Of the video that --out writes, at most."""
+"""The video that --out writes is at most so high."""
 EXIT_CODES: Final = "The exit code is 0 at the end or at Ctrl-C, 1 where the source failed."
 
 

@@ -107,13 +107,10 @@ class OverlayVideo:
     def _shots(self) -> Iterator[_Shot]:
         while True:
             is_closed = self._is_closed
-            found = self._ring.take(WAITING, timeout=LOOK_SECONDS)
-            for shot in found:
-                if self._is_abandoned:
-                    raise InterruptedError("it was interrupted")
-                yield shot
+            found = self._ring.take(1, timeout=LOOK_SECONDS)
             if self._is_abandoned:
                 raise InterruptedError("it was interrupted")
+            yield from found
             if is_closed and not found:
                 return
 

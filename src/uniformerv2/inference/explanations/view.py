@@ -60,7 +60,7 @@ class SeenView:
         pixels: [T, C, h, w], 0 to 255.
         place: Where it lies.
         pictures: The T frames, not cropped; none where none were asked for.
-        duration_seconds: Of the video or segment; None where nothing tells it.
+        duration_seconds: How long the video or segment is; None where nothing tells it.
     """
 
     pixels: Tensor
@@ -82,7 +82,7 @@ def read_view(
     Args:
         reader: Whose preprocessing makes the view.
         video: A video or a segment of it; or its frames, uint8 RGB [T, C, H, W].
-        number: Of the view, from 0.
+        number: Which view, from 0.
         picture_side: Pixels of the longer side of pictures of a video's frames, at most; None: none.
 
     Raises:
